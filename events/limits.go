@@ -1,0 +1,110 @@
+package events
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/rivo/uniseg"
+)
+
+// The limits of what an event may hold. They are part of the API: raising one is harmless,
+// lowering one makes stored events unreadable.
+const (
+	MaxTextBytes  = 20_000 // text of a message, in bytes of UTF-8
+	MaxNameChars  = 100    // name of a room or of a user, in code points
+	MaxTopicChars = 500    // topic of a room, in code points
+	MaxAboutChars = 500    // what a user says about herself, in code points
+	MaxUserChars  = 64     // a user id
+	MaxEmojiBytes = 32     // a reaction's emoji
+	maxRegion     = 32     // a region's name
+)
+
+// Content is personal content: the text of a message, what a profile says. The log, folds,
+// views and the feed carry it and never look inside; only the edges (query, publish, push)
+// open it for a reader. It is plain text today.
+type Content string
+
+// Open returns the plain text for a reader.
+func (c Content) Open() string { return string(c) }
+
+// ValidateText checks the text of a message: 1 to [MaxTextBytes] bytes of valid UTF-8.
+func ValidateText(field, text string) error {
+	if len(text) < 1 || len(text) > MaxTextBytes || !utf8.ValidString(text) {
+		return Invalid(field, fmt.Sprintf("must have 1 to %d bytes of valid UTF-8", MaxTextBytes))
+	}
+	return nil
+}
+
+// ValidateName checks the name of a room or user: 1 to [MaxNameChars] characters, none of them
+// a control character, and not only spaces.
+func ValidateName(field, name string) error {
+	if strings.TrimSpace(name) == "" || !line(name, MaxNameChars) {
+		return Invalid(field, fmt.Sprintf("must have 1 to %d characters, on one line, not only spaces", MaxNameChars))
+	}
+	return nil
+}
+
+// ValidateTopic checks the topic of a room, which may be empty.
+func ValidateTopic(field, topic string) error {
+	if !line(topic, MaxTopicChars) {
+		return Invalid(field, fmt.Sprintf("must have at most %d characters, on one line", MaxTopicChars))
+	}
+	return nil
+}
+
+// line reports whether s has at most limit characters, none of which breaks out of its line.
+func line(s string, limit int) bool {
+	return utf8.ValidString(s) && utf8.RuneCountInString(s) <= limit && !strings.ContainsFunc(s, breaksLine)
+}
+
+func breaksLine(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
+
+// ValidateUser checks a user id: 1 to [MaxUserChars] characters of A-Za-z0-9._-
+func ValidateUser(field, user string) error {
+	if len(user) < 1 || len(user) > MaxUserChars || strings.ContainsFunc(user, notUserChar) {
+		return Invalid(field, fmt.Sprintf("must have 1 to %d characters of A-Z a-z 0-9 . _ -", MaxUserChars))
+	}
+	return nil
+}
+
+func notUserChar(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-')
+}
+
+// ValidateRegion checks a region's name, which is also a valid user id: a region is the actor
+// of its beats.
+func ValidateRegion(field, region string) error {
+	if len(region) < 1 || len(region) > maxRegion || strings.ContainsFunc(region, notRegionChar) {
+		return Invalid(field, fmt.Sprintf("must have 1 to %d characters of a-z 0-9 -", maxRegion))
+	}
+	return nil
+}
+
+func notRegionChar(r rune) bool {
+	return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
+}
+
+// ValidateEmoji checks a reaction's emoji: one grapheme ("👍🏽") or a :name:, at most
+// [MaxEmojiBytes] bytes.
+func ValidateEmoji(field, emoji string) error {
+	if len(emoji) <= MaxEmojiBytes && utf8.ValidString(emoji) && (isEmojiName(emoji) || isGrapheme(emoji)) {
+		return nil
+	}
+	return Invalid(field, fmt.Sprintf("must be one visible character or a :name: of a-z 0-9 _ + -, at most %d bytes", MaxEmojiBytes))
+}
+
+func isEmojiName(s string) bool {
+	if len(s) < 3 || s[0] != ':' || s[len(s)-1] != ':' {
+		return false
+	}
+	return !strings.ContainsFunc(s[1:len(s)-1], func(r rune) bool {
+		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '_' || r == '+' || r == '-')
+	})
+}
+
+func isGrapheme(s string) bool {
+	first, _ := utf8.DecodeRuneInString(s)
+	return uniseg.GraphemeClusterCount(s) == 1 && unicode.IsGraphic(first) && !unicode.IsSpace(first)
+}
