@@ -1,0 +1,63 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Key addresses a view: a partition, which is read in ranges, and the view's place in it.
+type Key struct {
+	Partition string // "timeline/<room>"
+	Sort      string // "<message id>"
+}
+
+// View is a stored document.
+type View struct {
+	Key     Key
+	Version int64  // 0: not stored; else the number of times it was saved
+	Body    []byte // what the projection made of the events; must not be changed
+}
+
+// Range is a part of a partition. The bounds are compared as bytes.
+type Range struct {
+	From    string // sort keys not below this
+	Before  string // sort keys below this; "" is no bound
+	Reverse bool   // the greatest sort key first
+	Limit   int    // at most so many views; must be above 0
+}
+
+// Views is a region's store of views. Views are regional, can be thrown away, and are rebuilt
+// from the log. Every driver passes the suite in viewtest. All methods are safe for concurrent
+// use.
+type Views interface {
+	// Get returns the views of the keys, in their order. One that is not stored has Version 0
+	// and no Body. It sees every Save that returned.
+	Get(ctx context.Context, keys ...Key) ([]View, error)
+
+	// Save stores each view whose Version is still the stored one, and raises it by one. Views
+	// that were changed meanwhile are left alone and named by a [ConflictError]; the others are
+	// saved all the same. No key may be given twice. After any other error each of the views may
+	// or may not have been saved: load them again.
+	Save(ctx context.Context, views ...View) error
+
+	// Query returns the views of a partition within r, in order of their sort keys. It sees
+	// every Save that returned.
+	Query(ctx context.Context, partition string, r Range) ([]View, error)
+}
+
+// ConflictError names the views that a Save found changed by another writer.
+type ConflictError struct{ Keys []Key }
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%d views were changed by another writer", len(e.Keys))
+}
+
+// conflicts returns the keys that err says were changed by another writer, or nil.
+func conflicts(err error) []Key {
+	var conflict *ConflictError
+	if errors.As(err, &conflict) {
+		return conflict.Keys
+	}
+	return nil
+}
