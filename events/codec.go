@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Stored is an event as a log keeps it: six texts, the attributes of an item in the event
@@ -21,12 +23,13 @@ type Stored struct {
 	Data   string
 }
 
-// Encode gives the stored form of an event.
+// Encode gives the stored form of an event: of one made with [New] the form to store, of one
+// made with [Decode] the form it was read from, even if it could not be understood.
 func Encode(e Event) Stored {
 	return Stored{
 		Stream: string(e.Stream),
 		ID:     e.ID.String(),
-		Type:   e.Type + "/" + strconv.Itoa(e.Version),
+		Type:   joinType(e.Type, e.Version),
 		Actor:  e.Actor,
 		Region: e.Region,
 		Data:   string(e.Data),
@@ -52,20 +55,36 @@ func Decode(s Stored) (Event, error) {
 	if err := e.Stream.Validate(); err != nil {
 		return Event{}, fmt.Errorf("decode event: %w", err)
 	}
-	name, version, _ := strings.Cut(s.Type, "/")
-	e.Type = name
-	if e.Version, err = strconv.Atoi(version); err != nil || e.Version < 1 {
-		e.Type, e.Version = s.Type, 0
-		e.Payload = Unreadable{errors.New("type has no version")}
-		return e, nil
-	}
+	e.Type, e.Version = splitType(s.Type)
 	e.Payload = types.read(e)
 	return e, nil
+}
+
+// joinType puts a version behind a wire name. Version 0 is a type that came without one.
+func joinType(name string, version int) string {
+	if version == 0 {
+		return name
+	}
+	return name + "/" + strconv.Itoa(version)
+}
+
+// splitType undoes joinType. What joinType would not write is a name without a version, so
+// that it is written again as it was read.
+func splitType(text string) (name string, version int) {
+	name, digits, _ := strings.Cut(text, "/")
+	version, err := strconv.Atoi(digits)
+	if err != nil || version < 1 || strconv.Itoa(version) != digits {
+		return text, 0
+	}
+	return name, version
 }
 
 // read decodes the payload of an event, bringing old versions up to date, and checks it as a
 // new one would be checked: a log may hold what some other program wrote into it.
 func (t *table) read(e Event) Payload {
+	if e.Version < 1 {
+		return Unreadable{errors.New("type has no version")}
+	}
 	row, ok := t.byName[e.Type]
 	if !ok {
 		return Unreadable{errors.New("unknown type")}
@@ -77,12 +96,15 @@ func (t *table) read(e Event) Payload {
 	for v := e.Version; v < row.version; v++ {
 		var err error
 		if data, err = row.steps[v-1](data); err != nil {
-			return Unreadable{fmt.Errorf("bring %s from version %d to %d: %w", e.Type, v, v+1, err)}
+			return Unreadable{fmt.Errorf("bring %s from version %d to %d: %w", e.Type, v, v+1, withoutText(err))}
 		}
 	}
 	p, err := row.decode(data)
 	if err != nil {
 		return Unreadable{fmt.Errorf("decode %s: %w", e.Type, withoutText(err))}
+	}
+	if !says(data, p) {
+		return Unreadable{fmt.Errorf("decode %s: data holds more than the payload, or an id that is none", e.Type)}
 	}
 	e.Payload = p
 	if err := e.validate(row); err != nil {
@@ -105,12 +127,40 @@ func withoutText(err error) error {
 	}
 }
 
-// marshal encodes a payload. HTML is not escaped: data is read by programs, and people type <.
-func marshal(p Payload) (json.RawMessage, error) {
+// says reports whether data is p and nothing else, as JSON. Decoding alone does not tell: it
+// passes over unknown fields, takes "TEXT" for "text" and reads a ULID with bad letters as some
+// other id. Then clients, who read the data, and views, which read the payload, would differ.
+func says(data json.RawMessage, p Payload) bool {
+	again, err := marshal(p)
+	if err != nil {
+		return false
+	}
+	return bytes.Equal(data, again) || sameJSON(data, again)
+}
+
+// sameJSON compares two JSON texts by what they say, whatever their spaces, escapes and order
+// of fields.
+func sameJSON(a, b []byte) bool {
+	x, errX := parseJSON(a)
+	y, errY := parseJSON(b)
+	return errX == nil && errY == nil && reflect.DeepEqual(x, y)
+}
+
+func parseJSON(text []byte) (value any, err error) {
+	if !utf8.Valid(text) { // the decoder would mend it
+		return nil, errors.New("not UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	return value, dec.Decode(&value)
+}
+
+// marshal encodes without escaping HTML: data is read by programs, and people type <.
+func marshal(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(p); err != nil {
+	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
@@ -128,24 +178,39 @@ type wire struct {
 }
 
 // MarshalJSON gives the event as clients and subscribers see it:
-// {"id","stream","type","version","actor","region","data"}.
+// {"id","stream","type","version","actor","region","data"}. Data is an object; data that is
+// none (of an unreadable event, on its way to an operator) is given as a string.
 func (e Event) MarshalJSON() ([]byte, error) {
 	data := e.Data
-	if !json.Valid(data) { // an unreadable event, on its way to an operator
-		data, _ = json.Marshal(string(e.Data))
+	if !isObject(data) {
+		var err error
+		if data, err = marshal(string(e.Data)); err != nil {
+			return nil, fmt.Errorf("encode data of an event: %w", err)
+		}
 	}
-	return json.Marshal(wire{e.ID.String(), e.Stream, e.Type, e.Version, e.Actor, e.Region, data})
+	return marshal(wire{e.ID.String(), e.Stream, e.Type, e.Version, e.Actor, e.Region, data})
 }
 
-// UnmarshalJSON reads what [Event.MarshalJSON] writes.
+func isObject(data json.RawMessage) bool {
+	return len(data) > 0 && data[0] == '{' && utf8.Valid(data) && json.Valid(data)
+}
+
+// UnmarshalJSON reads what [Event.MarshalJSON] writes. JSON on its way may be spaced and escaped
+// anew, by encoding/json too, so Data may be spelled differently; by [Same] it is the same event.
 func (e *Event) UnmarshalJSON(text []byte) error {
 	var w wire
 	if err := json.Unmarshal(text, &w); err != nil {
-		return err
+		return fmt.Errorf("decode event: %w", withoutText(err))
+	}
+	data := string(w.Data)
+	if strings.HasPrefix(data, `"`) {
+		if err := json.Unmarshal(w.Data, &data); err != nil {
+			return fmt.Errorf("decode data of an event: %w", withoutText(err))
+		}
 	}
 	got, err := Decode(Stored{
-		Stream: string(w.Stream), ID: w.ID, Type: w.Type + "/" + strconv.Itoa(w.Version),
-		Actor: w.Actor, Region: w.Region, Data: string(w.Data),
+		Stream: string(w.Stream), ID: w.ID, Type: joinType(w.Type, w.Version),
+		Actor: w.Actor, Region: w.Region, Data: data,
 	})
 	if err != nil {
 		return err
