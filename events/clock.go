@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // An ID has 16 bytes: 6 of Unix milliseconds, 4 of the actor's mark, 6 of randomness.
@@ -19,7 +17,7 @@ const (
 	randomAt   = markAt + markSize
 	randomBits = 48
 	// step bounds the random distance of two ids of one millisecond. 2^32 of 2^48 leaves room
-	// for 65,000 ids a millisecond on average before the clock must lend one from the next.
+	// for 65,000 ids a millisecond on average before the clock must borrow the next.
 	stepBits = 32
 )
 
@@ -46,7 +44,7 @@ var (
 // safe for concurrent use.
 type Clock struct {
 	// Ahead and Behind bound how far the time in an id may be from now when a client first
-	// appends it. By default 10 seconds and 24 hours.
+	// appends it, both inclusive. By default 10 seconds and 24 hours.
 	Ahead, Behind time.Duration
 
 	now func() time.Time
@@ -89,12 +87,13 @@ func (c *Clock) tick() (ms, random uint64) {
 	fresh := randomUint64()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := ulid.Timestamp(c.now()); now > c.ms {
-		c.ms, c.random = now, fresh>>(64-randomBits)
+	now := max(c.now().UnixMilli(), 0) // no id can hold a time before 1970
+	if uint64(now) > c.ms {
+		c.ms, c.random = uint64(now), fresh>>(64-randomBits)
 		return c.ms, c.random
 	}
 	c.random += 1 + fresh>>(64-stepBits)
-	if c.random >= 1<<randomBits { // the millisecond is full: lend from the next
+	if c.random >= 1<<randomBits { // the millisecond is full: borrow the next
 		c.ms++
 		c.random = fresh >> (64 - randomBits)
 	}
@@ -102,7 +101,7 @@ func (c *Clock) tick() (ms, random uint64) {
 }
 
 // Check judges an id minted by a client: it must carry the actor's mark, lie within the clock's
-// window and sort after each cause. The error wraps one of ErrIDNotYours, ErrIDFuture,
+// window, whose edges belong to it, and sort after each cause. The error wraps one of ErrIDNotYours, ErrIDFuture,
 // ErrIDPast and ErrIDOrder. An id in the past may still be a repeat of what was appended in
 // time: look before refusing it.
 func (c *Clock) Check(actor string, id ID, causes ...ID) error {
