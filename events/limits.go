@@ -38,10 +38,10 @@ func ValidateText(field, text string) error {
 }
 
 // ValidateName checks the name of a room or user: 1 to [MaxNameChars] characters, none of them
-// a control character, and not only spaces.
+// a control character, at least one of them visible.
 func ValidateName(field, name string) error {
-	if strings.TrimSpace(name) == "" || !line(name, MaxNameChars) {
-		return Invalid(field, fmt.Sprintf("must have 1 to %d characters, on one line, not only spaces", MaxNameChars))
+	if !strings.ContainsFunc(name, visible) || !line(name, MaxNameChars) {
+		return Invalid(field, fmt.Sprintf("must have 1 to %d characters, on one line, not only invisible ones", MaxNameChars))
 	}
 	return nil
 }
@@ -106,5 +106,12 @@ func isEmojiName(s string) bool {
 
 func isGrapheme(s string) bool {
 	first, _ := utf8.DecodeRuneInString(s)
-	return uniseg.GraphemeClusterCount(s) == 1 && unicode.IsGraphic(first) && !unicode.IsSpace(first)
+	return uniseg.GraphemeClusterCount(s) == 1 && visible(first)
+}
+
+// visible reports whether a character shows something by itself: a space, an accent without a
+// letter, a joiner do not. A character that Go does not know yet does: emoji get new ones.
+func visible(r rune) bool {
+	return !unicode.In(r, unicode.Z, unicode.M, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs,
+		unicode.Other_Default_Ignorable_Code_Point)
 }

@@ -1,5 +1,7 @@
 package events
 
+import "fmt"
+
 // RoomRead is a user's read marker: she has read a room up to and including a message. It
 // stands in the user's own stream: it concerns nobody else, and a crowded room must not pay for
 // it. The greatest marker wins.
@@ -31,7 +33,7 @@ func (p UserProfileSet) Validate() error {
 		return err
 	}
 	if !line(p.About.Open(), MaxAboutChars) {
-		return Invalid("about", "must have at most 500 characters, on one line")
+		return Invalid("about", fmt.Sprintf("must have at most %d characters, on one line", MaxAboutChars))
 	}
 	return nil
 }
