@@ -1,0 +1,302 @@
+package projections
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"parley/events"
+)
+
+const (
+	// segmentSize bounds the entries of one segment: about 90 bytes each, so that a full one is
+	// far below the 400 KB of a DynamoDB item.
+	segmentSize = 512
+	// recentSegments is how far back a redelivered event is recognised. A stream redelivers
+	// what it has not yet been told is done, which is one batch: at most 1,024 records, in two
+	// segments or so. The rest is margin.
+	recentSegments = 8
+	// knownFeeds bounds the feeds whose end is kept in memory.
+	knownFeeds = 4096
+	// MaxUnread is where counting unread messages stops.
+	MaxUnread = 100
+	// unreadScan bounds the entries that are looked through for unread messages.
+	unreadScan = 2000
+)
+
+// Feed records the events of a stream in the order in which they arrived in this region, each
+// at a position: 1, 2, 3 and so on, without a gap. It is the one view that is not a fold.
+//
+// A feed is a row of segments, each created once under the condition that its first position is
+// free, so that two writers can never give one position to two events. The end of a feed is
+// remembered between batches; should it be out of date, creating the next segment fails and it
+// is read again.
+type Feed struct {
+	views Views
+	mu    sync.Mutex // held by Append: a region has one consumer, order is all that matters
+	ends  *lru.Cache[events.Stream, *feedEnd]
+}
+
+// NewFeed returns the feed writer over views.
+func NewFeed(views Views) *Feed {
+	ends, err := lru.New[events.Stream, *feedEnd](knownFeeds)
+	if err != nil {
+		panic(err) // the size is a constant above 0
+	}
+	return &Feed{views: views, ends: ends}
+}
+
+// FeedEntry is one arrival.
+type FeedEntry struct {
+	Position uint64    `json:"-"`
+	ID       events.ID `json:"id"`
+	Type     string    `json:"type"`
+	Actor    string    `json:"actor"`
+	Replaced bool      `json:"replaced,omitempty"` // see [Arrival]
+}
+
+// segment is a part of a feed, the view at its first position.
+type segment struct {
+	Epoch   string      `json:"epoch"` // of the whole feed; a rebuilt feed has another
+	First   uint64      `json:"first"`
+	Entries []FeedEntry `json:"entries"`
+}
+
+func (s *segment) end() uint64 { return s.First + uint64(len(s.Entries)) }
+
+// arrived tells entries apart: a replaced event arrives a second time under its id.
+type arrived struct {
+	id       events.ID
+	replaced bool
+}
+
+// feedEnd is what must be known of a feed to go on with it.
+type feedEnd struct {
+	epoch  string
+	next   uint64 // the position to give next
+	last   [][]arrived
+	recent map[arrived]bool
+}
+
+func (f *feedEnd) push(s *segment) {
+	ids := make([]arrived, len(s.Entries))
+	for i, e := range s.Entries {
+		ids[i] = arrived{e.ID, e.Replaced}
+		f.recent[ids[i]] = true
+	}
+	f.epoch, f.next = s.Epoch, s.end()
+	f.last = append(f.last, ids)
+	if len(f.last) > recentSegments {
+		for _, id := range f.last[0] {
+			delete(f.recent, id)
+		}
+		f.last = f.last[1:]
+	}
+}
+
+// Append adds a batch to the feeds of its streams, in the order given; what a feed's end shows
+// to be there already is passed over. Beats have no feed. After an error any part of the batch
+// may have been added: append the same batch again.
+func (f *Feed) Append(ctx context.Context, batch []Arrival) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pending := map[events.Stream][]Arrival{}
+	for _, a := range batch {
+		if kind, _ := a.Event.Stream.Split(); kind != events.KindRegion {
+			pending[a.Event.Stream] = append(pending[a.Event.Stream], a)
+		}
+	}
+	tries := 0
+	for len(pending) > 0 {
+		if err := backoff(ctx, tries); err != nil {
+			return err
+		}
+		lost, err := f.extend(ctx, pending)
+		if err != nil {
+			return fmt.Errorf("append %d events to their feeds: %w", len(batch), err)
+		}
+		if !lost {
+			tries = 0
+		} else if tries++; tries == attempts {
+			return errors.New("append to a feed: gave up, another writer is always ahead")
+		}
+	}
+	return nil
+}
+
+// extend adds one segment to each feed, drops from pending the feeds that have all, and reports
+// whether another writer was ahead on any. It adds no second segment to a feed before the first
+// is known to be there: that could leave a gap.
+func (f *Feed) extend(ctx context.Context, pending map[events.Stream][]Arrival) (lost bool, err error) {
+	made := map[Key]*segment{}
+	ends := map[Key]events.Stream{}
+	var views []View
+	for stream, arrivals := range pending {
+		end, err := f.end(ctx, stream)
+		if err != nil {
+			return false, err
+		}
+		s := end.segment(arrivals)
+		if s == nil {
+			delete(pending, stream)
+			continue
+		}
+		body, err := encode(s)
+		if err != nil {
+			return false, err
+		}
+		key := segmentKey(stream, s.First)
+		made[key], ends[key] = s, stream
+		views = append(views, View{Key: key, Body: body})
+	}
+	if len(views) == 0 {
+		return false, nil
+	}
+	err = f.views.Save(ctx, views...)
+	behind := conflicts(err)
+	for _, key := range behind {
+		f.ends.Remove(ends[key])
+		delete(made, key)
+	}
+	for key, s := range made {
+		if err != nil && behind == nil {
+			f.ends.Remove(ends[key]) // it may have been saved
+		} else if end, ok := f.ends.Get(ends[key]); ok {
+			end.push(s)
+		}
+	}
+	if behind != nil {
+		return true, nil
+	}
+	return false, err
+}
+
+// segment makes the next segment of a feed of what is new among the arrivals, as much as one
+// holds; nil if nothing is.
+func (f *feedEnd) segment(arrivals []Arrival) *segment {
+	s := &segment{Epoch: f.epoch, First: f.next}
+	seen := map[arrived]bool{}
+	for _, a := range arrivals {
+		id := arrived{a.Event.ID, a.Replaced}
+		if f.recent[id] || seen[id] {
+			continue
+		}
+		if len(s.Entries) == segmentSize {
+			break
+		}
+		seen[id] = true
+		s.Entries = append(s.Entries, FeedEntry{ID: a.Event.ID, Type: a.Event.Type, Actor: a.Event.Actor, Replaced: a.Replaced})
+	}
+	if len(s.Entries) == 0 {
+		return nil
+	}
+	return s
+}
+
+// end returns the end of a feed, from memory or from its last segments.
+func (f *Feed) end(ctx context.Context, stream events.Stream) (*feedEnd, error) {
+	if end, ok := f.ends.Get(stream); ok {
+		return end, nil
+	}
+	got, err := f.views.Query(ctx, feedPartition(stream), Range{Reverse: true, Limit: recentSegments})
+	if err != nil {
+		return nil, err
+	}
+	end := &feedEnd{epoch: rand.Text(), next: 1, recent: map[arrived]bool{}}
+	for i := len(got) - 1; i >= 0; i-- {
+		s, err := decode[segment](got[i].Body)
+		if err != nil {
+			return nil, err
+		}
+		end.push(s)
+	}
+	f.ends.Add(stream, end)
+	return end, nil
+}
+
+func feedPartition(stream events.Stream) string { return "feed/" + string(stream) }
+
+func segmentKey(stream events.Stream, first uint64) Key {
+	return Key{feedPartition(stream), fmt.Sprintf("%020d", first)}
+}
+
+// ListFeed reads at most limit entries of a stream's feed, those behind a position, and the
+// feed's epoch: positions of another epoch mean nothing in this one.
+func ListFeed(ctx context.Context, views Views, stream events.Stream, after uint64, limit int) ([]FeedEntry, string, error) {
+	partition := feedPartition(stream)
+	// The segment that holds the next position is the last that does not begin behind it.
+	from, err := views.Query(ctx, partition, Range{Before: segmentKey(stream, after+2).Sort, Reverse: true, Limit: 1})
+	if err != nil || len(from) == 0 {
+		return nil, "", err
+	}
+	var entries []FeedEntry
+	epoch, start := "", from[0].Key.Sort
+	for len(entries) < limit {
+		const page = 64
+		got, err := views.Query(ctx, partition, Range{From: start, Limit: page})
+		if err != nil {
+			return nil, "", err
+		}
+		for _, view := range got {
+			s, err := decode[segment](view.Body)
+			if err != nil {
+				return nil, "", err
+			}
+			epoch, start = s.Epoch, next(view.Key.Sort)
+			for i, e := range s.Entries {
+				e.Position = s.First + uint64(i)
+				if e.Position > after && len(entries) < limit {
+					entries = append(entries, e)
+				}
+			}
+		}
+		if len(got) < page {
+			break
+		}
+	}
+	return entries, epoch, nil
+}
+
+// CountUnread counts the messages by others that arrived in this region after the event since,
+// up to MaxUnread. A message that arrived late is counted, though it sorts before. Where since
+// itself is not found among the last arrivals (it was long ago, or has yet to arrive) what
+// sorts after it is counted.
+func CountUnread(ctx context.Context, views Views, room, user string, since events.ID) (int, error) {
+	arrivedAfter, sortedAfter, scanned, upper := 0, 0, 0, ""
+	for sortedAfter < MaxUnread && scanned < unreadScan {
+		const page = 32
+		got, err := views.Query(ctx, feedPartition(events.RoomStream(room)), Range{Before: upper, Reverse: true, Limit: page})
+		if err != nil {
+			return 0, err
+		}
+		for _, view := range got {
+			s, err := decode[segment](view.Body)
+			if err != nil {
+				return 0, err
+			}
+			upper = view.Key.Sort
+			scanned += len(s.Entries)
+			for i := len(s.Entries) - 1; i >= 0; i-- {
+				e := s.Entries[i]
+				if e.ID == since {
+					return min(arrivedAfter, MaxUnread), nil
+				}
+				if e.Type != "message.posted" || e.Actor == user || e.Replaced {
+					continue
+				}
+				arrivedAfter++
+				if e.ID.Compare(since) > 0 {
+					sortedAfter++
+				}
+			}
+		}
+		if len(got) < page {
+			break
+		}
+	}
+	return min(sortedAfter, MaxUnread), nil
+}

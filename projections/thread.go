@@ -1,0 +1,44 @@
+package projections
+
+import (
+	"context"
+
+	"parley/events"
+)
+
+// Threads is the projection that finds a thread's messages: one small view per reply. What the
+// reply says stands in the timeline, and how many there are in the view of the thread's root.
+var Threads Projection = projection[reply, *reply]{
+	name: "thread",
+	keys: func(e events.Event) []Key {
+		if p, ok := e.Payload.(events.MessagePosted); ok && p.Thread != nil {
+			return []Key{{threadPartition(e.Stream.Name(), *p.Thread), e.ID.String()}}
+		}
+		return nil
+	},
+	since: sortID,
+}
+
+func threadPartition(room string, root events.ID) string {
+	return "thread/" + room + "/" + root.String()
+}
+
+// reply is the view of a reply: that it is one.
+type reply struct {
+	Posted bool `json:"posted"`
+}
+
+func (r *reply) fold(Key, events.Event) { r.Posted = true }
+
+// ListReplies reads at most r.Limit messages of the thread below root, in r's order.
+func ListReplies(ctx context.Context, views Views, room string, root events.ID, r events.Range) ([]Message, error) {
+	got, err := views.Query(ctx, threadPartition(room, root), idRange(r, r.Limit))
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]events.ID, len(got))
+	for i, view := range got {
+		ids[i] = sortID(view.Key)
+	}
+	return LoadMessages(ctx, views, room, ids...)
+}
