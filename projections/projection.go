@@ -35,7 +35,7 @@ type Document interface {
 
 // All returns the projections that a region folds, each into its own partitions.
 func All() []Projection {
-	return []Projection{Rooms, Members, Timeline, Threads, Inboxes, Users}
+	return []Projection{Rooms, Members, Timeline, Threads, Inboxes, Users, Beats}
 }
 
 // state is what a projection's documents hold: a struct that is encoded as JSON.
