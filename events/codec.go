@@ -40,7 +40,9 @@ func Encode(e Event) Stored {
 // even a key is known. An event whose payload cannot be read (of an unknown type, of a newer
 // version, damaged) comes back whole with an [Unreadable] payload: one bad event must not hide
 // the rest of its stream.
-func Decode(s Stored) (Event, error) {
+func Decode(s Stored) (Event, error) { return types.decode(s) }
+
+func (t *table) decode(s Stored) (Event, error) {
 	id, err := ParseID("id", s.ID)
 	if err != nil {
 		return Event{}, fmt.Errorf("decode event: %w", err)
@@ -56,7 +58,7 @@ func Decode(s Stored) (Event, error) {
 		return Event{}, fmt.Errorf("decode event: %w", err)
 	}
 	e.Type, e.Version = splitType(s.Type)
-	e.Payload = types.read(e)
+	e.Payload = t.read(e)
 	return e, nil
 }
 
@@ -196,7 +198,8 @@ func isObject(data json.RawMessage) bool {
 }
 
 // UnmarshalJSON reads what [Event.MarshalJSON] writes. JSON on its way may be spaced and escaped
-// anew, by encoding/json too, so Data may be spelled differently; by [Same] it is the same event.
+// anew, by encoding/json too, so Data may be spelled differently; by [Same] a readable event is
+// the same.
 func (e *Event) UnmarshalJSON(text []byte) error {
 	var w wire
 	if err := json.Unmarshal(text, &w); err != nil {
