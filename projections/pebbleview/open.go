@@ -1,0 +1,105 @@
+package pebbleview
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ErrInUse says that another process, or another part of this one, has the database open. Test
+// for it with errors.Is.
+var ErrInUse = errors.New("database is in use")
+
+// Options are the settings of a database that holds views. The zero value is ready to use.
+type Options struct {
+	// Cache holds blocks read from disk; several databases may share one. By default the
+	// database has 8 MB of its own.
+	Cache *pebble.Cache
+	// MemTable is the size in bytes up to which writes gather in memory; there may be four of
+	// them for a while. It also bounds how many superseded versions of a view a query can meet.
+	// By default 8 MB.
+	MemTable uint64
+	// Log receives what goes wrong in the background; by default nothing does.
+	Log *slog.Logger
+	// FS is the file system; by default the machine's.
+	FS vfs.FS
+}
+
+// Open opens the database in dir, or makes one. The error wraps [ErrInUse] if it is open
+// elsewhere. A database that can no longer write its log panics: it could not keep the order
+// that the package promises.
+func Open(dir string, o Options) (*pebble.DB, error) {
+	options := o.pebble()
+	if err := options.FS.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder of the view database: %w", err)
+	}
+	lock, err := lockDir(dir, options.FS)
+	if err != nil {
+		return nil, fmt.Errorf("lock the view database: %w", err)
+	}
+	defer lock.Close() // the database holds it from here on
+	options.Lock = lock
+	db, err := pebble.Open(dir, options)
+	if err != nil {
+		return nil, fmt.Errorf("open the view database: %w", err)
+	}
+	return db, nil
+}
+
+// lockDir tells a lock that another holds from a file that cannot be made.
+func lockDir(dir string, files vfs.FS) (*pebble.Lock, error) {
+	lock, err := pebble.LockDirectory(dir, files)
+	var path *fs.PathError
+	if err != nil && !errors.As(err, &path) {
+		return nil, fmt.Errorf("%w: %w", ErrInUse, err)
+	}
+	return lock, err
+}
+
+func (o Options) pebble() *pebble.Options {
+	options := &pebble.Options{
+		Cache:                       o.Cache,
+		MemTableSize:                8 << 20,
+		MemTableStopWritesThreshold: 4,
+		// Saves are not fsynced one by one: let the log go to disk as it grows, so that the
+		// fsync at its end does not hold up writers.
+		WALBytesPerSync: 1 << 20,
+		FS:              vfs.Default,
+		Logger:          logger{slog.New(slog.DiscardHandler)},
+		// With sync chunks the end of a log that was cut off is told from a damaged one.
+		FormatMajorVersion: pebble.FormatWALSyncChunks,
+	}
+	// Most Saves begin with a look for a view that is not there yet: a Bloom filter of 10 bits a
+	// key answers that without reading a block. The other levels inherit it.
+	options.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
+	if o.MemTable > 0 {
+		options.MemTableSize = o.MemTable
+	}
+	if o.Log != nil {
+		options.Logger = logger{o.Log}
+	}
+	if o.FS != nil {
+		options.FS = o.FS
+	}
+	return options
+}
+
+// logger passes on Pebble's errors and keeps quiet about its daily work.
+type logger struct{ log *slog.Logger }
+
+func (logger) Infof(string, ...any) {}
+
+func (l logger) Errorf(format string, args ...any) {
+	l.log.Error("view database", "error", fmt.Sprintf(format, args...))
+}
+
+// Fatalf must not return: Pebble calls it when what it holds in memory is no longer what it
+// wrote.
+func (logger) Fatalf(format string, args ...any) {
+	panic("view database: " + fmt.Sprintf(format, args...))
+}

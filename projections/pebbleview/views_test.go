@@ -1,0 +1,129 @@
+package pebbleview
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"parley/projections"
+	"parley/projections/viewtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// store is an open database that the suite can close and open again.
+type store struct {
+	*Views
+	dir string
+	db  *pebble.DB
+}
+
+func openStore(t testing.TB, dir string, o Options) *store {
+	t.Helper()
+	db, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &store{Views: New(db, 'v', '/'), dir: dir, db: db}
+	t.Cleanup(func() { s.close(t) })
+	return s
+}
+
+func (s *store) close(t testing.TB) {
+	t.Helper()
+	if s.db == nil {
+		return
+	}
+	if err := s.db.Close(); err != nil {
+		t.Error(err)
+	}
+	s.db = nil
+}
+
+func driver(o Options) viewtest.Driver {
+	return viewtest.Driver{
+		New: func(t *testing.T) projections.Views { return openStore(t, t.TempDir(), o) },
+		Reopen: func(t *testing.T, views projections.Views) projections.Views {
+			s := views.(*store)
+			s.close(t)
+			return openStore(t, s.dir, o)
+		},
+	}
+}
+
+func TestViews(t *testing.T) { viewtest.Run(t, driver(Options{})) }
+
+// The smallest memtables make the suite go through flushes and compactions.
+func TestViewsOnDisk(t *testing.T) { viewtest.Run(t, driver(Options{MemTable: 64 << 10})) }
+
+// Two sets of views in one database, and what others keep there, stay apart.
+func TestPrefix(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{})
+	a, b := New(s.db, 1), New(s.db, 2)
+	for _, other := range []string{"\x00", "\x01", "\x02", "\x03", "\x01\x02"} {
+		if err := s.db.Set([]byte(other), []byte("not a view"), pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := projections.Key{Partition: "p", Sort: "s"}
+	for version, v := range []*Views{a, b, a} {
+		view := projections.View{Key: key, Version: int64(version / 2), Body: []byte{'0' + byte(version)}}
+		if err := v.Save(t.Context(), view); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []string{"2", "1"} {
+		got, err := []*Views{a, b}[i].Query(t.Context(), "p", projections.Range{Limit: 10})
+		if err != nil || len(got) != 1 || string(got[0].Body) != want {
+			t.Errorf("views %d: got %v, error %v; want one with body %s", i, got, err, want)
+		}
+	}
+}
+
+func TestDamagedValue(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{})
+	key := projections.Key{Partition: "timeline/secret-room", Sort: "secret-id"}
+	if err := s.db.Set(appendKey(nil, s.prefix, key), []byte{0x80}, pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	_, errGet := s.Get(t.Context(), key)
+	_, errQuery := s.Query(t.Context(), key.Partition, projections.Range{Limit: 1})
+	errSave := s.Save(t.Context(), projections.View{Key: key})
+	const want = "read a view of timeline: stored value is damaged"
+	for _, err := range []error{errGet, errQuery, errSave} {
+		if !errors.Is(err, errDamaged) || err.Error() != want {
+			t.Errorf("got error %q, want %q", err, want)
+		}
+	}
+}
+
+func TestKindHidesNames(t *testing.T) {
+	for partition, want := range map[string]string{"member/of/ada": "member", "ada": "unknown kind", "": "unknown kind"} {
+		if got := kind(partition); got != want {
+			t.Errorf("%q: got %q, want %q", partition, got, want)
+		}
+	}
+}
+
+func TestOpenInUse(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Options{})
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrInUse) {
+		t.Errorf("got error %v, want %v", err, ErrInUse)
+	}
+	s.close(t)
+	openStore(t, dir, Options{}) // the lock went with the database
+}
+
+func TestOpenFails(t *testing.T) {
+	files := vfs.NewMem()
+	if _, err := files.Create("file", vfs.WriteCategoryUnspecified); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open("file/below", Options{FS: files}); err == nil || errors.Is(err, ErrInUse) {
+		t.Errorf("got error %v, want one that is not %v", err, ErrInUse)
+	}
+}
