@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
+	"math"
+	"slices"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -16,12 +19,11 @@ const (
 	// segmentSize bounds the entries of one segment: about 90 bytes each, so that a full one is
 	// far below the 400 KB of a DynamoDB item.
 	segmentSize = 512
-	// recentSegments is how far back a redelivered event is recognised. A stream redelivers
-	// what it has not yet been told is done, which is one batch: at most 1,024 records, in two
-	// segments or so. The rest is margin.
-	recentSegments = 8
-	// knownFeeds bounds the feeds whose end is kept in memory.
-	knownFeeds = 4096
+	// recognised is how many entries back a redelivered event is recognised. A stream redelivers
+	// what it has not yet been told is done, which is one batch: at most 1,024 records.
+	recognised = 1024
+	// knownFeeds bounds the feeds whose end is kept in memory, in about 60 KB each.
+	knownFeeds = 1024
 	// MaxUnread is where counting unread messages stops.
 	MaxUnread = 100
 	// unreadScan bounds the entries that are looked through for unread messages.
@@ -77,25 +79,20 @@ type arrived struct {
 // feedEnd is what must be known of a feed to go on with it.
 type feedEnd struct {
 	epoch  string
-	next   uint64 // the position to give next
-	last   [][]arrived
+	next   uint64    // the position to give next
+	last   []arrived // the last entries, as many as are recognised
 	recent map[arrived]bool
 }
 
 func (f *feedEnd) push(s *segment) {
-	ids := make([]arrived, len(s.Entries))
-	for i, e := range s.Entries {
-		ids[i] = arrived{e.ID, e.Replaced}
-		f.recent[ids[i]] = true
+	for _, e := range s.Entries {
+		f.last = append(f.last, arrived{e.ID, e.Replaced})
+		f.recent[arrived{e.ID, e.Replaced}] = true
+	}
+	for ; len(f.last) > recognised; f.last = f.last[1:] {
+		delete(f.recent, f.last[0])
 	}
 	f.epoch, f.next = s.Epoch, s.end()
-	f.last = append(f.last, ids)
-	if len(f.last) > recentSegments {
-		for _, id := range f.last[0] {
-			delete(f.recent, id)
-		}
-		f.last = f.last[1:]
-	}
 }
 
 // Append adds a batch to the feeds of its streams, in the order given; what a feed's end shows
@@ -128,20 +125,26 @@ func (f *Feed) Append(ctx context.Context, batch []Arrival) error {
 	return nil
 }
 
-// extend adds one segment to each feed, drops from pending the feeds that have all, and reports
-// whether another writer was ahead on any. It adds no second segment to a feed before the first
-// is known to be there: that could leave a gap.
+// addition is a segment to be added to the feed of a stream.
+type addition struct {
+	stream  events.Stream
+	segment *segment
+	rest    []Arrival // what is to come behind it
+}
+
+// extend adds one segment to each feed, drops from pending what is there, and reports whether
+// another writer was ahead on any. It adds no second segment to a feed before the first is known
+// to be there: that could leave a gap.
 func (f *Feed) extend(ctx context.Context, pending map[events.Stream][]Arrival) (lost bool, err error) {
-	made := map[Key]*segment{}
-	ends := map[Key]events.Stream{}
+	additions := map[Key]addition{}
 	var views []View
 	for stream, arrivals := range pending {
 		end, err := f.end(ctx, stream)
 		if err != nil {
 			return false, err
 		}
-		s := end.segment(arrivals)
-		if s == nil {
+		s, rest := end.segment(arrivals)
+		if len(s.Entries) == 0 {
 			delete(pending, stream)
 			continue
 		}
@@ -150,51 +153,50 @@ func (f *Feed) extend(ctx context.Context, pending map[events.Stream][]Arrival) 
 			return false, err
 		}
 		key := segmentKey(stream, s.First)
-		made[key], ends[key] = s, stream
+		additions[key] = addition{stream, s, rest}
 		views = append(views, View{Key: key, Body: body})
 	}
 	if len(views) == 0 {
 		return false, nil
 	}
 	err = f.views.Save(ctx, views...)
-	behind := conflicts(err)
-	for _, key := range behind {
-		f.ends.Remove(ends[key])
-		delete(made, key)
+	taken := conflicts(err)
+	if err != nil && taken == nil {
+		for _, a := range additions {
+			f.ends.Remove(a.stream) // it may have been saved
+		}
+		return false, err
 	}
-	for key, s := range made {
-		if err != nil && behind == nil {
-			f.ends.Remove(ends[key]) // it may have been saved
-		} else if end, ok := f.ends.Get(ends[key]); ok {
-			end.push(s)
+	for _, key := range taken {
+		f.ends.Remove(additions[key].stream)
+		delete(additions, key)
+	}
+	for _, a := range additions {
+		pending[a.stream] = a.rest
+		if end, ok := f.ends.Get(a.stream); ok {
+			end.push(a.segment)
 		}
 	}
-	if behind != nil {
-		return true, nil
-	}
-	return false, err
+	return len(taken) > 0, nil
 }
 
 // segment makes the next segment of a feed of what is new among the arrivals, as much as one
-// holds; nil if nothing is.
-func (f *feedEnd) segment(arrivals []Arrival) *segment {
-	s := &segment{Epoch: f.epoch, First: f.next}
+// holds, and returns the arrivals behind it.
+func (f *feedEnd) segment(arrivals []Arrival) (s *segment, rest []Arrival) {
+	s = &segment{Epoch: f.epoch, First: f.next}
 	seen := map[arrived]bool{}
-	for _, a := range arrivals {
+	for i, a := range arrivals {
 		id := arrived{a.Event.ID, a.Replaced}
 		if f.recent[id] || seen[id] {
 			continue
 		}
 		if len(s.Entries) == segmentSize {
-			break
+			return s, arrivals[i:]
 		}
 		seen[id] = true
 		s.Entries = append(s.Entries, FeedEntry{ID: a.Event.ID, Type: a.Event.Type, Actor: a.Event.Actor, Replaced: a.Replaced})
 	}
-	if len(s.Entries) == 0 {
-		return nil
-	}
-	return s
+	return s, nil
 }
 
 // end returns the end of a feed, from memory or from its last segments.
@@ -202,20 +204,52 @@ func (f *Feed) end(ctx context.Context, stream events.Stream) (*feedEnd, error) 
 	if end, ok := f.ends.Get(stream); ok {
 		return end, nil
 	}
-	got, err := f.views.Query(ctx, feedPartition(stream), Range{Reverse: true, Limit: recentSegments})
-	if err != nil {
-		return nil, err
-	}
-	end := &feedEnd{epoch: rand.Text(), next: 1, recent: map[arrived]bool{}}
-	for i := len(got) - 1; i >= 0; i-- {
-		s, err := decode[segment](got[i].Body)
+	var last []*segment
+	entries := 0
+	for s, err := range segments(ctx, f.views, stream, Range{Reverse: true}) {
 		if err != nil {
 			return nil, err
 		}
+		last = append(last, s)
+		if entries += len(s.Entries); entries >= recognised {
+			break
+		}
+	}
+	end := &feedEnd{epoch: rand.Text(), next: 1, recent: map[arrived]bool{}}
+	for _, s := range slices.Backward(last) {
 		end.push(s)
 	}
 	f.ends.Add(stream, end)
 	return end, nil
+}
+
+// segments yields the segments of a feed within r, whose Limit it ignores. It reads them in
+// pages that grow: a segment holds one entry or hundreds.
+func segments(ctx context.Context, views Views, stream events.Stream, r Range) iter.Seq2[*segment, error] {
+	return func(yield func(*segment, error) bool) {
+		const most = 64
+		for r.Limit = 2; ; r.Limit = min(2*r.Limit, most) {
+			got, err := views.Query(ctx, feedPartition(stream), r)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, view := range got {
+				s, err := decode[segment](view.Body)
+				if !yield(s, err) || err != nil {
+					return
+				}
+				if r.Reverse {
+					r.Before = view.Key.Sort
+				} else {
+					r.From = next(view.Key.Sort)
+				}
+			}
+			if len(got) < r.Limit {
+				return
+			}
+		}
+	}
 }
 
 func feedPartition(stream events.Stream) string { return "feed/" + string(stream) }
@@ -227,34 +261,25 @@ func segmentKey(stream events.Stream, first uint64) Key {
 // ListFeed reads at most limit entries of a stream's feed, those behind a position, and the
 // feed's epoch: positions of another epoch mean nothing in this one.
 func ListFeed(ctx context.Context, views Views, stream events.Stream, after uint64, limit int) ([]FeedEntry, string, error) {
-	partition := feedPartition(stream)
+	after = min(after, math.MaxUint64-2)
 	// The segment that holds the next position is the last that does not begin behind it.
-	from, err := views.Query(ctx, partition, Range{Before: segmentKey(stream, after+2).Sort, Reverse: true, Limit: 1})
+	from, err := views.Query(ctx, feedPartition(stream), Range{Before: segmentKey(stream, after+2).Sort, Reverse: true, Limit: 1})
 	if err != nil || len(from) == 0 {
 		return nil, "", err
 	}
 	var entries []FeedEntry
-	epoch, start := "", from[0].Key.Sort
-	for len(entries) < limit {
-		const page = 64
-		got, err := views.Query(ctx, partition, Range{From: start, Limit: page})
+	var epoch string
+	for s, err := range segments(ctx, views, stream, Range{From: from[0].Key.Sort}) {
 		if err != nil {
 			return nil, "", err
 		}
-		for _, view := range got {
-			s, err := decode[segment](view.Body)
-			if err != nil {
-				return nil, "", err
-			}
-			epoch, start = s.Epoch, next(view.Key.Sort)
-			for i, e := range s.Entries {
-				e.Position = s.First + uint64(i)
-				if e.Position > after && len(entries) < limit {
-					entries = append(entries, e)
-				}
+		epoch = s.Epoch
+		for i, e := range s.Entries {
+			if e.Position = s.First + uint64(i); e.Position > after && len(entries) < limit {
+				entries = append(entries, e)
 			}
 		}
-		if len(got) < page {
+		if len(entries) >= limit {
 			break
 		}
 	}
@@ -266,35 +291,24 @@ func ListFeed(ctx context.Context, views Views, stream events.Stream, after uint
 // itself is not found among the last arrivals (it was long ago, or has yet to arrive) what
 // sorts after it is counted.
 func CountUnread(ctx context.Context, views Views, room, user string, since events.ID) (int, error) {
-	arrivedAfter, sortedAfter, scanned, upper := 0, 0, 0, ""
-	for sortedAfter < MaxUnread && scanned < unreadScan {
-		const page = 32
-		got, err := views.Query(ctx, feedPartition(events.RoomStream(room)), Range{Before: upper, Reverse: true, Limit: page})
+	arrivedAfter, sortedAfter, scanned := 0, 0, 0
+	for s, err := range segments(ctx, views, events.RoomStream(room), Range{Reverse: true}) {
 		if err != nil {
 			return 0, err
 		}
-		for _, view := range got {
-			s, err := decode[segment](view.Body)
-			if err != nil {
-				return 0, err
-			}
-			upper = view.Key.Sort
-			scanned += len(s.Entries)
-			for i := len(s.Entries) - 1; i >= 0; i-- {
-				e := s.Entries[i]
-				if e.ID == since {
-					return min(arrivedAfter, MaxUnread), nil
-				}
-				if e.Type != "message.posted" || e.Actor == user || e.Replaced {
-					continue
-				}
+		for _, e := range slices.Backward(s.Entries) {
+			switch {
+			case e.Replaced: // it came before
+			case e.ID == since:
+				return min(arrivedAfter, MaxUnread), nil
+			case e.Type == "message.posted" && e.Actor != user:
 				arrivedAfter++
 				if e.ID.Compare(since) > 0 {
 					sortedAfter++
 				}
 			}
 		}
-		if len(got) < page {
+		if scanned += len(s.Entries); sortedAfter >= MaxUnread || scanned >= unreadScan {
 			break
 		}
 	}
