@@ -85,12 +85,13 @@ func (m *member) create(e events.Event, p events.RoomCreated) {
 	if !events.CreatesRoom(e, p) {
 		return
 	}
-	role := events.RoleOwner
-	if len(p.Direct) == 2 {
-		role = events.RoleMember
+	if len(p.Direct) == 2 { // nothing else counts here; each of the two may have created the room
+		first := least(m.In.ID, e.ID)
+		m.In, m.Role = latest[bool]{first, true}, latest[events.Role]{first, events.RoleMember}
+		return
 	}
 	m.In.set(e.ID, true)
-	m.Role.set(e.ID, role)
+	m.Role.set(e.ID, events.RoleOwner)
 }
 
 // Member is a user in a room as its readers see her.

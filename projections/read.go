@@ -65,6 +65,16 @@ func idRange(r events.Range, limit int) Range {
 	return out
 }
 
+// behind is what of a range comes behind an id, in the range's order.
+func behind(r events.Range, id events.ID) events.Range {
+	if r.Reverse {
+		r.Before = id
+	} else {
+		r.After = id
+	}
+	return r
+}
+
 // sortID reads the id that is a view's sort key; zero if it is none.
 func sortID(key Key) events.ID {
 	id, _ := events.ParseID("sort", key.Sort)

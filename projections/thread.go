@@ -11,7 +11,7 @@ import (
 var Threads Projection = projection[reply, *reply]{
 	name: "thread",
 	keys: func(e events.Event) []Key {
-		if p, ok := e.Payload.(events.MessagePosted); ok && p.Thread != nil {
+		if p, ok := e.Payload.(events.MessagePosted); ok && p.Thread != nil && follows(e.ID, *p.Thread) {
 			return []Key{{threadPartition(e.Stream.Name(), *p.Thread), e.ID.String()}}
 		}
 		return nil
@@ -30,15 +30,33 @@ type reply struct {
 
 func (r *reply) fold(Key, events.Event) { r.Posted = true }
 
-// ListReplies reads at most r.Limit messages of the thread below root, in r's order.
+// ListReplies reads at most r.Limit messages of the thread below root, in r's order. Replies
+// that are not there yet, or no longer replies, are passed over.
 func ListReplies(ctx context.Context, views Views, room string, root events.ID, r events.Range) ([]Message, error) {
-	got, err := views.Query(ctx, threadPartition(room, root), idRange(r, r.Limit))
-	if err != nil {
-		return nil, err
+	var replies []Message
+	for len(replies) < r.Limit {
+		want := r.Limit - len(replies)
+		got, err := views.Query(ctx, threadPartition(room, root), idRange(r, want))
+		if err != nil {
+			return nil, err
+		}
+		ids := make([]events.ID, len(got))
+		for i, view := range got {
+			ids[i] = sortID(view.Key)
+		}
+		messages, err := LoadMessages(ctx, views, room, ids...)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range messages {
+			if m.Thread != nil && *m.Thread == root {
+				replies = append(replies, m)
+			}
+		}
+		if len(got) < want {
+			break
+		}
+		r = behind(r, ids[len(ids)-1])
 	}
-	ids := make([]events.ID, len(got))
-	for i, view := range got {
-		ids[i] = sortID(view.Key)
-	}
-	return LoadMessages(ctx, views, room, ids...)
+	return replies, nil
 }

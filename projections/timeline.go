@@ -17,29 +17,46 @@ var Timeline Projection = projection[message, *message]{
 	name: "timeline",
 	keys: func(e events.Event) []Key {
 		room := e.Stream.Name()
-		switch p := e.Payload.(type) {
-		case events.MessagePosted:
-			if p.Thread != nil {
-				return []Key{messageKey(room, e.ID), messageKey(room, *p.Thread)}
-			}
-			return []Key{messageKey(room, e.ID)}
-		case events.MessageEdited:
-			return []Key{messageKey(room, p.Message)}
-		case events.MessageDeleted:
-			return []Key{messageKey(room, p.Message)}
-		case events.MessagePinned:
-			return []Key{messageKey(room, p.Message)}
-		case events.MessageUnpinned:
-			return []Key{messageKey(room, p.Message)}
-		case events.ReactionAdded:
-			return []Key{messageKey(room, p.Message)}
-		case events.ReactionRemoved:
-			return []Key{messageKey(room, p.Message)}
-		default:
-			return nil
+		var keys []Key
+		if _, ok := e.Payload.(events.MessagePosted); ok {
+			keys = append(keys, messageKey(room, e.ID))
 		}
+		if message := about(e); follows(e.ID, message) {
+			keys = append(keys, messageKey(room, message))
+		}
+		return keys
 	},
-	since: sortID, // whatever touches a message sorts after it
+	since: sortID, // see follows
+}
+
+// about names the message an event does something to, a reply to the root of its thread; zero
+// if there is none.
+func about(e events.Event) events.ID {
+	switch p := e.Payload.(type) {
+	case events.MessagePosted:
+		if p.Thread != nil {
+			return *p.Thread
+		}
+	case events.MessageEdited:
+		return p.Message
+	case events.MessageDeleted:
+		return p.Message
+	case events.MessagePinned:
+		return p.Message
+	case events.MessageUnpinned:
+		return p.Message
+	case events.ReactionAdded:
+		return p.Message
+	case events.ReactionRemoved:
+		return p.Message
+	}
+	return events.ID{}
+}
+
+// follows reports whether an event may do something to a message: nothing can be done to one
+// that is yet to come, and no command that is accepted tries.
+func follows(id, message events.ID) bool {
+	return message != (events.ID{}) && id.Compare(message) > 0
 }
 
 func timelinePartition(room string) string { return "timeline/" + room }
@@ -235,15 +252,18 @@ func ListMessages(ctx context.Context, views Views, room string, r events.Range)
 			if state.Post != nil {
 				messages = append(messages, state.read(room, id))
 			}
-			if r.Reverse {
-				r.Before = id
-			} else {
-				r.After = id
-			}
+			r = behind(r, id)
 		}
 		if len(got) < want {
 			break
 		}
 	}
 	return messages, nil
+}
+
+// PostedMessage is a message as it was posted, before anything was done to it.
+func PostedMessage(e events.Event) Message {
+	var m message
+	m.fold(messageKey(e.Stream.Name(), e.ID), e)
+	return m.read(e.Stream.Name(), e.ID)
 }
