@@ -2,6 +2,7 @@ package projections
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,8 +48,9 @@ func NewEngine(log events.Log, views Views, projections ...Projection) *Engine {
 // saved once if it changed; one that another writer changed meanwhile is done again. After an
 // error any part of the batch may have been saved: apply the same batch again. Arrivals that
 // make a fold fail are left out and returned.
-func (g *Engine) Apply(ctx context.Context, batch []Arrival) ([]Failure, error) {
+func (g *Engine) Apply(ctx context.Context, batch []Arrival) (failures []Failure, err error) {
 	p, failures := g.plan(batch)
+	defer func() { failures = once(failures) }()
 	pending := p.works
 	for try := range attempts {
 		if len(pending) == 0 {
@@ -66,6 +68,12 @@ func (g *Engine) Apply(ctx context.Context, batch []Arrival) ([]Failure, error) 
 		pending = p.of(lost)
 	}
 	return failures, fmt.Errorf("fold %d events: gave up after %d conflicts with other writers", len(batch), attempts)
+}
+
+// once keeps one failure of each arrival, which may fail in several views.
+func once(failures []Failure) []Failure {
+	slices.SortStableFunc(failures, func(a, b Failure) int { return cmp.Compare(a.Index, b.Index) })
+	return slices.CompactFunc(failures, func(a, b Failure) bool { return a.Index == b.Index })
 }
 
 // work is what a batch does to one view.

@@ -9,13 +9,14 @@ import (
 
 // Parked is an event that could not be handled, set aside for an operator.
 type Parked struct {
+	Key    string          `json:"-"`     // what it was parked under
 	Stage  string          `json:"stage"` // where it failed: "decode", "project", "publish" or "trigger"
 	Error  string          `json:"error"`
 	At     time.Time       `json:"at"`               // of the latest failure
 	Tries  int             `json:"tries"`            // how often it was parked
 	Stream string          `json:"stream,omitempty"` // as far as it is known
 	ID     string          `json:"id,omitempty"`
-	Record json.RawMessage `json:"record"` // the event as it came
+	Record json.RawMessage `json:"record"` // the event as it came; a string if that is not JSON
 }
 
 const parkedPartition = "parked"
@@ -23,6 +24,13 @@ const parkedPartition = "parked"
 // Park sets an event aside under a key of the caller's choice, unique to the event and stage.
 // Parking it again raises Tries.
 func Park(ctx context.Context, views Views, key string, parked Parked) error {
+	if !json.Valid(parked.Record) {
+		record, err := encode(string(parked.Record))
+		if err != nil {
+			return err
+		}
+		parked.Record = record
+	}
 	for try := range attempts {
 		if err := backoff(ctx, try); err != nil {
 			return err
@@ -64,6 +72,7 @@ func ListParked(ctx context.Context, views Views, after string, limit int) ([]Pa
 			return nil, err
 		}
 		all[i] = *p
+		all[i].Key = view.Key.Sort
 	}
 	return all, nil
 }
