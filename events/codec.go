@@ -181,7 +181,8 @@ type wire struct {
 
 // MarshalJSON gives the event as clients and subscribers see it:
 // {"id","stream","type","version","actor","region","data"}. Data is an object; data that is
-// none (of an unreadable event, on its way to an operator) is given as a string.
+// none (of an unreadable event, on its way to an operator) is given as a string; bytes in it that
+// are not UTF-8 cannot be, and are replaced.
 func (e Event) MarshalJSON() ([]byte, error) {
 	data := e.Data
 	if !isObject(data) {
@@ -201,6 +202,9 @@ func isObject(data json.RawMessage) bool {
 // anew, by encoding/json too, so Data may be spelled differently; by [Same] a readable event is
 // the same.
 func (e *Event) UnmarshalJSON(text []byte) error {
+	if !utf8.Valid(text) {
+		return errors.New("decode event: not UTF-8")
+	}
 	var w wire
 	if err := json.Unmarshal(text, &w); err != nil {
 		return fmt.Errorf("decode event: %w", withoutText(err))

@@ -188,6 +188,7 @@ func TestUnmarshalJSONRefuses(t *testing.T) {
 		"empty":          `{}`,
 		"null":           `null`,
 		"bad id":         `{"id":"s3cret","stream":"user/ada"}`,
+		"not UTF-8":      "{\"id\":\"01JABCDEFGHJKMNPQRSTVWXYZ0\",\"stream\":\"user/ada\",\"data\":\"s3cret\xff\"}",
 		"no stream":      `{"id":"01JABCDEFGHJKMNPQRSTVWXYZ0","type":"room.archived","version":1,"data":{}}`,
 		"version a text": `{"id":"01JABCDEFGHJKMNPQRSTVWXYZ0","stream":"user/ada","version":"s3cret"}`,
 	} {
