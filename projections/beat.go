@@ -7,7 +7,7 @@ import (
 )
 
 // Beats is the projection of the last beat heard of each region: its frontier.
-var Beats Projection = projection[frontier, *frontier]{
+var Beats Projection = &projection[frontier, *frontier]{
 	name: "beat",
 	keys: func(e events.Event) []Key {
 		if _, ok := e.Payload.(events.RegionBeat); ok {

@@ -9,7 +9,7 @@ import (
 // Inboxes is the projection of a user's read markers: one view per user and room. The rest of
 // an inbox is put together when it is read: which rooms from [Members], the last message from
 // the timeline, the unread count from the feed. A message thus costs its room's members nothing.
-var Inboxes Projection = projection[marker, *marker]{
+var Inboxes Projection = &projection[marker, *marker]{
 	name: "inbox",
 	keys: func(e events.Event) []Key {
 		if p, ok := e.Payload.(events.RoomRead); ok {
@@ -62,8 +62,8 @@ type Entry struct {
 // after, at most limit. The second result is where the next page begins, "" if there is none.
 func LoadInbox(ctx context.Context, views Views, user, after string, limit int) ([]Entry, string, error) {
 	var entries []Entry
-	for len(entries) < limit {
-		want := limit - len(entries)
+	for len(entries) <= limit {
+		want := limit + 1 - len(entries)
 		members, err := ListRoomsOf(ctx, views, user, after, want)
 		if err != nil {
 			return nil, "", err
@@ -75,9 +75,13 @@ func LoadInbox(ctx context.Context, views Views, user, after string, limit int) 
 			}
 		}
 		if len(members) < want {
-			after = ""
 			break
 		}
+	}
+	after = ""
+	if len(entries) > limit { // one more than wanted: there is another page
+		entries = entries[:limit]
+		after = entries[limit-1].Member.Room
 	}
 	if err := fillInbox(ctx, views, user, entries); err != nil {
 		return nil, "", err

@@ -8,7 +8,7 @@ import (
 
 // Members is the projection of who is in a room, kept in both directions: the members of a room
 // and the rooms of a user.
-var Members Projection = projection[member, *member]{
+var Members Projection = &projection[member, *member]{
 	name: "member",
 	keys: func(e events.Event) []Key {
 		room := e.Stream.Name()

@@ -51,17 +51,17 @@ type projection[S any, P state[S]] struct {
 	since func(Key) events.ID // nil: the stream's beginning
 }
 
-func (p projection[S, P]) Name() string              { return p.name }
-func (p projection[S, P]) Keys(e events.Event) []Key { return p.keys(e) }
+func (p *projection[S, P]) Name() string              { return p.name }
+func (p *projection[S, P]) Keys(e events.Event) []Key { return p.keys(e) }
 
-func (p projection[S, P]) Since(key Key) events.ID {
+func (p *projection[S, P]) Since(key Key) events.ID {
 	if p.since == nil {
 		return events.ID{}
 	}
 	return p.since(key)
 }
 
-func (p projection[S, P]) Open(key Key, body []byte) (Document, error) {
+func (p *projection[S, P]) Open(key Key, body []byte) (Document, error) {
 	state, err := decode[S](body)
 	if err != nil {
 		return nil, fmt.Errorf("decode a view of %s: %w", p.name, err)

@@ -7,7 +7,7 @@ import (
 )
 
 // Rooms is the projection of what a room is: one view per room.
-var Rooms Projection = projection[room, *room]{
+var Rooms Projection = &projection[room, *room]{
 	name: "room",
 	keys: func(e events.Event) []Key {
 		switch e.Payload.(type) {

@@ -8,7 +8,7 @@ import (
 
 // Threads is the projection that finds a thread's messages: one small view per reply. What the
 // reply says stands in the timeline, and how many there are in the view of the thread's root.
-var Threads Projection = projection[reply, *reply]{
+var Threads Projection = &projection[reply, *reply]{
 	name: "thread",
 	keys: func(e events.Event) []Key {
 		if p, ok := e.Payload.(events.MessagePosted); ok && p.Thread != nil && follows(e.ID, *p.Thread) {

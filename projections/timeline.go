@@ -13,7 +13,7 @@ const MaxReplies = 100
 
 // Timeline is the projection of a room's messages: one view per message, in canonical order.
 // A page of a room is one range of its partition, however many messages the room has.
-var Timeline Projection = projection[message, *message]{
+var Timeline Projection = &projection[message, *message]{
 	name: "timeline",
 	keys: func(e events.Event) []Key {
 		room := e.Stream.Name()

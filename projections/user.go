@@ -7,7 +7,7 @@ import (
 )
 
 // Users is the projection of what users tell about themselves: one view per user.
-var Users Projection = projection[profile, *profile]{
+var Users Projection = &projection[profile, *profile]{
 	name: "user",
 	keys: func(e events.Event) []Key {
 		if _, ok := e.Payload.(events.UserProfileSet); ok {
