@@ -124,6 +124,16 @@ func (c *Clock) Check(actor string, id ID, causes ...ID) error {
 	}
 }
 
+// LastID is the greatest id that carries a time, to the millisecond.
+func LastID(at time.Time) ID {
+	id := ID{}
+	for i := range id {
+		id[i] = 0xff
+	}
+	_ = id.SetTime(uint64(at.UnixMilli())) // fails beyond the year 10889
+	return id
+}
+
 func makeID(ms uint64, actor string, random uint64) ID {
 	var id ID
 	var low [8]byte

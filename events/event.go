@@ -195,3 +195,26 @@ func IsInvalid(err error) *InvalidError {
 	}
 	return nil
 }
+
+// PrecedingID returns the greatest id below one; below the zero id there is none, and it is
+// returned itself.
+func PrecedingID(id ID) ID {
+	for i := len(id) - 1; i >= 0 && id != (ID{}); i-- {
+		id[i]--
+		if id[i] != 0xff {
+			break
+		}
+	}
+	return id
+}
+
+// FollowingID returns the least id above one; above the greatest there is none, and the zero id
+// is returned.
+func FollowingID(id ID) ID {
+	for i := len(id) - 1; i >= 0; i-- {
+		if id[i]++; id[i] != 0 {
+			return id
+		}
+	}
+	return ID{}
+}

@@ -172,7 +172,7 @@ func (g *Engine) fold(ctx context.Context, w *work, body []byte) ([]byte, []Fail
 	if err != nil {
 		return nil, nil, err
 	}
-	first := events.Range{After: before(w.projection.Since(w.key))}
+	first := events.Range{After: events.PrecedingID(w.projection.Since(w.key))}
 	for e, err := range g.log.Read(ctx, w.stream, first) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("fold a view of %s again: %w", w.projection.Name(), err)
@@ -236,15 +236,4 @@ func backoff(ctx context.Context, try int) error {
 	case <-time.After(wait):
 		return nil
 	}
-}
-
-// before returns the greatest id below one; the zero id has none below it.
-func before(id events.ID) events.ID {
-	for i := len(id) - 1; i >= 0 && id != (events.ID{}); i-- {
-		id[i]--
-		if id[i] != 0xff {
-			break
-		}
-	}
-	return id
 }

@@ -1,0 +1,180 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"parley/events"
+)
+
+// Problem is an error as clients get it: application/problem+json (RFC 9457) with a stable code
+// to branch on.
+type Problem struct {
+	Type      string       `json:"type" doc:"A name for the kind of problem: urn:parley: and the code."`
+	Title     string       `json:"title" doc:"The HTTP status in words."`
+	Status    int          `json:"status" doc:"The HTTP status."`
+	Code      string       `json:"code" doc:"Stable; branch on this." example:"room_not_found"`
+	Detail    string       `json:"detail" doc:"What is wrong and what to do, for people."`
+	RequestID string       `json:"request_id" doc:"Names the request in the server's log."`
+	Retryable bool         `json:"retryable" doc:"The same request may succeed later."`
+	Errors    []FieldError `json:"errors,omitempty" doc:"The fields at fault."`
+	Time      *time.Time   `json:"time,omitempty" doc:"The server's time, where the time in an id is at fault."`
+	ID        string       `json:"id,omitempty" doc:"The id the server chose, where the outcome is unknown: send the command again under it."`
+}
+
+// FieldError names a field and says what is allowed in it.
+type FieldError struct {
+	Field  string `json:"field" example:"text"`
+	Reason string `json:"reason" example:"must have 1 to 20000 bytes of valid UTF-8"`
+}
+
+// Error implements error.
+func (p *Problem) Error() string { return p.Code + ": " + p.Detail }
+
+// GetStatus implements huma.StatusError.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// ContentType implements huma.ContentTypeFilter.
+func (p *Problem) ContentType(string) string { return "application/problem+json" }
+
+// GetHeaders implements huma.HeadersError: 429 and 503 say when to come again.
+func (p *Problem) GetHeaders() http.Header {
+	h := http.Header{}
+	switch {
+	case p.Status == http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", `Bearer realm="parley"`)
+	case p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable || p.Retryable:
+		h.Set("Retry-After", "1")
+	}
+	return h
+}
+
+func (p *Problem) withRequest(id string) *Problem {
+	out := *p
+	out.RequestID = id
+	out.Type, out.Title = "urn:parley:"+p.Code, http.StatusText(p.Status)
+	return &out
+}
+
+// Fail makes a problem that the same request will not overcome.
+func Fail(status int, code, detail string) *Problem {
+	return &Problem{Status: status, Code: code, Detail: detail}
+}
+
+// NotYet makes a problem that may pass by itself: something that may have happened in another
+// region is not known in this one.
+func NotYet(code, detail string) *Problem {
+	return &Problem{Status: http.StatusNotFound, Code: code, Detail: detail, Retryable: true}
+}
+
+func internal() *Problem {
+	return &Problem{Status: http.StatusInternalServerError, Code: "internal", Detail: "this is a fault of the server; it has been logged under the request id", Retryable: true}
+}
+
+// sentinels says which answer each error of the log and the clock becomes.
+var sentinels = []struct {
+	err     error
+	problem Problem
+}{
+	{events.ErrConflict, Problem{Status: 409, Code: "id_taken", Detail: "this id is taken by an event with other content; mint another id"}},
+	{events.ErrNotFound, Problem{Status: 404, Code: "not_found", Detail: "no such event", Retryable: true}},
+	{events.ErrThrottled, Problem{Status: 503, Code: "throttled", Detail: "the log is over its limit; nothing was stored; send it again", Retryable: true}},
+	{events.ErrUnknownOutcome, Problem{Status: 503, Code: "unknown_outcome", Detail: "it may or may not have been stored; send it again under the same id", Retryable: true}},
+	{events.ErrIDNotYours, Problem{Status: 403, Code: "id_not_yours", Detail: "of the id's 80 random bits the first 32 must be the first 32 bits of the SHA-256 of your user id"}},
+	{events.ErrIDFuture, Problem{Status: 422, Code: "id_in_future", Detail: "the time in the id is too far ahead; set your clock by the time given here and mint another"}},
+	{events.ErrIDPast, Problem{Status: 422, Code: "id_in_past", Detail: "the time in the id is too long ago and nothing is stored under it; mint another"}},
+	{events.ErrIDOrder, Problem{Status: 422, Code: "id_order", Detail: "the id must sort after `after` and after the message it refers to; mint it after them"}},
+	{context.DeadlineExceeded, Problem{Status: 503, Code: "timeout", Detail: "it took too long; send it again under the same id", Retryable: true}},
+	{context.Canceled, Problem{Status: 503, Code: "canceled", Detail: "the request was given up; send it again under the same id", Retryable: true}},
+}
+
+// problem turns any error into an answer.
+func problem(err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	if invalid := events.IsInvalid(err); invalid != nil {
+		return invalidField(FieldError{invalid.Field, invalid.Reason})
+	}
+	for _, s := range sentinels {
+		if errors.Is(err, s.err) {
+			p := s.problem
+			if p.Code == "id_in_future" || p.Code == "id_in_past" {
+				now := time.Now().UTC()
+				p.Time = &now
+			}
+			return &p
+		}
+	}
+	return internal()
+}
+
+func invalidField(fields ...FieldError) *Problem {
+	var all []string
+	for _, f := range fields {
+		all = append(all, f.Field+" "+f.Reason)
+	}
+	return &Problem{Status: http.StatusUnprocessableEntity, Code: "invalid_field", Detail: strings.Join(all, "; "), Errors: fields}
+}
+
+// huma makes its own errors, of malformed requests, through this variable of its package.
+func init() {
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		var fields []FieldError
+		for _, err := range errs {
+			var p *Problem
+			var detail huma.ErrorDetailer
+			switch {
+			case errors.As(err, &p):
+				return p
+			case errors.As(err, &detail):
+				d := detail.ErrorDetail()
+				fields = append(fields, FieldError{fieldName(d.Location), d.Message})
+			case err != nil:
+				fields = append(fields, FieldError{"body", "must be one JSON object in UTF-8"})
+			}
+		}
+		if status == http.StatusUnprocessableEntity || len(fields) > 0 && status == http.StatusBadRequest {
+			p := invalidField(fields...)
+			if p.Status = status; status == http.StatusBadRequest {
+				p.Code = "malformed_body"
+			}
+			return p
+		}
+		return &Problem{Status: status, Code: codeOf(status), Detail: msg, Retryable: status >= 500}
+	}
+}
+
+// fieldName takes a location as huma writes it, "body.text" or "query.limit", for the name the
+// client knows.
+func fieldName(location string) string {
+	_, name, found := strings.Cut(location, ".")
+	if !found {
+		return location
+	}
+	return name
+}
+
+func codeOf(status int) string {
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		return "body_too_large"
+	case http.StatusUnsupportedMediaType:
+		return "unsupported_media_type"
+	case http.StatusRequestTimeout:
+		return "request_timeout"
+	case http.StatusBadRequest:
+		return "malformed_request"
+	case http.StatusNotAcceptable:
+		return "not_acceptable"
+	default:
+		return "http_" + strconv.Itoa(status)
+	}
+}

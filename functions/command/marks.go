@@ -1,0 +1,122 @@
+package command
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"parley/events"
+	"parley/functions/api"
+	"parley/projections"
+)
+
+// maxReactions bounds the pairs of user and emoji that a message ever carried: each of them
+// stays in the message's view.
+const maxReactions = 1000
+
+func (h *commands) registerMarks(a *api.API) {
+	const reaction, pin = "/v1/rooms/{room}/messages/{id}/reactions/{emoji}", "/v1/rooms/{room}/messages/{id}/pin"
+	codes := []int{403, 404, 409, 410}
+	api.Command(a, api.Operation{
+		ID: "addReaction", Method: "PUT", Path: reaction, Tag: "messages", Codes: codes,
+		Summary: "React to a message",
+		Detail:  "The emoji is one visible character or a :name:, at most 32 bytes, percent-encoded in the path. A message takes 1000 reactions.",
+	}, h.react)
+	api.Command(a, api.Operation{
+		ID: "removeReaction", Method: "DELETE", Path: reaction, Tag: "messages", Codes: codes,
+		Summary: "Take your reaction back",
+	}, h.unreact)
+	api.Command(a, api.Operation{
+		ID: "pinMessage", Method: "PUT", Path: pin, Tag: "messages", Codes: codes,
+		Summary: "Pin a message",
+	}, func(ctx context.Context, in *target) (*output[api.Accepted], error) {
+		return h.mark(ctx, *in, func(id events.ID) events.Payload { return events.MessagePinned{Message: id} }, h.notDeleted)
+	})
+	api.Command(a, api.Operation{
+		ID: "unpinMessage", Method: "DELETE", Path: pin, Tag: "messages", Codes: codes,
+		Summary: "Unpin a message",
+	}, func(ctx context.Context, in *target) (*output[api.Accepted], error) {
+		return h.mark(ctx, *in, func(id events.ID) events.Payload { return events.MessageUnpinned{Message: id} }, nil)
+	})
+	api.Command(a, api.Operation{
+		ID: "setRead", Method: "PUT", Path: "/v1/rooms/{room}/read", Tag: "rooms", Codes: []int{403, 404},
+		Summary: "Mark a room as read up to a message",
+		Detail:  "The greatest marker wins: an older one changes nothing.",
+	}, h.read)
+}
+
+func (h *commands) mark(ctx context.Context, in target, payload func(events.ID) events.Payload, more func(context.Context, events.Event) error) (*output[api.Accepted], error) {
+	done, err := h.onMessage(ctx, in, payload, more)
+	if err != nil {
+		return nil, err
+	}
+	return ok(done.accepted()), nil
+}
+
+type reactionInput struct {
+	target
+	Emoji string `path:"emoji"`
+}
+
+func (h *commands) react(ctx context.Context, in *reactionInput) (*output[api.Accepted], error) {
+	return h.mark(ctx, in.target, func(id events.ID) events.Payload {
+		return events.ReactionAdded{Message: id, Emoji: in.Emoji}
+	}, func(ctx context.Context, posted events.Event) error {
+		if err := h.notDeleted(ctx, posted); err != nil {
+			return err
+		}
+		n, err := projections.CountReactions(ctx, h.Views, posted.Stream.Name(), posted.ID)
+		if err != nil {
+			return err
+		}
+		if n >= maxReactions {
+			return api.Fail(http.StatusConflict, "too_many_reactions", "a message takes "+strconv.Itoa(maxReactions)+" reactions, those taken back included")
+		}
+		return nil
+	})
+}
+
+func (h *commands) unreact(ctx context.Context, in *reactionInput) (*output[api.Accepted], error) {
+	return h.mark(ctx, in.target, func(id events.ID) events.Payload {
+		return events.ReactionRemoved{Message: id, Emoji: in.Emoji}
+	}, nil)
+}
+
+type readInput struct {
+	keyed
+	Room string `path:"room"`
+	Body struct {
+		UpTo string `json:"up_to" doc:"The message up to which, and including which, you have read."`
+	}
+}
+
+func (h *commands) read(ctx context.Context, in *readInput) (*output[api.Accepted], error) {
+	room, err := api.ParseRoom(in.Room)
+	if err != nil {
+		return nil, err
+	}
+	upTo, err := events.ParseID("up_to", in.Body.UpTo)
+	if err != nil {
+		return nil, err
+	}
+	user := api.CallerOf(ctx).User
+	done, err := h.do(ctx, command{
+		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField, causes: []events.ID{upTo},
+		payload: events.RoomRead{Room: room, UpTo: upTo},
+		allow: func(ctx context.Context) error {
+			access, err := api.See(ctx, h.Views, room, user)
+			if err != nil {
+				return err
+			}
+			if err := access.As(events.RoleMember); err != nil {
+				return err
+			}
+			_, err = h.message(ctx, room, upTo)
+			return err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ok(done.accepted()), nil
+}

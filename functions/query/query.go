@@ -1,0 +1,110 @@
+// Package query is what runs when a client asks: it reads this region's views, or the log where
+// the past is asked for, and never changes anything.
+package query
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"parley/events"
+	"parley/functions/api"
+	"parley/projections"
+)
+
+// Config is what the queries read, all of one region.
+type Config struct {
+	Region string
+	Log    events.Log
+	Views  projections.Views
+	Clock  *events.Clock
+}
+
+// queries holds the handlers, by subject in the files of this package.
+type queries struct{ Config }
+
+// Register adds the queries to an API.
+func Register(a *api.API, c Config) {
+	h := &queries{c}
+	h.registerMessages(a)
+	h.registerRooms(a)
+}
+
+// Limits of a page.
+const (
+	defaultLimit = 50
+	maxLimit     = 200
+)
+
+// including is the part of a query that makes it contain an event the views may not have yet.
+type including struct {
+	Includes string `query:"includes" doc:"An event's id: the answer shows its effect even if it has yet to come by stream."`
+}
+
+// views returns the views with the included event folded in. What it was done to is folded in
+// with it: that may be as new.
+func (h *queries) views(ctx context.Context, in including, streams ...events.Stream) (projections.Views, error) {
+	if in.Includes == "" {
+		return h.Views, nil
+	}
+	id, err := events.ParseID("includes", in.Includes)
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.find(ctx, id, streams)
+	if err != nil {
+		return nil, err
+	}
+	with := []events.Event{e}
+	if message, ok := subject(e); ok {
+		posted, err := h.Log.Get(ctx, e.Stream, message)
+		if err == nil {
+			with = append(with, posted)
+		} else if !errors.Is(err, events.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return projections.WithEvents(h.Views, with...), nil
+}
+
+func (h *queries) find(ctx context.Context, id events.ID, streams []events.Stream) (events.Event, error) {
+	for _, stream := range streams {
+		e, err := h.Log.Get(ctx, stream, id)
+		if !errors.Is(err, events.ErrNotFound) {
+			return e, err
+		}
+	}
+	return events.Event{}, api.NotYet("event_not_found", "includes: this region does not know the event, yet; ask again in a moment or leave includes out")
+}
+
+// subject is the message that an event was done to.
+func subject(e events.Event) (events.ID, bool) {
+	switch p := e.Payload.(type) {
+	case events.MessageEdited:
+		return p.Message, true
+	case events.MessageDeleted:
+		return p.Message, true
+	case events.MessagePinned:
+		return p.Message, true
+	case events.MessageUnpinned:
+		return p.Message, true
+	case events.ReactionAdded:
+		return p.Message, true
+	case events.ReactionRemoved:
+		return p.Message, true
+	default:
+		return events.ID{}, false
+	}
+}
+
+// parseAsOf reads a time or an event's id; a time stands for the last id that it can have.
+func parseAsOf(text string) (events.ID, error) {
+	if id, err := events.ParseID("as_of", text); err == nil {
+		return id, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || at.Before(time.Unix(0, 0)) {
+		return events.ID{}, events.Invalid("as_of", "must be a time as in RFC 3339, 1970 or later, or the id of an event")
+	}
+	return events.LastID(at), nil
+}

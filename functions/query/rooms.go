@@ -1,0 +1,221 @@
+package query
+
+import (
+	"context"
+	"strings"
+
+	"parley/events"
+	"parley/functions/api"
+	"parley/projections"
+)
+
+func (h *queries) registerRooms(a *api.API) {
+	api.Query(a, api.Operation{
+		ID: "listRooms", Method: "GET", Path: "/v1/rooms", Tag: "rooms",
+		Summary: "My rooms, each with its last message and my unread count",
+		Detail:  "In the order of their ids.",
+	}, h.rooms)
+	api.Query(a, api.Operation{
+		ID: "getRoom", Method: "GET", Path: "/v1/rooms/{room}", Tag: "rooms", Codes: []int{403, 404},
+		Summary: "A room",
+	}, h.room)
+	api.Query(a, api.Operation{
+		ID: "listMembers", Method: "GET", Path: "/v1/rooms/{room}/members", Tag: "members", Codes: []int{403, 404},
+		Summary: "A page of a room's members",
+		Detail:  "In the order of their ids. Admins see who is banned, too.",
+	}, h.members)
+	api.Query(a, api.Operation{
+		ID: "getMember", Method: "GET", Path: "/v1/rooms/{room}/members/{user}", Tag: "members", Codes: []int{403, 404},
+		Summary: "A member of a room",
+	}, h.member)
+	api.Query(a, api.Operation{
+		ID: "getUser", Method: "GET", Path: "/v1/users/{user}", Tag: "users", Codes: []int{404},
+		Summary: "A user's profile",
+	}, h.user)
+}
+
+type roomsInput struct {
+	including
+	After string `query:"after" doc:"Rooms whose ids sort after this one."`
+	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+}
+
+// Entry is one of the caller's rooms.
+type Entry struct {
+	api.Room
+	Unread int          `json:"unread" doc:"Messages by others that arrived in this region after what you have read; 100 stands for 100 or more."`
+	ReadTo string       `json:"read_to,omitempty" doc:"Your read marker."`
+	Last   *api.Message `json:"last,omitempty" doc:"The last message."`
+}
+
+type roomsOutput struct {
+	Body struct {
+		Rooms []Entry `json:"rooms"`
+		After *string `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
+	}
+}
+
+func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, error) {
+	user := api.CallerOf(ctx).User
+	streams := []events.Stream{events.UserStream(user)}
+	if in.Includes != "" { // the creation of a room has the room's id
+		streams = append(streams, events.RoomStream(strings.ToUpper(in.Includes)))
+	}
+	views, err := h.views(ctx, in.including, streams...)
+	if err != nil {
+		return nil, err
+	}
+	entries, after, err := projections.LoadInbox(ctx, views, user, in.After, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &roomsOutput{}
+	out.Body.Rooms = make([]Entry, len(entries))
+	for i, e := range entries {
+		out.Body.Rooms[i] = entryOf(e)
+	}
+	if after != "" {
+		out.Body.After = &after
+	}
+	return out, nil
+}
+
+func entryOf(e projections.Entry) Entry {
+	out := Entry{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread}
+	if e.ReadTo != (events.ID{}) {
+		out.ReadTo = e.ReadTo.String()
+	}
+	if e.Last != nil {
+		last := api.MessageOf(*e.Last)
+		out.Last = &last
+	}
+	return out
+}
+
+type roomInput struct {
+	including
+	Room string `path:"room"`
+}
+
+// see makes sure that the caller may see a room.
+func (h *queries) see(ctx context.Context, in roomInput) (projections.Views, api.Access, error) {
+	room, err := api.ParseRoom(in.Room)
+	if err != nil {
+		return nil, api.Access{}, err
+	}
+	views, err := h.views(ctx, in.including, events.RoomStream(room))
+	if err != nil {
+		return nil, api.Access{}, err
+	}
+	access, err := api.See(ctx, views, room, api.CallerOf(ctx).User)
+	return views, access, err
+}
+
+type roomOutput struct{ Body api.Room }
+
+func (h *queries) room(ctx context.Context, in *roomInput) (*roomOutput, error) {
+	_, access, err := h.see(ctx, *in)
+	if err != nil {
+		return nil, err
+	}
+	return &roomOutput{api.RoomOf(access.Room, access.Member)}, nil
+}
+
+type membersInput struct {
+	roomInput
+	After string `query:"after" doc:"Users whose ids sort after this one."`
+	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+}
+
+type membersOutput struct {
+	Body struct {
+		Members []api.Member `json:"members"`
+		After   *string      `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
+	}
+}
+
+func (h *queries) members(ctx context.Context, in *membersInput) (*membersOutput, error) {
+	views, access, err := h.see(ctx, in.roomInput)
+	if err != nil {
+		return nil, err
+	}
+	out := &membersOutput{}
+	out.Body.Members = []api.Member{}
+	for after := in.After; ; {
+		page, err := projections.ListMembers(ctx, views, access.Room.ID, after, maxLimit)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range page {
+			after = m.User
+			if !visible(m, access.Member) {
+				continue
+			}
+			if len(out.Body.Members) == in.Limit {
+				last := out.Body.Members[in.Limit-1].User
+				out.Body.After = &last
+				return out, nil
+			}
+			out.Body.Members = append(out.Body.Members, api.MemberOf(m))
+		}
+		if len(page) < maxLimit {
+			return out, nil
+		}
+	}
+}
+
+// visible says whether a reader may see what a user is in a room: who has left is gone, and who
+// is banned concerns the admins.
+func visible(m, reader projections.Member) bool {
+	return m.In || m.Banned && reader.Can(events.RoleAdmin)
+}
+
+type memberInput struct {
+	roomInput
+	User string `path:"user"`
+}
+
+type memberOutput struct{ Body api.Member }
+
+func (h *queries) member(ctx context.Context, in *memberInput) (*memberOutput, error) {
+	if err := events.ValidateUser("user", in.User); err != nil {
+		return nil, err
+	}
+	views, access, err := h.see(ctx, in.roomInput)
+	if err != nil {
+		return nil, err
+	}
+	m, err := projections.LoadMember(ctx, views, access.Room.ID, in.User)
+	if err != nil {
+		return nil, err
+	}
+	if !visible(m, access.Member) {
+		return nil, api.NotYet("member_not_found", "the user is no member of this room")
+	}
+	return &memberOutput{api.MemberOf(m)}, nil
+}
+
+type userInput struct {
+	including
+	User string `path:"user"`
+}
+
+type userOutput struct{ Body api.User }
+
+func (h *queries) user(ctx context.Context, in *userInput) (*userOutput, error) {
+	if err := events.ValidateUser("user", in.User); err != nil {
+		return nil, err
+	}
+	views, err := h.views(ctx, in.including, events.UserStream(in.User))
+	if err != nil {
+		return nil, err
+	}
+	u, err := projections.LoadUser(ctx, views, in.User)
+	if err != nil {
+		return nil, err
+	}
+	if u.Set == (events.ID{}) {
+		return nil, api.NotYet("user_not_found", "the user has not set a profile")
+	}
+	return &userOutput{api.UserOf(u)}, nil
+}

@@ -1,0 +1,145 @@
+// Package stream is what runs when the log's stream has new records: it projects them into this
+// region's views and feed, and publishes them on this region's bus, in that order.
+//
+// Both stages must succeed, or the batch is reported as failed from a record on and comes
+// again: every event is handled at least once, and handling it twice changes nothing. An event
+// that cannot be handled at all is parked and the stream goes on.
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"parley/events"
+	"parley/projections"
+)
+
+// Record is one record of the log's stream.
+type Record struct {
+	Event    events.Event
+	Replaced bool // the event took the place of another with its id, see [projections.Arrival]
+
+	// Err is set where not even the envelope could be decoded; Raw is then all there is, and
+	// Sequence is what tells the record from others.
+	Err      error
+	Raw      json.RawMessage
+	Sequence string
+}
+
+// Handler handles batches of records of one region. Every field must be set but Log and OwnOnly.
+type Handler struct {
+	Region string
+	Engine *projections.Engine
+	Feed   *projections.Feed
+	Views  projections.Views // where events are parked
+	Bus    Bus
+	Log    *slog.Logger // of what was parked; nil: none
+
+	// OwnOnly publishes only what this region accepted. Where each subscriber listens in one
+	// region it must be off; where one listens in all it saves her the repeats.
+	OwnOnly bool
+}
+
+// Handle handles a batch in order and returns how many records, from the first, need not come
+// again. If that is not all of them the error says why.
+func (h *Handler) Handle(ctx context.Context, records []Record) (int, error) {
+	batch, err := h.decoded(ctx, records)
+	if err != nil {
+		return 0, err
+	}
+	batch, err = h.project(ctx, batch)
+	if err != nil {
+		return 0, err
+	}
+	if unpublished, err := h.publish(ctx, batch); err != nil {
+		return unpublished.index, fmt.Errorf("publish: %w", err)
+	}
+	return len(records), nil
+}
+
+// arrival is a record that can be handled, with its place in the batch as it came.
+type arrival struct {
+	projections.Arrival
+	index int
+}
+
+// decoded parks what cannot be read and returns the rest.
+func (h *Handler) decoded(ctx context.Context, records []Record) ([]arrival, error) {
+	batch := make([]arrival, 0, len(records))
+	for i, r := range records {
+		err := r.Err
+		if unreadable, ok := r.Event.Payload.(events.Unreadable); ok {
+			err = unreadable.Err
+		}
+		if err == nil {
+			batch = append(batch, arrival{projections.Arrival{Event: r.Event, Replaced: r.Replaced}, i})
+			continue
+		}
+		if err := h.Park(ctx, "decode", r, err); err != nil {
+			return nil, err
+		}
+	}
+	return batch, nil
+}
+
+// project folds the batch and records its arrival, parks what makes a fold fail and returns the
+// rest. An event enters the feed after the views: who hears of it finds it there.
+func (h *Handler) project(ctx context.Context, batch []arrival) ([]arrival, error) {
+	failures, err := h.Engine.Apply(ctx, arrivals(batch))
+	if err != nil {
+		return nil, fmt.Errorf("project: %w", err)
+	}
+	parked := map[int]bool{}
+	for _, f := range failures {
+		a := batch[f.Index]
+		if err := h.Park(ctx, "project", Record{Event: a.Event}, f.Err); err != nil {
+			return nil, err
+		}
+		parked[f.Index] = true
+	}
+	if len(parked) > 0 {
+		kept := make([]arrival, 0, len(batch))
+		for i, a := range batch {
+			if !parked[i] {
+				kept = append(kept, a)
+			}
+		}
+		batch = kept
+	}
+	if err := h.Feed.Append(ctx, arrivals(batch)); err != nil {
+		return nil, fmt.Errorf("project: %w", err)
+	}
+	return batch, nil
+}
+
+func arrivals(batch []arrival) []projections.Arrival {
+	out := make([]projections.Arrival, len(batch))
+	for i, a := range batch {
+		out[i] = a.Arrival
+	}
+	return out
+}
+
+// Park sets a record aside with the stage that failed and its error. The trigger calls it for
+// records it gives up on.
+func (h *Handler) Park(ctx context.Context, stage string, r Record, cause error) error {
+	parked := projections.Parked{Stage: stage, Error: cause.Error(), At: time.Now().UTC(), Record: r.Raw}
+	key := stage + "/" + r.Sequence
+	if r.Err == nil {
+		parked.Stream, parked.ID = string(r.Event.Stream), r.Event.ID.String()
+		key = stage + "/" + parked.ID + "/" + parked.Stream
+		raw, err := json.Marshal(r.Event)
+		if err != nil {
+			return errors.Join(cause, err)
+		}
+		parked.Record = raw
+	}
+	if h.Log != nil {
+		h.Log.ErrorContext(ctx, "parked an event", "stage", stage, "type", r.Event.Type, "error", cause)
+	}
+	return projections.Park(ctx, h.Views, key, parked)
+}
