@@ -1,0 +1,110 @@
+package logtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"parley/events"
+)
+
+// Fault is a way in which one Append goes.
+type Fault int
+
+// The ways an Append goes.
+const (
+	Pass      Fault = iota // as the log would have it
+	NotStored              // fails with [events.ErrThrottled]; nothing was stored
+	Stored                 // is stored, and fails with [events.ErrUnknownOutcome]
+)
+
+// Faults is a Log whose calls fail on demand. Set the functions before the log is shared; they
+// may be called from several goroutines at once.
+type Faults struct {
+	Log events.Log // does the work
+
+	// OnAppend says how an Append goes. A nil function lets all pass.
+	OnAppend func(e events.Event) Fault
+
+	// OnRead is asked by every Get, and by every Read once at its beginning and once before each
+	// event. The error it returns is what the call fails with. A nil function lets all pass.
+	OnRead func(stream events.Stream) error
+}
+
+var _ events.Log = (*Faults)(nil)
+
+// Script returns a function for OnAppend that lets the calls go as given, one after the other,
+// and all further ones pass.
+func Script(faults ...Fault) func(events.Event) Fault {
+	var mu sync.Mutex
+	return func(events.Event) Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(faults) == 0 {
+			return Pass
+		}
+		next := faults[0]
+		faults = faults[1:]
+		return next
+	}
+}
+
+// Append implements [events.Log].
+func (f *Faults) Append(ctx context.Context, e events.Event) (events.Event, bool, error) {
+	fault := Pass
+	if f.OnAppend != nil {
+		fault = f.OnAppend(e)
+	}
+	if fault == NotStored {
+		return events.Event{}, false, fmt.Errorf("append event: %w", events.ErrThrottled)
+	}
+	stored, repeat, err := f.Log.Append(ctx, e)
+	if fault == Stored && err == nil {
+		return events.Event{}, false, fmt.Errorf("append event: %w", events.ErrUnknownOutcome)
+	}
+	return stored, repeat, err
+}
+
+// Get implements [events.Log].
+func (f *Faults) Get(ctx context.Context, stream events.Stream, id events.ID) (events.Event, error) {
+	if err := f.read(stream); err != nil {
+		return events.Event{}, fmt.Errorf("get event: %w", err)
+	}
+	return f.Log.Get(ctx, stream, id)
+}
+
+// Read implements [events.Log].
+func (f *Faults) Read(ctx context.Context, stream events.Stream, r events.Range) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		if err := f.read(stream); err != nil {
+			yield(events.Event{}, fmt.Errorf("read stream: %w", err))
+			return
+		}
+		for e, err := range f.Log.Read(ctx, stream, r) {
+			if fault := f.read(stream); fault != nil && err == nil {
+				yield(events.Event{}, fmt.Errorf("read stream: %w", fault))
+				return
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (f *Faults) read(stream events.Stream) error {
+	if f.OnRead == nil {
+		return nil
+	}
+	return f.OnRead(stream)
+}
+
+// Close closes the log below, if it can be closed.
+func (f *Faults) Close() error {
+	if c, ok := f.Log.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
