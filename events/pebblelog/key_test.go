@@ -1,0 +1,109 @@
+package pebblelog
+
+import (
+	"bytes"
+	"testing"
+
+	"parley/events"
+)
+
+func FuzzEntry(f *testing.F) {
+	f.Add(int64(-1), uint64(7), "message.posted/1", "ada", "here", "{}")
+	f.Add(int64(0), uint64(0), "", "", "", "")
+	f.Fuzz(func(t *testing.T, at int64, position uint64, typ, actor, region, data string) {
+		value := appendEntry(nil, at, events.Stored{Type: typ, Actor: actor, Region: region, Data: data})
+		setPosition(value, position)
+		e, err := splitEntry(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.at != at || e.position != position || string(e.typ) != typ || string(e.actor) != actor ||
+			string(e.region) != region || string(e.data) != data {
+			t.Errorf("entry is %+v", e)
+		}
+		if e.compare(e) != 0 || !e.sameForm(e) {
+			t.Error("an entry is not equal to itself")
+		}
+		for n := range min(17, len(value)) {
+			if _, err := splitEntry(value[:n]); err == nil {
+				t.Errorf("%d bytes are an entry", n)
+			}
+		}
+	})
+}
+
+func FuzzSplitEntry(f *testing.F) {
+	value := appendEntry(nil, 1, events.Stored{Type: "message.posted/1", Actor: "ada", Region: "here", Data: "{}"})
+	f.Add(value)
+	f.Add(append(value[:17:17], 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01))
+	key := eventKey("user/ada", events.ID{15: 1})
+	f.Fuzz(func(t *testing.T, value []byte) {
+		event, _, err := decode(key, value)
+		if err != nil || event.ID != (events.ID{15: 1}) || event.Stream != "user/ada" {
+			t.Errorf("event is %+v, error %v", event, err)
+		}
+		e, err := splitEntry(value)
+		if err != nil {
+			if !bytes.Equal(event.Data, value) {
+				t.Error("the bytes of a damaged entry are lost")
+			}
+			return
+		}
+		again := appendEntry(nil, e.at, events.Stored{
+			Type: string(e.typ), Actor: string(e.actor), Region: string(e.region), Data: string(e.data),
+		})
+		setPosition(again, e.position)
+		if o, err := splitEntry(again); err != nil || o.compare(e) != 0 || o.position != e.position {
+			t.Errorf("%+v became %+v, error %v", e, o, err)
+		}
+	})
+}
+
+func FuzzKeys(f *testing.F) {
+	id := events.ID{0: 1, 15: 2}
+	f.Add(eventKey("room/x", id))
+	f.Add(positionKey(1 << 40))
+	f.Add(arrival(eventKey("room/x", id), true))
+	f.Add([]byte("e\x00"))
+	f.Fuzz(func(t *testing.T, key []byte) {
+		if stream, id, ok := splitEventKey(key); ok {
+			if !bytes.Equal(eventKey(stream, id), key) {
+				t.Error("event key changed")
+			}
+			lower, upper := bounds(stream, events.Range{})
+			if bytes.Compare(key, lower) < 0 || bytes.Compare(key, upper) >= 0 {
+				t.Error("event key lies outside its stream")
+			}
+		}
+		if position, ok := splitPositionKey(key); ok && !bytes.Equal(positionKey(position), key) {
+			t.Error("position key changed")
+		}
+		if event, modified, ok := splitArrival(key); ok && !bytes.Equal(arrival(event, modified), key) {
+			t.Error("arrival changed")
+		}
+	})
+}
+
+func FuzzBounds(f *testing.F) {
+	f.Add("user/a", "user/ada", []byte("0123456789abcdef"), []byte("0123456789abcdeg"))
+	f.Fuzz(func(t *testing.T, a, b string, x, y []byte) {
+		one, other := events.Stream(a), events.Stream(b)
+		if one.Validate() != nil || other.Validate() != nil || len(x) != idSize || len(y) != idSize {
+			return
+		}
+		idX, idY := events.ID(x), events.ID(y)
+		within := func(key []byte, r events.Range) bool {
+			lower, upper := bounds(one, r)
+			return bytes.Compare(lower, key) <= 0 && bytes.Compare(key, upper) < 0
+		}
+		if got := within(eventKey(other, idX), events.Range{}); got != (a == b) {
+			t.Errorf("event of one stream in the other is %v", got)
+		}
+		if got := within(eventKey(one, idX), events.Range{After: idY}); got != (idX.Compare(idY) > 0) {
+			t.Errorf("after is %v", got)
+		}
+		if got := within(eventKey(one, idX), events.Range{Before: idY}); idY != (events.ID{}) && got != (idX.Compare(idY) < 0) {
+			t.Errorf("before is %v", got)
+		}
+	})
+}

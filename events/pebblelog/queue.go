@@ -1,0 +1,123 @@
+package pebblelog
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"parley/events"
+)
+
+// write is one event on its way into the log, and what became of it.
+type write struct {
+	event   events.Event
+	replica bool // another region has accepted it: the last writer wins
+	at      int64
+	key     []byte
+	value   []byte
+
+	stored events.Event
+	repeat bool
+	err    error
+}
+
+func newWrite(e events.Event, at time.Time) (*write, error) {
+	if err := e.Stream.Validate(); err != nil {
+		return nil, err
+	}
+	stored := events.Encode(e)
+	size := 1 + 2*8 + len(stored.Type) + len(stored.Actor) + len(stored.Region) + 6 + len(stored.Data)
+	w := &write{event: e, at: at.UnixNano(), key: eventKey(e.Stream, e.ID)}
+	w.value = appendEntry(make([]byte, 0, size), w.at, stored)
+	return w, nil
+}
+
+// request is what one caller wants committed, and the means to tell it the outcome.
+type request struct {
+	writes []*write
+	err    error         // of the whole request; read it after done
+	done   chan struct{} // closed when writes and err hold the outcome
+}
+
+func newRequest(writes []*write) *request {
+	return &request{writes: writes, done: make(chan struct{})}
+}
+
+func (r *request) finish(err error) {
+	r.err = err
+	close(r.done)
+}
+
+// wait returns the outcome of the request as a whole. Once ctx ends it is unknown.
+func (r *request) wait(ctx context.Context) error {
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", events.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// queue holds the requests that wait for the next commit.
+type queue struct {
+	mu      sync.Mutex
+	ready   sync.Cond // waiting is not empty, or closed is set
+	waiting []*request
+	closed  error
+}
+
+func (q *queue) init() { q.ready.L = &q.mu }
+
+// put adds a request, or returns why there will be no more commits.
+func (q *queue) put(requests ...*request) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed != nil {
+		return q.closed
+	}
+	q.waiting = append(q.waiting, requests...)
+	q.ready.Signal()
+	return nil
+}
+
+// maxCommit bounds the requests of one commit, and so the size of its batch.
+const maxCommit = 1024
+
+// take waits for requests and takes what is there, or returns nil if there will be no more.
+func (q *queue) take() []*request {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) == 0 && q.closed == nil {
+		q.ready.Wait()
+	}
+	n := min(len(q.waiting), maxCommit)
+	taken := q.waiting[:n:n]
+	q.waiting = q.waiting[n:]
+	if n == 0 {
+		return nil
+	}
+	return taken
+}
+
+// close lets no more requests in. Those that wait are still to be taken.
+func (q *queue) close(why error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed == nil {
+		q.closed = why
+	}
+	q.ready.Signal()
+}
+
+// abandon closes the queue and fails all requests that wait. Nothing of them was stored.
+func (q *queue) abandon(why error) {
+	q.close(why)
+	q.mu.Lock()
+	waiting := q.waiting
+	q.waiting = nil
+	q.mu.Unlock()
+	for _, r := range waiting {
+		r.finish(why)
+	}
+}
