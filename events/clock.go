@@ -124,9 +124,13 @@ func (c *Clock) Check(actor string, id ID, causes ...ID) error {
 	}
 }
 
-// LastID is the greatest id that carries a time, to the millisecond.
+// LastID is the greatest id that carries a time, to the millisecond. Before 1970 there is none,
+// and the zero id is returned.
 func LastID(at time.Time) ID {
 	id := ID{}
+	if at.UnixMilli() < 0 {
+		return id
+	}
 	for i := range id {
 		id[i] = 0xff
 	}

@@ -303,6 +303,50 @@ func TestCheckTakesWhatMintGives(t *testing.T) {
 	}
 }
 
+func TestLastID(t *testing.T) {
+	for _, at := range []time.Time{noon, time.UnixMilli(0), time.UnixMilli(1<<48 - 1)} {
+		id := LastID(at)
+		if !id.Timestamp().Equal(at) {
+			t.Errorf("last id of %s lies at %s", at, id.Timestamp())
+		}
+		if next := FollowingID(id); next != (ID{}) && next.Time() != id.Time()+1 {
+			t.Errorf("%s is not the last of its millisecond", id)
+		}
+		if LastID(at.Add(999*time.Microsecond)) != id {
+			t.Errorf("last id of %s depends on microseconds", at)
+		}
+	}
+	if id := LastID(time.UnixMilli(-1)); id != (ID{}) {
+		t.Errorf("%s lies before 1970", id)
+	}
+}
+
+func TestNeighbours(t *testing.T) {
+	least, greatest := ID{}, ID{}
+	for i := range greatest {
+		greatest[i] = 0xff
+	}
+	for _, c := range []struct{ below, above ID }{
+		{ID{}, ID{15: 1}},
+		{ID{15: 0xff}, ID{14: 1}},
+		{ID{0: 1, 14: 0xff, 15: 0xff}, ID{0: 1, 13: 1}},
+		{ID{0: 6, 15: 7}, ID{0: 6, 15: 8}},
+	} {
+		if got := FollowingID(c.below); got != c.above {
+			t.Errorf("%x follows %x, want %x", got, c.below, c.above)
+		}
+		if got := PrecedingID(c.above); got != c.below {
+			t.Errorf("%x precedes %x, want %x", got, c.above, c.below)
+		}
+	}
+	if got := PrecedingID(least); got != least {
+		t.Errorf("%x precedes the least id", got)
+	}
+	if got := FollowingID(greatest); got != least {
+		t.Errorf("%x follows the greatest id", got)
+	}
+}
+
 // The mark is part of the API: clients compute it to mint their own ids.
 func TestMarkIsFrozen(t *testing.T) {
 	// printf %s ada | sha256sum | head -c 8
