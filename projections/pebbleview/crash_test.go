@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -19,19 +20,23 @@ import (
 // any moment and spares any part of what was not synced: whatever checkpoint is found afterwards,
 // all that was saved before it must be found too.
 func TestPowerLoss(t *testing.T) {
-	const writers, crashes = 4, 40
+	const writers, crashes = 4, 12
 	files := vfs.NewCrashableMem()
 	// Small memtables: the log is replaced, and tables are written, between one crash and the next.
 	s := openStore(t, "views", Options{FS: files, MemTable: 64 << 10})
 
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	progress := make(chan struct{}, writers)
 	group, ctx := errgroup.WithContext(ctx)
+	stop := sync.OnceValue(func() error {
+		cancel()
+		return group.Wait()
+	})
+	defer stop() // before the database is closed
 	for w := range writers {
 		group.Go(func() error {
 			for step := uint64(1); ; step++ {
-				if err := consume(ctx, s, w, step); err != nil {
+				if err := consume(s, w, step); err != nil {
 					return err
 				}
 				select {
@@ -51,8 +56,7 @@ func TestPowerLoss(t *testing.T) {
 		left := files.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random})
 		most = max(most, checkCrash(t, left, writers))
 	}
-	cancel()
-	if err := group.Wait(); err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	if most == 0 {
@@ -63,7 +67,7 @@ func TestPowerLoss(t *testing.T) {
 const perStep = 5
 
 // consume saves the views of a step, each writer in a partition of its own, and its checkpoint.
-func consume(ctx context.Context, s *store, writer int, step uint64) error {
+func consume(s *store, writer int, step uint64) error {
 	views := make([]projections.View, perStep)
 	for i := range views {
 		views[i] = projections.View{
@@ -72,7 +76,7 @@ func consume(ctx context.Context, s *store, writer int, step uint64) error {
 		}
 	}
 	counter := projections.View{Key: counterKey(writer), Version: int64(step - 1)}
-	if err := s.Save(context.WithoutCancel(ctx), append(views, counter)...); err != nil {
+	if err := s.Save(context.Background(), append(views, counter)...); err != nil {
 		return err
 	}
 	return s.db.Set(checkpoint(writer), binary.BigEndian.AppendUint64(nil, step), pebble.NoSync)

@@ -1,71 +1,40 @@
 package pebbleview
 
 import (
-	"cmp"
 	"hash/maphash"
-	"slices"
-	"strings"
+	"math/bits"
 	"sync"
 
 	"parley/projections"
 )
 
-// locks holds a mutex for each of 2^lockBits parts of all keys. A Save takes those of its keys
-// in their order, so that no two can wait for each other.
+// locks has a mutex for each of 2^lockBits parts of all keys. A Save takes those of its keys in
+// the order of the parts, so that no two can wait for each other.
 type locks [1 << lockBits]sync.Mutex
 
 const lockBits = 10
 
-// slot is the place of a view of one Save among the locks.
-type slot struct {
-	hash  uint64 // of the key; its upper bits choose the lock
-	index int    // of the view
-}
+// lockSet is a set of parts, a bit for each.
+type lockSet [1 << lockBits / 64]uint64
 
-func (s slot) lock() uint64 { return s.hash >> (64 - lockBits) }
-
-// slots returns the slots of the views in the order in which they are to be locked. Views of
-// one key stand side by side.
-func (v *Views) slots(views []projections.View) []slot {
-	slots := make([]slot, len(views))
-	for i, view := range views {
-		slots[i] = slot{maphash.Comparable(v.seed, view.Key), i}
+// lockSet returns the parts in which the keys of the views lie.
+func (v *Views) lockSet(views []projections.View) *lockSet {
+	var set lockSet
+	for _, view := range views {
+		part := maphash.Comparable(v.seed, view.Key) >> (64 - lockBits)
+		set[part/64] |= 1 << (part % 64)
 	}
-	slices.SortFunc(slots, func(a, b slot) int {
-		if c := cmp.Compare(a.hash, b.hash); c != 0 {
-			return c
-		}
-		return compareKeys(views[a.index].Key, views[b.index].Key)
-	})
-	return slots
+	return &set
 }
 
-func compareKeys(a, b projections.Key) int {
-	return cmp.Or(strings.Compare(a.Partition, b.Partition), strings.Compare(a.Sort, b.Sort))
-}
-
-// hasTwins reports whether two of the views have one key.
-func hasTwins(slots []slot, views []projections.View) bool {
-	for i := 1; i < len(slots); i++ {
-		if views[slots[i-1].index].Key == views[slots[i].index].Key {
-			return true
-		}
-	}
-	return false
-}
-
-func (l *locks) lock(slots []slot) {
-	for i, s := range slots {
-		if i == 0 || s.lock() != slots[i-1].lock() {
-			l[s.lock()].Lock()
+// each calls f for each part of the set, from the first to the last.
+func (s *lockSet) each(f func(part int)) {
+	for i, word := range s {
+		for ; word != 0; word &= word - 1 {
+			f(i*64 + bits.TrailingZeros64(word))
 		}
 	}
 }
 
-func (l *locks) unlock(slots []slot) {
-	for i, s := range slots {
-		if i == 0 || s.lock() != slots[i-1].lock() {
-			l[s.lock()].Unlock()
-		}
-	}
-}
+func (l *locks) lock(s *lockSet)   { s.each(func(part int) { l[part].Lock() }) }
+func (l *locks) unlock(s *lockSet) { s.each(func(part int) { l[part].Unlock() }) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -18,14 +19,15 @@ var ErrInUse = errors.New("database is in use")
 // Options are the settings of a database that holds views. The zero value is ready to use.
 type Options struct {
 	// Cache holds blocks read from disk; several databases may share one. By default the
-	// database has 8 MB of its own.
+	// database has 32 MB of its own. It must have room for the Bloom filters, 1.25 MB for a
+	// million views, beside the blocks in use: with less, each Save reads them from disk again.
 	Cache *pebble.Cache
 	// MemTable is the size in bytes up to which writes gather in memory; there may be four of
 	// them for a while. It also bounds how many superseded versions of a view a query can meet.
 	// By default 8 MB.
 	MemTable uint64
-	// Log receives what goes wrong in the background; by default nothing does.
-	Log *slog.Logger
+	// Logger receives what goes wrong in the background; by default nothing does.
+	Logger *slog.Logger
 	// FS is the file system; by default the machine's.
 	FS vfs.FS
 }
@@ -35,7 +37,8 @@ type Options struct {
 // that the package promises.
 func Open(dir string, o Options) (*pebble.DB, error) {
 	options := o.pebble()
-	if err := options.FS.MkdirAll(dir, 0o755); err != nil {
+	dir, err := makeDir(dir, options.FS)
+	if err != nil {
 		return nil, fmt.Errorf("make the folder of the view database: %w", err)
 	}
 	lock, err := lockDir(dir, options.FS)
@@ -51,6 +54,18 @@ func Open(dir string, o Options) (*pebble.DB, error) {
 	return db, nil
 }
 
+// makeDir makes a folder and returns its one true name: within a process the lock goes by name.
+func makeDir(dir string, files vfs.FS) (string, error) {
+	if err := files.MkdirAll(dir, 0o700); err != nil || files != vfs.Default {
+		return dir, err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
+}
+
 // lockDir tells a lock that another holds from a file that cannot be made.
 func lockDir(dir string, files vfs.FS) (*pebble.Lock, error) {
 	lock, err := pebble.LockDirectory(dir, files)
@@ -64,6 +79,7 @@ func lockDir(dir string, files vfs.FS) (*pebble.Lock, error) {
 func (o Options) pebble() *pebble.Options {
 	options := &pebble.Options{
 		Cache:                       o.Cache,
+		CacheSize:                   32 << 20, // where Cache is nil
 		MemTableSize:                8 << 20,
 		MemTableStopWritesThreshold: 4,
 		// Saves are not fsynced one by one: let the log go to disk as it grows, so that the
@@ -71,8 +87,9 @@ func (o Options) pebble() *pebble.Options {
 		WALBytesPerSync: 1 << 20,
 		FS:              vfs.Default,
 		Logger:          logger{slog.New(slog.DiscardHandler)},
-		// With sync chunks the end of a log that was cut off is told from a damaged one.
-		FormatMajorVersion: pebble.FormatWALSyncChunks,
+		// Raised by hand only, for there is no way back. With the sync chunks it brings, the end
+		// of a log that was cut off is told from a damaged one.
+		FormatMajorVersion: pebble.FormatTableFormatV6,
 	}
 	// Most Saves begin with a look for a view that is not there yet: a Bloom filter of 10 bits a
 	// key answers that without reading a block. The other levels inherit it.
@@ -80,8 +97,8 @@ func (o Options) pebble() *pebble.Options {
 	if o.MemTable > 0 {
 		options.MemTableSize = o.MemTable
 	}
-	if o.Log != nil {
-		options.Logger = logger{o.Log}
+	if o.Logger != nil {
+		options.Logger = logger{o.Logger}
 	}
 	if o.FS != nil {
 		options.FS = o.FS

@@ -33,40 +33,22 @@ func New(db *pebble.DB, prefix ...byte) *Views {
 
 // Get implements [projections.Views]. It fails if a stored value is damaged.
 func (v *Views) Get(ctx context.Context, keys ...projections.Key) ([]projections.View, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("get views: %w", err)
+	}
 	views := make([]projections.View, len(keys))
 	var buf []byte
-	for i, key := range keys {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("get views: %w", err)
-		}
-		views[i].Key = key
-		buf = appendKey(buf[:0], v.prefix, key)
+	for _, i := range ascending(len(keys), func(i int) projections.Key { return keys[i] }) {
+		buf = appendKey(buf[:0], v.prefix, keys[i])
+		views[i].Key = keys[i]
 		err := v.read(buf, func(version int64, body []byte) {
 			views[i].Version, views[i].Body = version, bytes.Clone(body)
 		})
 		if err != nil {
-			return nil, readError(key.Partition, err)
+			return nil, readError(keys[i].Partition, err)
 		}
 	}
 	return views, nil
-}
-
-// read calls f with the stored version and body, if there is one. The body is valid in f only.
-func (v *Views) read(key []byte, f func(version int64, body []byte)) error {
-	value, done, err := v.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer done.Close()
-	version, body, err := splitValue(value)
-	if err != nil {
-		return err
-	}
-	f(version, body)
-	return nil
 }
 
 // Save implements [projections.Views]. All views that it saves become visible, and survive, or
@@ -75,19 +57,19 @@ func (v *Views) Save(ctx context.Context, views ...projections.View) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("save views: %w", err)
 	}
-	if len(views) == 0 {
-		return nil
+	order := ascending(len(views), func(i int) projections.Key { return views[i].Key })
+	for i := 1; i < len(order); i++ {
+		if views[order[i-1]].Key == views[order[i]].Key {
+			return errors.New("save views: a key was given twice")
+		}
 	}
-	slots := v.slots(views)
-	if hasTwins(slots, views) {
-		return errors.New("save views: a key was given twice")
-	}
-	v.locks.lock(slots)
-	defer v.locks.unlock(slots)
-
 	batch := v.db.NewBatchWithSize(v.batchSize(views))
 	defer batch.Close()
-	conflicts, err := v.fill(batch, views)
+	set := v.lockSet(views)
+	v.locks.lock(set)
+	defer v.locks.unlock(set)
+
+	conflicts, err := v.fill(batch, views, order)
 	if err != nil {
 		return err
 	}
@@ -104,11 +86,12 @@ func (v *Views) Save(ctx context.Context, views ...projections.View) error {
 
 // fill adds to the batch the views whose version is the stored one and returns the keys of the
 // others. The views must be locked.
-func (v *Views) fill(batch *pebble.Batch, views []projections.View) (conflicts []projections.Key, err error) {
+func (v *Views) fill(batch *pebble.Batch, views []projections.View, order []int) (conflicts []projections.Key, err error) {
 	var buf []byte
-	for _, view := range views {
-		var stored int64
+	for _, i := range order {
+		view := views[i]
 		buf = appendKey(buf[:0], v.prefix, view.Key)
+		var stored int64
 		err := v.read(buf, func(version int64, _ []byte) { stored = version })
 		if err != nil {
 			return nil, readError(view.Key.Partition, err)
@@ -117,15 +100,17 @@ func (v *Views) fill(batch *pebble.Batch, views []projections.View) (conflicts [
 			conflicts = append(conflicts, view.Key)
 			continue
 		}
-		version := stored + 1
-		set := batch.SetDeferred(len(buf), valueSize(version, view.Body))
-		copy(set.Key, buf)
-		putValue(set.Value, version, view.Body)
-		if err := set.Finish(); err != nil {
-			return nil, fmt.Errorf("save views: %w", err)
-		}
+		put(batch, buf, stored+1, view.Body)
 	}
 	return conflicts, nil
+}
+
+// put adds a view to the batch, copying its body only once.
+func put(batch *pebble.Batch, key []byte, version int64, body []byte) {
+	set := batch.SetDeferred(len(key), valueSize(version, body))
+	copy(set.Key, key)
+	putValue(set.Value, version, body)
+	_ = set.Finish() // fails for an indexed batch only
 }
 
 // batchSize is about what the views take up in a batch: it need not grow on the way.

@@ -2,6 +2,8 @@ package pebbleview
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -111,8 +113,14 @@ func TestKindHidesNames(t *testing.T) {
 func TestOpenInUse(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, Options{})
-	if _, err := Open(dir, Options{}); !errors.Is(err, ErrInUse) {
-		t.Errorf("got error %v, want %v", err, ErrInUse)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, link} {
+		if _, err := Open(name, Options{}); !errors.Is(err, ErrInUse) {
+			t.Errorf("got error %v, want %v", err, ErrInUse)
+		}
 	}
 	s.close(t)
 	openStore(t, dir, Options{}) // the lock went with the database
