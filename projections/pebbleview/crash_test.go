@@ -23,7 +23,8 @@ func TestPowerLoss(t *testing.T) {
 	const writers, crashes = 4, 12
 	files := vfs.NewCrashableMem()
 	// Small memtables: the log is replaced, and tables are written, between one crash and the next.
-	s := openStore(t, "views", Options{FS: files, MemTable: 64 << 10})
+	s := open(t, "views", Options{FS: files, MemTable: 64 << 10})
+	defer closeStore(t, s)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	progress := make(chan struct{}, writers)
@@ -95,8 +96,8 @@ func checkpoint(writer int) []byte { return []byte("checkpoint/" + strconv.Itoa(
 // checkCrash opens what a crash left and returns the greatest checkpoint in it.
 func checkCrash(t *testing.T, files vfs.FS, writers int) (most uint64) {
 	t.Helper()
-	s := openStore(t, "views", Options{FS: files})
-	defer s.close(t)
+	s := open(t, "views", Options{FS: files})
+	defer closeStore(t, s)
 	for w := range writers {
 		var step uint64
 		if value, done, err := s.db.Get(checkpoint(w)); err == nil {

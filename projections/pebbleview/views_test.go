@@ -16,44 +16,41 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// store is an open database that the suite can close and open again.
+// store is an open database with views.
 type store struct {
 	*Views
-	dir string
-	db  *pebble.DB
+	db *pebble.DB
 }
 
-func openStore(t testing.TB, dir string, o Options) *store {
+func (s *store) Close() error { return s.db.Close() }
+
+// open opens a database that the test closes.
+func open(t testing.TB, dir string, o Options) *store {
 	t.Helper()
 	db, err := Open(dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &store{Views: New(db, 'v', '/'), dir: dir, db: db}
-	t.Cleanup(func() { s.close(t) })
+	return &store{New(db, 'v', '/'), db}
+}
+
+// openStore opens a new database for the length of the test.
+func openStore(t testing.TB, o Options) *store {
+	t.Helper()
+	s := open(t, t.TempDir(), o)
+	t.Cleanup(func() { closeStore(t, s) })
 	return s
 }
 
-func (s *store) close(t testing.TB) {
+func closeStore(t testing.TB, s *store) {
 	t.Helper()
-	if s.db == nil {
-		return
+	if err := s.Close(); err != nil {
+		t.Errorf("close: %v", err)
 	}
-	if err := s.db.Close(); err != nil {
-		t.Error(err)
-	}
-	s.db = nil
 }
 
 func driver(o Options) viewtest.Driver {
-	return viewtest.Driver{
-		New: func(t *testing.T) projections.Views { return openStore(t, t.TempDir(), o) },
-		Reopen: func(t *testing.T, views projections.Views) projections.Views {
-			s := views.(*store)
-			s.close(t)
-			return openStore(t, s.dir, o)
-		},
-	}
+	return viewtest.Driver{Open: func(t testing.TB, dir string) projections.Views { return open(t, dir, o) }}
 }
 
 func TestViews(t *testing.T) { viewtest.Run(t, driver(Options{})) }
@@ -63,7 +60,7 @@ func TestViewsOnDisk(t *testing.T) { viewtest.Run(t, driver(Options{MemTable: 64
 
 // Two sets of views in one database, and what others keep there, stay apart.
 func TestPrefix(t *testing.T) {
-	s := openStore(t, t.TempDir(), Options{})
+	s := openStore(t, Options{})
 	a, b := New(s.db, 1), New(s.db, 2)
 	for _, other := range []string{"\x00", "\x01", "\x02", "\x03", "\x01\x02"} {
 		if err := s.db.Set([]byte(other), []byte("not a view"), pebble.NoSync); err != nil {
@@ -86,7 +83,7 @@ func TestPrefix(t *testing.T) {
 }
 
 func TestDamagedValue(t *testing.T) {
-	s := openStore(t, t.TempDir(), Options{})
+	s := openStore(t, Options{})
 	key := projections.Key{Partition: "timeline/secret-room", Sort: "secret-id"}
 	if err := s.db.Set(appendKey(nil, s.prefix, key), []byte{0x80}, pebble.NoSync); err != nil {
 		t.Fatal(err)
@@ -112,7 +109,7 @@ func TestKindHidesNames(t *testing.T) {
 
 func TestOpenInUse(t *testing.T) {
 	dir := t.TempDir()
-	s := openStore(t, dir, Options{})
+	s := open(t, dir, Options{})
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
@@ -122,8 +119,8 @@ func TestOpenInUse(t *testing.T) {
 			t.Errorf("got error %v, want %v", err, ErrInUse)
 		}
 	}
-	s.close(t)
-	openStore(t, dir, Options{}) // the lock went with the database
+	closeStore(t, s)
+	closeStore(t, open(t, dir, Options{})) // the lock went with the database
 }
 
 func TestOpenFails(t *testing.T) {

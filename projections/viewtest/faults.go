@@ -3,121 +3,111 @@ package viewtest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"sync"
 
 	"parley/projections"
 )
 
-// ErrFault is the error of every call that [Faults] made fail.
-var ErrFault = errors.New("views failed on purpose")
+// ErrFault is what a Save fails with that [Faults] let fail.
+var ErrFault = errors.New("a fault that a test asked for")
 
-// Fault is how a Save goes.
+// Fault is a way in which one Save goes.
 type Fault int
 
-// The ways a Save can go.
+// The ways a Save goes.
 const (
-	None         Fault = iota // it goes as it goes
-	Failed                    // it fails, and stored nothing
-	FailedHalf                // it fails, and saved every other view, from the first
-	FailedStored              // it fails, and saved all the same
+	Pass       Fault = iota // as the views would have it
+	NotStored               // fails with [ErrFault]; nothing was saved
+	HalfStored              // fails with [ErrFault]; every other view, from the first, was saved
+	Stored                  // fails with [ErrFault]; all was saved
 )
 
-// Faults are Views that fail on request: by default each call goes through to the Views they
-// wrap. Make them with [NewFaults].
+// Faults are Views whose calls fail on demand. Set the functions before the views are shared;
+// they may be called from several goroutines at once.
 type Faults struct {
-	views projections.Views
+	Views projections.Views // do the work
 
-	mu            sync.Mutex
-	saves         []Fault
-	gets, queries int // still to fail
+	// OnSave says how a Save goes. A nil function lets all pass.
+	OnSave func(views []projections.View) Fault
+
+	// OnGet and OnQuery return the error a call fails with, or nil. A nil function lets all pass.
+	OnGet   func(keys []projections.Key) error
+	OnQuery func(partition string, r projections.Range) error
 }
 
 var _ projections.Views = (*Faults)(nil)
 
-// NewFaults wraps views.
-func NewFaults(views projections.Views) *Faults { return &Faults{views: views} }
-
-// FailSaves says how the next Saves go, one fault for each call. After that they go well again.
-func (f *Faults) FailSaves(faults ...Fault) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.saves = append([]Fault(nil), faults...)
-}
-
-// FailGets makes the next n Gets fail.
-func (f *Faults) FailGets(n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.gets = n
-}
-
-// FailQueries makes the next n Queries fail.
-func (f *Faults) FailQueries(n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.queries = n
+// Script returns a function for OnSave that lets the calls go as given, one after the other,
+// and all further ones pass.
+func Script(faults ...Fault) func([]projections.View) Fault {
+	var mu sync.Mutex
+	return func([]projections.View) Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(faults) == 0 {
+			return Pass
+		}
+		next := faults[0]
+		faults = faults[1:]
+		return next
+	}
 }
 
 // Get implements [projections.Views].
 func (f *Faults) Get(ctx context.Context, keys ...projections.Key) ([]projections.View, error) {
-	if f.take(&f.gets) {
-		return nil, ErrFault
+	if f.OnGet != nil {
+		if err := f.OnGet(keys); err != nil {
+			return nil, fmt.Errorf("get views: %w", err)
+		}
 	}
-	return f.views.Get(ctx, keys...)
+	return f.Views.Get(ctx, keys...)
 }
 
 // Query implements [projections.Views].
 func (f *Faults) Query(ctx context.Context, partition string, r projections.Range) ([]projections.View, error) {
-	if f.take(&f.queries) {
-		return nil, ErrFault
-	}
-	return f.views.Query(ctx, partition, r)
-}
-
-// Save implements [projections.Views].
-func (f *Faults) Save(ctx context.Context, views ...projections.View) error {
-	switch f.nextSave() {
-	case Failed:
-		return ErrFault
-	case FailedHalf:
-		var half []projections.View
-		for i := 0; i < len(views); i += 2 {
-			half = append(half, views[i])
+	if f.OnQuery != nil {
+		if err := f.OnQuery(partition, r); err != nil {
+			return nil, fmt.Errorf("query views: %w", err)
 		}
-		return errors.Join(ErrFault, unexpected(f.views.Save(ctx, half...)))
-	case FailedStored:
-		return errors.Join(ErrFault, unexpected(f.views.Save(ctx, views...)))
-	default:
-		return f.views.Save(ctx, views...)
 	}
+	return f.Views.Query(ctx, partition, r)
 }
 
-// unexpected drops a conflict: a caller that only got an error never hears of it.
-func unexpected(err error) error {
+// Save implements [projections.Views]. A fault hides a conflict: the caller only learns that
+// the Save failed.
+func (f *Faults) Save(ctx context.Context, views ...projections.View) error {
+	fault := Pass
+	if f.OnSave != nil {
+		fault = f.OnSave(views)
+	}
+	switch fault {
+	case Pass:
+		return f.Views.Save(ctx, views...)
+	case HalfStored:
+		views = everyOther(views)
+	case NotStored:
+		views = nil
+	}
 	var conflict *projections.ConflictError
-	if errors.As(err, &conflict) {
-		return nil
+	if err := f.Views.Save(ctx, views...); err != nil && !errors.As(err, &conflict) {
+		return err
 	}
-	return err
+	return fmt.Errorf("save views: %w", ErrFault)
 }
 
-func (f *Faults) take(left *int) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if *left <= 0 {
-		return false
+func everyOther(views []projections.View) (half []projections.View) {
+	for i := 0; i < len(views); i += 2 {
+		half = append(half, views[i])
 	}
-	*left--
-	return true
+	return half
 }
 
-func (f *Faults) nextSave() Fault {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.saves) == 0 {
-		return None
+// Close closes the views below, if they can be closed.
+func (f *Faults) Close() error {
+	if c, ok := f.Views.(io.Closer); ok {
+		return c.Close()
 	}
-	fault := f.saves[0]
-	f.saves = f.saves[1:]
-	return fault
+	return nil
 }

@@ -1,12 +1,10 @@
-// Package viewtest is the contract of [projections.Views] as a test suite. Every driver passes
-// it under the race detector; so does [Model], the plain one in memory that other packages test
-// against, and which [Faults] makes fail on request.
 package viewtest
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -14,19 +12,22 @@ import (
 	"parley/projections"
 )
 
-// Driver is how the suite gets at an implementation of [projections.Views]. The keys of the
-// suite are UTF-8 text, neither half of which is empty; no body is above 300 KB.
+// Driver opens views of one kind.
 type Driver struct {
-	// New returns empty views, which the driver closes when the test ends.
-	New func(t *testing.T) projections.Views
-	// Reopen closes views that New or Reopen returned and opens what they left behind. Nil
-	// leaves those tests out: nothing outlives the views.
-	Reopen func(t *testing.T, views projections.Views) projections.Views
+	// Open opens the views in a place of their own, named by the path of an empty directory that
+	// is removed after the test; a driver that keeps its data elsewhere may use it as a name. The
+	// suite closes the views if they are an [io.Closer]. The same place opened again holds the
+	// same views.
+	Open func(t testing.TB, dir string) projections.Views
+
+	// Volatile says that views are forgotten when they are closed. Nothing but the tests of that
+	// is left out.
+	Volatile bool
 }
 
-// Run tests a driver against the contract.
+// Run holds a driver to the contract of [projections.Views]. The keys of the suite are UTF-8
+// text, neither half of which is empty; no body is above 300 KB.
 func Run(t *testing.T, d Driver) {
-	t.Helper()
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, projections.Views)
@@ -53,10 +54,27 @@ func Run(t *testing.T, d Driver) {
 		{"RaceCreate", testRaceCreate},
 		{"LikeModel", testLikeModel},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, d.New(t)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, d.open(t)) })
 	}
-	if d.Reopen != nil {
+	if !d.Volatile {
 		t.Run("Reopen", func(t *testing.T) { testReopen(t, d) })
+	}
+}
+
+// open opens views in a new place and closes them when the test ends.
+func (d Driver) open(t *testing.T) projections.Views {
+	t.Helper()
+	views := d.Open(t, t.TempDir())
+	t.Cleanup(func() { closeViews(t, views) })
+	return views
+}
+
+func closeViews(t testing.TB, views projections.Views) {
+	t.Helper()
+	if c, ok := views.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
 	}
 }
 

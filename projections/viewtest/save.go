@@ -151,19 +151,25 @@ func testCancelled(t *testing.T, v projections.Views) {
 }
 
 func testReopen(t *testing.T, d Driver) {
-	v := d.New(t)
+	dir := t.TempDir()
+	v := d.Open(t, dir)
+	reopen := func() {
+		closeViews(t, v)
+		v = d.Open(t, dir)
+	}
+	t.Cleanup(func() { closeViews(t, v) })
 	var want []projections.View
 	for i := range 500 {
 		k := key("p", fmt.Sprintf("%03d", i))
 		save(t, v, view(k, 0, "1"))
 		want = append(want, view(k, 1, "1"))
 	}
-	v = d.Reopen(t, v)
+	reopen()
 	expect(t, "Query after Reopen", query(t, v, "p", projections.Range{Limit: 1000}), want)
 
 	conflicts(t, v.Save(t.Context(), view(want[0].Key, 0, "x")))
 	want[0] = view(want[0].Key, 2, "2")
 	save(t, v, view(want[0].Key, 1, "2"))
-	v = d.Reopen(t, v)
+	reopen()
 	expect(t, "Query after two Reopens", query(t, v, "p", projections.Range{Limit: 1000}), want)
 }

@@ -8,57 +8,59 @@ import (
 	"parley/projections/viewtest"
 )
 
-func newModel(*testing.T) projections.Views { return viewtest.NewModel() }
-
-func TestModel(t *testing.T) { viewtest.Run(t, viewtest.Driver{New: newModel}) }
-
-// Faults that are not asked for change nothing.
-func TestFaultsOff(t *testing.T) {
-	viewtest.Run(t, viewtest.Driver{New: func(*testing.T) projections.Views {
-		return viewtest.NewFaults(viewtest.NewModel())
-	}})
+func TestModel(t *testing.T) {
+	viewtest.Run(t, viewtest.Driver{
+		Open:     func(testing.TB, string) projections.Views { return viewtest.NewModel() },
+		Volatile: true,
+	})
 }
 
-func TestFaults(t *testing.T) {
-	keys := []projections.Key{{Partition: "p", Sort: "a"}, {Partition: "p", Sort: "b"}, {Partition: "p", Sort: "c"}}
-	for _, test := range []struct {
-		name  string
-		fault viewtest.Fault
-		want  [3]int64 // versions
+func TestFaultsPass(t *testing.T) {
+	viewtest.Run(t, viewtest.Driver{
+		Open:     func(testing.TB, string) projections.Views { return &viewtest.Faults{Views: viewtest.NewModel()} },
+		Volatile: true,
+	})
+}
+
+var keys = []projections.Key{{Partition: "p", Sort: "a"}, {Partition: "p", Sort: "b"}, {Partition: "p", Sort: "c"}}
+
+func TestFaultsSave(t *testing.T) {
+	model := viewtest.NewModel()
+	script := viewtest.Script(viewtest.NotStored, viewtest.HalfStored, viewtest.Pass, viewtest.Stored)
+	faults := &viewtest.Faults{Views: model, OnSave: script}
+	for i, step := range []struct {
+		err      error
+		versions [3]int64
 	}{
-		{"Failed", viewtest.Failed, [3]int64{0, 0, 0}},
-		{"FailedHalf", viewtest.FailedHalf, [3]int64{1, 0, 1}},
-		{"FailedStored", viewtest.FailedStored, [3]int64{1, 1, 1}},
+		{viewtest.ErrFault, [3]int64{0, 0, 0}},
+		{viewtest.ErrFault, [3]int64{1, 0, 1}},
+		{nil, [3]int64{2, 1, 2}},
+		{viewtest.ErrFault, [3]int64{3, 2, 3}},
+		{nil, [3]int64{4, 3, 4}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			model := viewtest.NewModel()
-			faults := viewtest.NewFaults(model)
-			faults.FailSaves(test.fault)
-			views, err := faults.Get(t.Context(), keys...)
-			if err != nil {
-				t.Fatal(err)
+		views, err := faults.Get(t.Context(), keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := faults.Save(t.Context(), views...); !errors.Is(err, step.err) {
+			t.Errorf("save %d: error %v, want %v", i+1, err, step.err)
+		}
+		stored, err := model.Get(t.Context(), keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j, view := range stored {
+			if view.Version != step.versions[j] {
+				t.Errorf("save %d: view %d has version %d, want %d", i+1, j, view.Version, step.versions[j])
 			}
-			if err := faults.Save(t.Context(), views...); !errors.Is(err, viewtest.ErrFault) {
-				t.Fatalf("Save: got error %v, want %v", err, viewtest.ErrFault)
-			}
-			stored, _ := model.Get(t.Context(), keys...)
-			for i, view := range stored {
-				if view.Version != test.want[i] {
-					t.Errorf("view %d has version %d, want %d", i, view.Version, test.want[i])
-				}
-			}
-			if err := faults.Save(t.Context(), stored...); err != nil {
-				t.Errorf("Save after the fault: %v", err)
-			}
-		})
+		}
 	}
 }
 
 // A caller whose Save failed without a word does not learn of the conflicts in it.
-func TestFaultHidesConflict(t *testing.T) {
-	faults := viewtest.NewFaults(viewtest.NewModel())
-	faults.FailSaves(viewtest.None, viewtest.FailedStored)
-	view := projections.View{Key: projections.Key{Partition: "p", Sort: "a"}}
+func TestFaultsHideConflict(t *testing.T) {
+	faults := &viewtest.Faults{Views: viewtest.NewModel(), OnSave: viewtest.Script(viewtest.Pass, viewtest.Stored)}
+	view := projections.View{Key: keys[0]}
 	if err := faults.Save(t.Context(), view); err != nil {
 		t.Fatal(err)
 	}
@@ -68,23 +70,31 @@ func TestFaultHidesConflict(t *testing.T) {
 	}
 }
 
-func TestFaultsOfReads(t *testing.T) {
-	faults := viewtest.NewFaults(viewtest.NewModel())
-	faults.FailGets(2)
-	faults.FailQueries(1)
-	get := func() error {
-		_, err := faults.Get(t.Context(), projections.Key{Partition: "p", Sort: "a"})
-		return err
+func TestFaultsRead(t *testing.T) {
+	boom := errors.New("boom")
+	faults := &viewtest.Faults{
+		Views: viewtest.NewModel(),
+		OnGet: func(keys []projections.Key) error {
+			if len(keys) == 1 {
+				return boom
+			}
+			return nil
+		},
+		OnQuery: func(partition string, _ projections.Range) error {
+			if partition == "p" {
+				return boom
+			}
+			return nil
+		},
 	}
-	query := func() error { _, err := faults.Query(t.Context(), "p", projections.Range{Limit: 1}); return err }
-	for i, got := range []error{get(), get(), query()} {
-		if !errors.Is(got, viewtest.ErrFault) {
-			t.Errorf("read %d: got error %v, want %v", i, got, viewtest.ErrFault)
+	for n, want := range []error{nil, boom, nil} {
+		if _, err := faults.Get(t.Context(), keys[:n]...); !errors.Is(err, want) {
+			t.Errorf("Get of %d: error %v, want %v", n, err, want)
 		}
 	}
-	for i, got := range []error{get(), query()} {
-		if got != nil {
-			t.Errorf("read %d after the faults: %v", i, got)
+	for partition, want := range map[string]error{"p": boom, "q": nil} {
+		if _, err := faults.Query(t.Context(), partition, projections.Range{Limit: 1}); !errors.Is(err, want) {
+			t.Errorf("Query of %s: error %v, want %v", partition, err, want)
 		}
 	}
 }
