@@ -27,21 +27,32 @@ func logOf(t failer, set ...events.Event) events.Log {
 }
 
 func drawFaults(t *rapid.T) []viewtest.Fault {
-	ways := []viewtest.Fault{viewtest.None, viewtest.Failed, viewtest.FailedHalf, viewtest.FailedStored}
+	ways := []viewtest.Fault{viewtest.Pass, viewtest.NotStored, viewtest.HalfStored, viewtest.Stored}
 	return rapid.SliceOfN(rapid.SampledFrom(ways), 0, 6).Draw(t, "faults")
 }
 
-// However Save fails, the same batch applied again and again ends in the right views.
+// failing returns a function that fails n times.
+func failing(n int) func() error {
+	return func() error {
+		if n--; n >= 0 {
+			return viewtest.ErrFault
+		}
+		return nil
+	}
+}
+
+// However Get and Save fail, the same batch applied again and again ends in the right views.
 func TestApplyAgainAfterFaults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := eventsOf(allTypes(), 40).Draw(t, "set")
 		once, model := viewtest.NewModel(), viewtest.NewModel()
 		apply(t, projections.NewEngine(nil, once, projections.All()...), arrivals(set...))
-		faults := viewtest.NewFaults(model)
+		faults := &viewtest.Faults{Views: model}
 		engine := projections.NewEngine(nil, faults, projections.All()...)
 		for _, batch := range batchesOf(set).Draw(t, "batches") {
-			faults.FailSaves(drawFaults(t)...)
-			faults.FailGets(rapid.IntRange(0, 2).Draw(t, "gets"))
+			faults.OnSave = viewtest.Script(drawFaults(t)...)
+			fail := failing(rapid.IntRange(0, 2).Draw(t, "gets"))
+			faults.OnGet = func([]projections.Key) error { return fail() }
 			untilDone(t, func() error {
 				_, err := engine.Apply(context.Background(), batch)
 				return err

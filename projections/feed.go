@@ -236,6 +236,9 @@ func segments(ctx context.Context, views Views, stream events.Stream, r Range) i
 			}
 			for _, view := range got {
 				s, err := decode[segment](view.Body)
+				if err == nil && (len(s.Entries) == 0 || segmentKey(stream, s.First) != view.Key) {
+					err = errors.New("segment of a feed is damaged")
+				}
 				if !yield(s, err) || err != nil {
 					return
 				}

@@ -106,14 +106,15 @@ func TestFeedIsDense(t *testing.T) {
 	} {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
 			views := viewtest.NewModel()
-			faults := viewtest.NewFaults(views)
+			faults := &viewtest.Faults{Views: views}
 			feed := projections.NewFeed(faults)
 			all := arriving(size.all)
 			trigger{
 				most: size.batch,
 				disturb: func() {
-					faults.FailSaves(drawFaults(t)...)
-					faults.FailQueries(rapid.IntRange(0, 1).Draw(t, "queries"))
+					faults.OnSave = viewtest.Script(drawFaults(t)...)
+					fail := failing(rapid.IntRange(0, 1).Draw(t, "queries"))
+					faults.OnQuery = func(string, projections.Range) error { return fail() }
 					if rapid.IntRange(0, 3).Draw(t, "restart") == 0 {
 						feed = projections.NewFeed(faults)
 					}
@@ -128,18 +129,18 @@ func TestFeedIsDense(t *testing.T) {
 // A batch of more than a segment, whichever of its Saves fails in whichever way.
 func TestFeedIsDenseAcrossSegments(t *testing.T) {
 	all := arriving(1700)
-	ways := map[string]viewtest.Fault{"failed": viewtest.Failed, "half": viewtest.FailedHalf, "stored": viewtest.FailedStored}
+	ways := map[string]viewtest.Fault{"failed": viewtest.NotStored, "half": viewtest.HalfStored, "stored": viewtest.Stored}
 	for name, fault := range ways {
 		for save := range 4 {
 			t.Run(fmt.Sprintf("%s %d", name, save), func(t *testing.T) {
 				views := viewtest.NewModel()
-				faults := viewtest.NewFaults(views)
+				faults := &viewtest.Faults{Views: views}
 				feed := projections.NewFeed(faults)
 				script := append(make([]viewtest.Fault, save), fault)
 				for _, batch := range [][]projections.Arrival{all[:1000], all[500:1000], all[1000:]} {
-					faults.FailSaves(script...)
+					faults.OnSave = viewtest.Script(script...)
 					untilDone(t, func() error { return feed.Append(t.Context(), batch) })
-					faults.FailSaves()
+					faults.OnSave = viewtest.Script()
 					feed = projections.NewFeed(faults)
 					untilDone(t, func() error { return feed.Append(t.Context(), batch) })
 				}

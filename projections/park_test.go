@@ -72,10 +72,10 @@ func TestParkAtOnce(t *testing.T) {
 }
 
 func TestParkFails(t *testing.T) {
-	for _, fault := range []viewtest.Fault{viewtest.Failed, viewtest.FailedStored} {
+	for _, fault := range []viewtest.Fault{viewtest.NotStored, viewtest.Stored} {
 		model := viewtest.NewModel()
-		views := viewtest.NewFaults(model)
-		views.FailSaves(fault)
+		views := &viewtest.Faults{Views: model}
+		views.OnSave = viewtest.Script(fault)
 		untilDone(t, func() error { return projections.Park(t.Context(), views, "key", projections.Parked{Error: "x"}) })
 		got, err := projections.ListParked(t.Context(), model, "", 10)
 		if err != nil || len(got) != 1 || got[0].Error != "x" {

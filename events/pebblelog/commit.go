@@ -1,7 +1,6 @@
 package pebblelog
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -34,12 +33,8 @@ func (l *Log) startCommits(head uint64) {
 func (l *Log) gather(head uint64, gathered chan<- *commit, applied <-chan struct{}) {
 	defer close(gathered)
 	for requests := l.queue.take(); requests != nil; requests = l.queue.take() {
-		c := &commit{batch: l.db.NewBatch(), requests: requests, values: make(map[string][]byte, len(requests))}
-		for _, r := range requests {
-			for _, w := range r.writes {
-				w.err = l.decide(c, w, &head)
-			}
-		}
+		c := l.newCommit(requests)
+		l.decide(c, &head)
 		gathered <- c
 		<-applied
 	}
@@ -80,14 +75,33 @@ func (c *commit) finish(err error) {
 	}
 }
 
-// decide says what becomes of a write, given what the log and the commit so far hold, and adds
-// to the commit what is to be written.
-func (l *Log) decide(c *commit, w *write, head *uint64) error {
-	current, found, err := l.current(c, w.key)
+func (l *Log) newCommit(requests []*request) *commit {
+	return &commit{batch: l.db.NewBatch(), requests: requests, values: make(map[string][]byte, len(requests))}
+}
+
+// decide says what becomes of each write, given what the log and the commit so far hold, and
+// adds to the commit what is to be written. One iterator serves all lookups of a commit; nearly
+// all ids are new, so its filters save the way to the disk.
+func (l *Log) decide(c *commit, head *uint64) {
+	it, err := l.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	if err == nil {
+		defer func() { _ = it.Close() }() // its error has been met in a lookup
+	}
+	for _, r := range c.requests {
+		for _, w := range r.writes {
+			if w.err = err; err == nil {
+				w.err = c.decide(w, it, head)
+			}
+		}
+	}
+}
+
+func (c *commit) decide(w *write, it *pebble.Iterator, head *uint64) error {
+	current, err := c.current(w.key, it)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look for the event: %w", err)
-	case !found:
+	case current == nil:
 		return c.arrive(w, head, false)
 	case w.replica:
 		return c.merge(w, current, head)
@@ -103,20 +117,16 @@ func (l *Log) decide(c *commit, w *write, head *uint64) error {
 	return nil
 }
 
-// current is the value of a key: of this commit, or of one before.
-func (l *Log) current(c *commit, key []byte) (value []byte, found bool, err error) {
-	if value, found = c.values[string(key)]; found {
-		return value, true, nil
+// current is the value of a key in this commit or in one before, or nil. It is valid until the
+// next lookup.
+func (c *commit) current(key []byte, it *pebble.Iterator) ([]byte, error) {
+	if value := c.values[string(key)]; value != nil {
+		return value, nil
 	}
-	value, closer, err := l.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, false, nil
+	if !it.SeekPrefixGE(key) {
+		return nil, it.Error()
 	}
-	if err != nil {
-		return nil, false, err
-	}
-	value = append([]byte(nil), value...)
-	return value, true, closer.Close()
+	return it.ValueAndErr()
 }
 
 // arrive adds an event to the commit, at the next position.

@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	cacheBytes    = 8 << 20
+	cacheBytes    = 32 << 20
 	memTableBytes = 8 << 20
-	bitsPerKey    = 10 // of the bloom filters: 1% of the lookups of a new id still read a block
+	indexBytes    = 256 << 10 // so large that a table's index is one block and a lookup reads one less
+	bitsPerKey    = 10        // of the bloom filters: 1% of the lookups of a new id still read a block
 )
 
 // Open opens the log in dir, which is made if it is not there. The error wraps [ErrInUse] if
@@ -99,6 +100,7 @@ func (l *Log) pebbleOptions(o Options) *pebble.Options {
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(bitsPerKey)
 		po.Levels[i].FilterType = pebble.TableFilter
+		po.Levels[i].IndexBlockSize = indexBytes
 	}
 	return po
 }

@@ -82,7 +82,7 @@ func (q *queue) put(requests ...*request) error {
 }
 
 // maxCommit bounds the requests of one commit, and so the size of its batch.
-const maxCommit = 1024
+const maxCommit = 128
 
 // take waits for requests and takes what is there, or returns nil if there will be no more.
 func (q *queue) take() []*request {
