@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"parley/functions/api"
+)
+
+// options are the settings of a cluster.
+type options struct {
+	data    string
+	regions []string // in order of preference
+	weather weather
+	rate    api.Rate
+	trigger triggerSettings
+	archive int // entries that each bus keeps
+	auth    *api.Auth
+	logger  *slog.Logger
+}
+
+const (
+	cacheBytes     = 64 << 20 // of blocks, shared by all databases
+	defaultArchive = 100_000
+)
+
+// cluster is all regions and what lies between them.
+type cluster struct {
+	regions []*region
+	network *network
+
+	cache *pebble.Cache
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+}
+
+// openCluster opens all regions. Their work begins with start.
+func openCluster(o options) (*cluster, error) {
+	c := &cluster{network: newNetwork(), cache: pebble.NewCache(cacheBytes), stop: func() {}}
+	for _, name := range o.regions {
+		r, err := openRegion(name, o, c.cache)
+		if err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+		c.regions = append(c.regions, r)
+	}
+	for _, from := range c.regions {
+		for _, to := range c.regions {
+			if from != to {
+				from.flows = append(from.flows, &flow{
+					from: from.name, to: to.name, source: from.log, target: to.log, identity: to.identity,
+					network: c.network, weather: o.weather, regions: o.regions, marks: from.marks, log: from.logger,
+				})
+			}
+		}
+	}
+	return c, nil
+}
+
+// start begins the work in the background: streams, replication, beats.
+func (c *cluster) start() error {
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	for _, r := range c.regions {
+		if err := r.run(ctx, c.work.Go); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// region finds a region by name; nil if there is none.
+func (c *cluster) region(name string) *region {
+	for _, r := range c.regions {
+		if r.name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// setState breaks or mends a region.
+func (c *cluster) setState(r *region, state string) {
+	r.state.Store(state)
+	c.network.isolate(r.name, state == stateIsolated)
+}
+
+// close ends the work in the background and closes all regions. No request may be under way.
+func (c *cluster) close() error {
+	c.stop()
+	c.work.Wait()
+	var errs []error
+	for _, r := range c.regions {
+		errs = append(errs, r.close())
+	}
+	c.cache.Unref()
+	return errors.Join(errs...)
+}
