@@ -1,0 +1,91 @@
+package projections_test
+
+import (
+	"context"
+	"testing"
+
+	"parley/events"
+	"parley/projections"
+	"parley/projections/viewtest"
+)
+
+// touchingAll are events that touch views of every projection.
+func touchingAll() []events.Event {
+	root := messages[0]
+	on := func(n uint32, actor string, p events.Payload) events.Event { return inPlain(n, actor, p) }
+	inRoom, ofAda := events.RoomStream(plain), events.UserStream("ada")
+	return []events.Event{
+		newEvent(makeID(5, "ada", 1), inRoom, "ada", "eu", events.RoomCreated{Name: "Plain", Topic: "All"}),
+		newEvent(root, inRoom, "ada", "eu", events.MessagePosted{Text: "root"}),
+		on(1, "bob", events.MemberJoined{User: "bob", Role: events.RoleMember}),
+		on(2, "eve", events.MemberBanned{User: "eve"}),
+		on(3, "bob", events.MessagePosted{Text: "reply", Thread: &root}),
+		on(4, "ada", events.MessageEdited{Message: root, Text: "edited"}),
+		on(5, "bob", events.ReactionAdded{Message: root, Emoji: "👍"}),
+		on(6, "bob", events.MessagePinned{Message: root}),
+		on(7, "bob", events.MessageDeleted{Message: messages[1]}),
+		on(8, "ada", events.RoomArchived{}),
+		newEvent(makeID(40, "ada", 9), ofAda, "ada", "eu", events.RoomRead{Room: plain, UpTo: root}),
+		newEvent(makeID(40, "ada", 10), ofAda, "ada", "eu", events.UserProfileSet{Name: "Ada", About: "x"}),
+		newEvent(makeID(40, "eu", 11), events.RegionStream("eu"), "eu", "eu", events.RegionBeat{}),
+	}
+}
+
+// Whatever a view's body holds, folding into it and reading it neither panics nor stops.
+func FuzzFoldIntoAnyBody(f *testing.F) {
+	set := touchingAll()
+	views := viewtest.NewModel()
+	apply(f, projections.NewEngine(nil, views, projections.All()...), arrivals(set...))
+	for i, p := range projections.All() {
+		for _, body := range bodies(f, views, keysOf(set, p)) {
+			f.Add(uint8(i), body)
+		}
+		for _, body := range []string{
+			"", "null", "{", "{}", "[]", `{"post":null,"edits":null,"reactions":{"👍":null}}`,
+			`{"replies":["7ZZZZZZZZZZZZZZZZZZZZZZZZZ","00000000000000000000000001"],"takebacks":{"":""}}`,
+			`{"direct":["ada"],"in":{"id":"00000000000000000000000001","v":true}}`,
+		} {
+			f.Add(uint8(i), []byte(body))
+		}
+	}
+	log := logOf(f, set...)
+	f.Fuzz(func(t *testing.T, which uint8, body []byte) {
+		all := projections.All()
+		views := viewtest.NewModel()
+		for _, key := range keysOf(set, all[int(which)%len(all)]) {
+			if err := views.Save(t.Context(), projections.View{Key: key, Body: body}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply(t, projections.NewEngine(log, views, all...), arrivals(set...))
+		readAll(t, views, events.Range{Limit: 5})
+		readAll(t, projections.WithEvents(views, set...), events.Range{Limit: 5, Reverse: true})
+	})
+}
+
+// Whatever a feed's segment holds, appending and reading either works, densely, or is an error.
+func FuzzFeedOverAnySegment(f *testing.F) {
+	stream := events.RoomStream(plain)
+	views := viewtest.NewModel()
+	if err := projections.NewFeed(views).Append(context.Background(), arriving(3)); err != nil {
+		f.Fatal(err)
+	}
+	first := projections.Key{Partition: "feed/" + string(stream), Sort: "00000000000000000001"}
+	f.Add(bodies(f, views, []projections.Key{first})[0])
+	for _, body := range []string{"", "null", "{}", `{"epoch":"a","first":1,"entries":[]}`, `{"first":18446744073709551615,"entries":[{}]}`} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		views := viewtest.NewModel()
+		if err := views.Save(t.Context(), projections.View{Key: first, Body: body}); err != nil {
+			t.Fatal(err)
+		}
+		err := projections.NewFeed(views).Append(t.Context(), arriving(9))
+		if err == nil {
+			dense(t, views, stream)
+			if _, err := projections.CountUnread(t.Context(), views, plain, "bob", events.ID{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
