@@ -44,7 +44,7 @@ func failing(n int) func() error {
 // However Get and Save fail, the same batch applied again and again ends in the right views.
 func TestApplyAgainAfterFaults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		set := eventsOf(allTypes(), 40).Draw(t, "set")
+		set := eventsOf(events.Types(), 40).Draw(t, "set")
 		once, model := viewtest.NewModel(), viewtest.NewModel()
 		apply(t, projections.NewEngine(nil, once, projections.All()...), arrivals(set...))
 		faults := &viewtest.Faults{Views: model}
@@ -151,7 +151,7 @@ func sameTexts(t *testing.T, views projections.Views, want ...events.Content) {
 
 func TestDamagedViewIsFoldedFromTheLog(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		set := eventsOf(allTypes(), 40).Filter(func(s []events.Event) bool { return len(s) > 0 }).Draw(t, "set")
+		set := eventsOf(events.Types(), 40).Filter(func(s []events.Event) bool { return len(s) > 0 }).Draw(t, "set")
 		log, whole, damaged := logOf(t, set...), viewtest.NewModel(), viewtest.NewModel()
 		stored := inLog(t, log, set)
 		apply(t, projections.NewEngine(nil, whole, projections.All()...), arrivals(stored...))

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -161,15 +160,6 @@ func eventsOf(types []string, most int) *rapid.Generator[[]events.Event] {
 		}
 		slices.SortStableFunc(set, func(a, b events.Event) int { return a.ID.Compare(b.ID) })
 		return set
-	})
-}
-
-// allTypes are the names of all event types, in a fixed order.
-func allTypes() []string { return events.Types() }
-
-func roomTypes() []string {
-	return slices.DeleteFunc(events.Types(), func(name string) bool {
-		return name == "room.read" || strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "region.")
 	})
 }
 

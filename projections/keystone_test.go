@@ -26,7 +26,7 @@ func TestAnyOrderSameViews(t *testing.T) {
 		})
 	}
 	t.Run("together", rapid.MakeCheck(func(t *rapid.T) {
-		checkAnyOrder(t, eventsOf(allTypes(), 60).Draw(t, "set"), projections.All()...)
+		checkAnyOrder(t, eventsOf(events.Types(), 60).Draw(t, "set"), projections.All()...)
 	}))
 }
 
@@ -63,7 +63,7 @@ func checkAnyOrder(t *rapid.T, set []events.Event, ps ...projections.Projection)
 // Two engines that race over the same views lose nothing of what either folds.
 func TestRacingEnginesSameViews(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		set := eventsOf(allTypes(), 40).Draw(t, "set")
+		set := eventsOf(events.Types(), 40).Draw(t, "set")
 		once, raced := viewtest.NewModel(), viewtest.NewModel()
 		apply(t, projections.NewEngine(nil, once, projections.All()...), arrivals(set...))
 		shares := [][][]projections.Arrival{nil, nil}
@@ -150,7 +150,7 @@ func bodies(t failer, views projections.Views, keys []projections.Key) [][]byte 
 func TestSince(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		streams := map[projections.Key]events.Stream{}
-		for _, e := range eventsOf(allTypes(), 30).Draw(t, "set") {
+		for _, e := range eventsOf(events.Types(), 30).Draw(t, "set") {
 			for _, p := range projections.All() {
 				for _, key := range p.Keys(e) {
 					if since := p.Since(key); e.ID.Compare(since) < 0 {
@@ -170,7 +170,7 @@ func TestSince(t *testing.T) {
 func TestPartitionsApart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		owner := map[projections.Key]string{}
-		for _, e := range eventsOf(allTypes(), 30).Draw(t, "set") {
+		for _, e := range eventsOf(events.Types(), 30).Draw(t, "set") {
 			for _, p := range projections.All() {
 				for _, key := range p.Keys(e) {
 					if o := owner[key]; o != "" && o != p.Name() {

@@ -17,7 +17,7 @@ import (
 // What readers get is what the merge rules say, read off the sorted events one after the other.
 func TestMergeRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		set := eventsOf(allTypes(), 80).Draw(t, "set")
+		set := eventsOf(events.Types(), 80).Draw(t, "set")
 		views := viewtest.NewModel()
 		engine := projections.NewEngine(nil, views, projections.All()...)
 		for _, batch := range batchesOf(set).Draw(t, "batches") {

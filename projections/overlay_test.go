@@ -14,7 +14,7 @@ import (
 // Reading through WithEvents shows what reading shows once the events are folded.
 func TestWithEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		set := eventsOf(allTypes(), 50).Draw(t, "set")
+		set := eventsOf(events.Types(), 50).Draw(t, "set")
 		views := viewtest.NewModel()
 		engine := projections.NewEngine(nil, views, projections.All()...)
 		folded := rapid.IntRange(0, len(set)).Draw(t, "folded")
