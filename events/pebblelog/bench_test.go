@@ -83,7 +83,7 @@ func BenchmarkAppend(b *testing.B) {
 				}
 				// As one pair, it costs a bare database the least.
 				keys[i] = w.key
-				values[i] = append(append(w.value, positionKey(uint64(i))...), arrival(w.key, false)...)
+				values[i] = append(append(w.value, positionKey(uint64(i))...), appendArrival(nil, w.key, false)...)
 			}
 			parallel(b, writers, func(i int) error { return l.db.Set(keys[i], values[i], pebble.Sync) })
 		})

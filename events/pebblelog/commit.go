@@ -13,7 +13,6 @@ type commit struct {
 	batch    *pebble.Batch
 	requests []*request
 	records  []Record
-	values   map[string][]byte // by key, what the batch writes
 }
 
 // startCommits starts the two goroutines that commit. One gathers: it takes what is queued and
@@ -32,10 +31,11 @@ func (l *Log) startCommits(head uint64) {
 // when the one before has been applied and can be read.
 func (l *Log) gather(head uint64, gathered chan<- *commit, applied <-chan struct{}) {
 	defer close(gathered)
+	d := decider{head: head, values: map[string][]byte{}}
 	for requests := l.queue.take(); requests != nil; requests = l.queue.take() {
-		c := l.newCommit(requests)
-		l.decide(c, &head)
-		gathered <- c
+		d.commit = &commit{batch: l.db.NewBatch(), requests: requests, records: make([]Record, 0, len(requests))}
+		d.decide(l.db)
+		gathered <- d.commit
 		<-applied
 	}
 }
@@ -73,79 +73,4 @@ func (c *commit) finish(err error) {
 	for _, r := range c.requests {
 		r.finish(err)
 	}
-}
-
-func (l *Log) newCommit(requests []*request) *commit {
-	return &commit{batch: l.db.NewBatch(), requests: requests, values: make(map[string][]byte, len(requests))}
-}
-
-// decide says what becomes of each write, given what the log and the commit so far hold, and
-// adds to the commit what is to be written. One iterator serves all lookups of a commit; nearly
-// all ids are new, so its filters save the way to the disk.
-func (l *Log) decide(c *commit, head *uint64) {
-	it, err := l.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
-	if err == nil {
-		defer func() { _ = it.Close() }() // its error has been met in a lookup
-	}
-	for _, r := range c.requests {
-		for _, w := range r.writes {
-			if w.err = err; err == nil {
-				w.err = c.decide(w, it, head)
-			}
-		}
-	}
-}
-
-func (c *commit) decide(w *write, it *pebble.Iterator, head *uint64) error {
-	current, err := c.current(w.key, it)
-	switch {
-	case err != nil:
-		return fmt.Errorf("look for the event: %w", err)
-	case current == nil:
-		return c.arrive(w, head, false)
-	case w.replica:
-		return c.merge(w, current, head)
-	}
-	stored, _, err := decode(w.key, current)
-	if err != nil {
-		return err
-	}
-	if !events.Same(stored, w.event) {
-		return events.ErrConflict
-	}
-	w.stored, w.repeat = stored, true
-	return nil
-}
-
-// current is the value of a key in this commit or in one before, or nil. It is valid until the
-// next lookup.
-func (c *commit) current(key []byte, it *pebble.Iterator) ([]byte, error) {
-	if value := c.values[string(key)]; value != nil {
-		return value, nil
-	}
-	if !it.SeekPrefixGE(key) {
-		return nil, it.Error()
-	}
-	return it.ValueAndErr()
-}
-
-// arrive adds an event to the commit, at the next position.
-func (c *commit) arrive(w *write, head *uint64, modified bool) error {
-	position := *head + 1
-	setPosition(w.value, position)
-	if err := c.set(w.key, w.value); err != nil {
-		return err
-	}
-	if err := c.batch.Set(positionKey(position), arrival(w.key, modified), nil); err != nil {
-		return err
-	}
-	*head = position
-	c.records = append(c.records, Record{Position: position, Event: w.event, At: unixNano(w.at), Modified: modified})
-	w.stored = w.event
-	return nil
-}
-
-func (c *commit) set(key, value []byte) error {
-	c.values[string(key)] = value
-	return c.batch.Set(key, value, nil)
 }

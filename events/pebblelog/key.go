@@ -58,8 +58,10 @@ func bounds(stream events.Stream, r events.Range) (lower, upper []byte) {
 	return lower, upper
 }
 
-func positionKey(position uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{positionKind}, position)
+func positionKey(position uint64) []byte { return appendPositionKey(nil, position) }
+
+func appendPositionKey(key []byte, position uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(key, positionKind), position)
 }
 
 func splitPositionKey(key []byte) (uint64, bool) {
@@ -76,16 +78,15 @@ const (
 	replaced = 2
 )
 
-func arrival(eventKey []byte, modified bool) []byte {
-	value := append([]byte(nil), eventKey...)
-	value[0] = inserted
+func appendArrival(value, eventKey []byte, modified bool) []byte {
+	kind := byte(inserted)
 	if modified {
-		value[0] = replaced
+		kind = replaced
 	}
-	return value
+	return append(append(value, kind), eventKey[1:]...)
 }
 
-// splitArrival undoes arrival.
+// splitArrival undoes appendArrival.
 func splitArrival(value []byte) (eventKey []byte, modified, ok bool) {
 	if len(value) == 0 || value[0] != inserted && value[0] != replaced {
 		return nil, false, false
@@ -100,6 +101,8 @@ func splitArrival(value []byte) (eventKey []byte, modified, ok bool) {
 // entryVersion is the first byte of every entry: how to read the rest.
 const entryVersion = 1
 
+const headSize = 1 + 8 + 8 // version, position, time
+
 // entry is the value of an event's key. In bytes: the version, the position and the time in 8
 // bytes each, then type, actor and region behind their lengths, then the data.
 type entry struct {
@@ -111,16 +114,21 @@ type entry struct {
 	data     []byte
 }
 
-// appendEntry encodes the entry of an event. Its position is set later, see [setPosition].
-func appendEntry(value []byte, at int64, s events.Stored) []byte {
+// encodeEntry makes the entry of an event. Its position is set later, see [setPosition].
+func encodeEntry(at int64, e events.Event) []byte {
+	data := e.Data
+	e.Data = nil // not to be copied twice
+	stored := events.Encode(e)
+	texts := [...]string{stored.Type, stored.Actor, stored.Region}
+	value := make([]byte, 0, headSize+len(texts)*binary.MaxVarintLen16+len(stored.Type)+len(stored.Actor)+len(stored.Region)+len(data))
 	value = append(value, entryVersion)
 	value = binary.BigEndian.AppendUint64(value, 0)
 	value = binary.BigEndian.AppendUint64(value, uint64(at))
-	for _, text := range []string{s.Type, s.Actor, s.Region} {
+	for _, text := range texts {
 		value = binary.AppendUvarint(value, uint64(len(text)))
 		value = append(value, text...)
 	}
-	return append(value, s.Data...)
+	return append(value, data...)
 }
 
 func setPosition(value []byte, position uint64) {
@@ -130,16 +138,16 @@ func setPosition(value []byte, position uint64) {
 var errDamaged = errors.New("entry is damaged")
 
 // splitEntry reads a value without copying it. Its error says that the value was not written by
-// appendEntry.
+// encodeEntry.
 func splitEntry(value []byte) (entry, error) {
-	if len(value) < 1+2*8 || value[0] != entryVersion {
+	if len(value) < headSize || value[0] != entryVersion {
 		return entry{}, errDamaged
 	}
 	e := entry{
 		position: binary.BigEndian.Uint64(value[1:]),
 		at:       int64(binary.BigEndian.Uint64(value[9:])),
 	}
-	rest := value[17:]
+	rest := value[headSize:]
 	for _, text := range []*[]byte{&e.typ, &e.actor, &e.region} {
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {

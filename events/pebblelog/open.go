@@ -89,13 +89,18 @@ func lock(dir string, files vfs.FS) (*pebble.Lock, error) {
 }
 
 func (l *Log) pebbleOptions(o Options) *pebble.Options {
+	log := logger{o.Logger}
 	po := &pebble.Options{
 		FS:                 o.FS,
 		Cache:              o.Cache,
 		Lock:               l.lock,
-		Logger:             logger{o.Logger},
+		Logger:             log,
 		MemTableSize:       memTableBytes,
 		FormatMajorVersion: pebble.FormatTableFormatV6, // raised by hand: there is no way back
+	}
+	// By default a corrupt block ends the process. The read that meets it fails, that is enough.
+	po.EventListener = &pebble.EventListener{
+		DataCorruption: func(info pebble.DataCorruptionInfo) { log.Errorf("%s", info) },
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(bitsPerKey)

@@ -26,10 +26,8 @@ func newWrite(e events.Event, at time.Time) (*write, error) {
 	if err := e.Stream.Validate(); err != nil {
 		return nil, err
 	}
-	stored := events.Encode(e)
-	size := 1 + 2*8 + len(stored.Type) + len(stored.Actor) + len(stored.Region) + 6 + len(stored.Data)
 	w := &write{event: e, at: at.UnixNano(), key: eventKey(e.Stream, e.ID)}
-	w.value = appendEntry(make([]byte, 0, size), w.at, stored)
+	w.value = encodeEntry(w.at, e)
 	return w, nil
 }
 
@@ -81,8 +79,9 @@ func (q *queue) put(requests ...*request) error {
 	return nil
 }
 
-// maxCommit bounds the requests of one commit, and so the size of its batch.
-const maxCommit = 128
+// maxCommit bounds the writes of one commit, but for those of its last request, and so the size
+// of its batch.
+const maxCommit = 1024
 
 // take waits for requests and takes what is there, or returns nil if there will be no more.
 func (q *queue) take() []*request {
@@ -91,9 +90,14 @@ func (q *queue) take() []*request {
 	for len(q.waiting) == 0 && q.closed == nil {
 		q.ready.Wait()
 	}
-	n := min(len(q.waiting), maxCommit)
+	n := 0
+	for writes := 0; n < len(q.waiting) && writes < maxCommit; n++ {
+		writes += len(q.waiting[n].writes)
+	}
 	taken := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
+	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
+		q.waiting = nil
+	}
 	if n == 0 {
 		return nil
 	}

@@ -59,23 +59,3 @@ func (l *Log) replicate(ctx context.Context, records []Record) error {
 	}
 	return nil
 }
-
-// merge decides between what another region has accepted and what is there.
-func (c *commit) merge(w *write, current []byte, head *uint64) error {
-	theirs, err := splitEntry(w.value)
-	if err != nil {
-		return err
-	}
-	ours, err := splitEntry(current)
-	switch {
-	case err != nil: // damaged: any content is better
-		return c.arrive(w, head, true)
-	case theirs.compare(ours) <= 0:
-		return nil
-	case theirs.sameForm(ours): // a later At, for merges to come; nothing that a follower sees
-		setPosition(w.value, ours.position)
-		return c.set(w.key, w.value)
-	default:
-		return c.arrive(w, head, true)
-	}
-}
