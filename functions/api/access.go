@@ -15,13 +15,11 @@ type Access struct {
 	Member projections.Member
 }
 
-// ParseRoom reads a room id from a path; lower case is taken.
-func ParseRoom(text string) (string, error) {
-	room := text
-	if !events.IsDirect(room) {
-		room = strings.ToUpper(room)
-	}
-	if err := events.ValidateRoomID("room", room); err != nil {
+// ParseRoom reads a room id from the named field; lower case is taken.
+func ParseRoom(field, text string) (string, error) {
+	id := strings.TrimPrefix(text, "direct-")
+	room := strings.TrimSuffix(text, id) + strings.ToUpper(id)
+	if err := events.ValidateRoomID(field, room); err != nil {
 		return "", err
 	}
 	return room, nil

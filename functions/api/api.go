@@ -6,24 +6,20 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"path"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
-
-// MaxBodyBytes is the largest request body.
-const MaxBodyBytes = 64 << 10
 
 // Options is what an API needs.
 type Options struct {
@@ -31,22 +27,29 @@ type Options struct {
 	Auth   *Auth  // judges bearer tokens
 	Rate   Rate   // of commands
 	Logger *slog.Logger
+	Now    func() time.Time // time.Now if nil
 }
 
 // API is a set of HTTP operations. Register operations with [Query] and [Command], then serve
 // its Handler.
 type API struct {
-	options Options
-	rates   *rates
-	mux     *http.ServeMux
-	huma    huma.API
+	options  Options
+	rates    *rates
+	mux      *http.ServeMux
+	huma     huma.API
+	document func() ([]byte, error) // made once, when all operations are registered
 }
 
 // New returns an API without operations but GET /openapi.json.
 func New(o Options) *API {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &API{options: o, rates: newRates(o.Rate), mux: http.NewServeMux()}
 	a.huma = humago.New(a.mux, config())
 	a.huma.UseMiddleware(a.authenticate)
+	a.document = sync.OnceValues(a.OpenAPI)
+	a.mux.HandleFunc("GET /openapi.json", a.serveDocument)
 	a.mux.HandleFunc("/", a.unrouted)
 	return a
 }
@@ -54,18 +57,21 @@ func New(o Options) *API {
 func config() huma.Config {
 	config := huma.DefaultConfig("Parley", "1")
 	config.Info.Description = "A chat backend on a log of immutable events. " +
-		"Lists are oldest first. Times are RFC 3339, ids are ULIDs. " +
-		"A command sent again under the same id, to any region, at any time, happens once."
+		"Lists are oldest first. Times are RFC 3339, ids are ULIDs: 26 characters, stored in upper case. " +
+		"A command sent again under the same id, to any region, at any time, happens once. " +
+		"Errors are application/problem+json: branch on `code`; where `retryable` is true the same request may succeed later. " +
+		"A body has at most 65536 bytes; a user id 1 to 64 characters of A-Z a-z 0-9 . _ -."
 	config.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
 	}
-	config.DocsPath, config.SchemasPath = "", ""
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil // no $schema in answers
 	config.RejectUnknownQueryParameters = true
+	config.AllowAdditionalPropertiesByDefault = true // of answers: they may get more fields
 	config.Formats = map[string]huma.Format{
-		"application/json": {Marshal: marshal, Unmarshal: unmarshal},
-		"json":             {Marshal: marshal, Unmarshal: unmarshal},
+		mediaType: {Marshal: marshal, Unmarshal: unmarshal},
+		"json":    {Marshal: marshal, Unmarshal: unmarshal}, // what it takes application/problem+json for
 	}
 	config.Transformers = []huma.Transformer{func(ctx huma.Context, _ string, v any) (any, error) {
 		if p, ok := v.(*Problem); ok {
@@ -80,14 +86,6 @@ func marshal(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
-}
-
-// unmarshal refuses what encoding/json would silently replace: bytes that are not UTF-8.
-func unmarshal(data []byte, v any) error {
-	if !utf8.Valid(data) {
-		return errors.New("the body must be valid UTF-8")
-	}
-	return json.Unmarshal(data, v)
 }
 
 // Handler serves the operations.
@@ -110,7 +108,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 			internal().write(w, id)
 		}
 	}()
-	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, id)))
+	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
+	if p := r.URL.EscapedPath(); p != path.Clean(p) { // the mux would redirect
+		noSuchPath().write(w, id)
+		return
+	}
+	a.mux.ServeHTTP(w, r)
 }
 
 type requestKey struct{}
@@ -130,7 +133,7 @@ func (a *API) unrouted(w http.ResponseWriter, r *http.Request) {
 			allowed = append(allowed, method)
 		}
 	}
-	p := &Problem{Status: http.StatusNotFound, Code: "no_such_path", Detail: "nothing is served at this path; GET /openapi.json lists what is"}
+	p := noSuchPath()
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		p = &Problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Detail: "use " + strings.Join(allowed, " or ")}
@@ -138,53 +141,8 @@ func (a *API) unrouted(w http.ResponseWriter, r *http.Request) {
 	p.write(w, requestID(r.Context()))
 }
 
-// Operation describes one operation for [Query] and [Command].
-type Operation struct {
-	ID      string // "postMessage"
-	Method  string
-	Path    string
-	Tag     string
-	Summary string
-	Detail  string // what a client must know beyond the summary
-	Codes   []int  // the statuses of its errors, beside those every operation may have
-}
-
-// Query registers an operation that changes nothing.
-func Query[I, O any](a *API, op Operation, handler func(context.Context, *I) (*O, error)) {
-	register(a, op, nil, handler)
-}
-
-// Command registers an operation that appends an event. It counts against its caller's rate.
-func Command[I, O any](a *API, op Operation, handler func(context.Context, *I) (*O, error)) {
-	op.Codes = append(op.Codes, http.StatusTooManyRequests)
-	register(a, op, huma.Middlewares{a.limit}, handler)
-}
-
-func register[I, O any](a *API, op Operation, middlewares huma.Middlewares, handler func(context.Context, *I) (*O, error)) {
-	codes := append([]int{http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusServiceUnavailable}, op.Codes...)
-	slices.Sort(codes)
-	huma.Register(a.huma, huma.Operation{
-		OperationID:  op.ID,
-		Method:       op.Method,
-		Path:         op.Path,
-		Summary:      op.Summary,
-		Description:  op.Detail,
-		Tags:         []string{op.Tag},
-		Errors:       slices.Compact(codes),
-		MaxBodyBytes: MaxBodyBytes,
-		Security:     []map[string][]string{{"bearer": {}}},
-		Middlewares:  middlewares,
-	}, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handler(ctx, in)
-		if err == nil {
-			return out, nil
-		}
-		p := problem(err)
-		if p.Status >= http.StatusInternalServerError {
-			a.options.Logger.ErrorContext(ctx, "request failed", "operation", op.ID, "request_id", requestID(ctx), "error", err)
-		}
-		return nil, p
-	})
+func noSuchPath() *Problem {
+	return Fail(http.StatusNotFound, "no_such_path", "nothing is served at this path; GET /openapi.json lists what is")
 }
 
 // write answers with a problem outside of an operation.
@@ -203,13 +161,4 @@ func (a *API) refuse(ctx huma.Context, p *Problem) {
 		ctx.SetHeader(key, values[0])
 	}
 	_ = huma.WriteErr(a.huma, ctx, p.Status, p.Detail, p) // the client has gone
-}
-
-// OpenAPI returns the OpenAPI 3.1 document of the operations registered so far, as JSON.
-func (a *API) OpenAPI() ([]byte, error) {
-	text, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
-	}
-	return text, nil
 }

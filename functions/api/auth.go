@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/golang-jwt/jwt/v5"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
 
 	"parley/events"
 )
@@ -54,10 +56,22 @@ type AuthConfig struct {
 	Now      func() time.Time // time.Now if nil
 }
 
-// JWKS returns the keys published at a URL, fetched now and again when they change. It fails if
-// they cannot be fetched now.
-func JWKS(ctx context.Context, url string) (jwt.Keyfunc, error) {
-	keys, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{url}, keyfunc.Override{})
+// JWKS returns the keys published at a URL, fetched now, once an hour until ctx ends, and when a
+// token names a key that is not among them. It fails if they cannot be fetched now.
+func JWKS(ctx context.Context, url string, logger *slog.Logger) (jwt.Keyfunc, error) {
+	lenient := false
+	keys, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{url}, keyfunc.Override{
+		NoErrorReturnFirstHTTPReq: &lenient,
+		HTTPTimeout:               5 * time.Second,
+		// Tokens with made-up keys must neither flood the issuer nor make anyone wait.
+		RefreshUnknownKID: rate.NewLimiter(rate.Every(10*time.Second), 1),
+		RateLimitWaitMax:  time.Millisecond,
+		RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
+			return func(ctx context.Context, err error) {
+				logger.ErrorContext(ctx, "the issuer's keys cannot be fetched again", "error", err)
+			}
+		},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("fetch the JWKS of the issuer: %w", err)
 	}
@@ -133,7 +147,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	}
 	caller, err := a.options.Auth.Verify(strings.TrimSpace(token))
 	if err != nil {
-		a.refuse(ctx, problem(err))
+		a.refuse(ctx, a.problem(err))
 		return
 	}
 	next(huma.WithValue(ctx, callerKey{}, caller))

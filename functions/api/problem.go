@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +96,7 @@ var sentinels = []struct {
 }
 
 // problem turns any error into an answer.
-func problem(err error) *Problem {
+func (a *API) problem(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p
@@ -107,7 +108,7 @@ func problem(err error) *Problem {
 		if errors.Is(err, s.err) {
 			p := s.problem
 			if p.Code == "id_in_future" || p.Code == "id_in_past" {
-				now := time.Now().UTC()
+				now := a.options.Now().UTC()
 				p.Time = &now
 			}
 			return &p
@@ -124,57 +125,48 @@ func invalidField(fields ...FieldError) *Problem {
 	return &Problem{Status: http.StatusUnprocessableEntity, Code: "invalid_field", Detail: strings.Join(all, "; "), Errors: fields}
 }
 
-// huma makes its own errors, of malformed requests, through this variable of its package.
+// huma makes its own errors, of malformed requests, through this variable of its package, and
+// has another for whether lists may be null: ours are empty instead.
 func init() {
-	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		var fields []FieldError
-		for _, err := range errs {
-			var p *Problem
-			var detail huma.ErrorDetailer
-			switch {
-			case errors.As(err, &p):
-				return p
-			case errors.As(err, &detail):
-				d := detail.ErrorDetail()
-				fields = append(fields, FieldError{fieldName(d.Location), d.Message})
-			case err != nil:
-				fields = append(fields, FieldError{"body", "must be one JSON object in UTF-8"})
-			}
-		}
-		if status == http.StatusUnprocessableEntity || len(fields) > 0 && status == http.StatusBadRequest {
-			p := invalidField(fields...)
-			if p.Status = status; status == http.StatusBadRequest {
-				p.Code = "malformed_body"
-			}
+	huma.NewError = humaError
+	huma.DefaultArrayNullable = false
+}
+
+func humaError(status int, msg string, errs ...error) huma.StatusError {
+	var fields []FieldError
+	for _, err := range errs {
+		var p *Problem
+		var detail huma.ErrorDetailer
+		switch {
+		case errors.As(err, &p):
 			return p
+		case errors.As(err, &detail):
+			fields = append(fields, detailOf(detail.ErrorDetail()))
 		}
-		return &Problem{Status: status, Code: codeOf(status), Detail: msg, Retryable: status >= 500}
 	}
-}
-
-// fieldName takes a location as huma writes it, "body.text" or "query.limit", for the name the
-// client knows.
-func fieldName(location string) string {
-	_, name, found := strings.Cut(location, ".")
-	if !found {
-		return location
-	}
-	return name
-}
-
-func codeOf(status int) string {
-	switch status {
-	case http.StatusRequestEntityTooLarge:
-		return "body_too_large"
-	case http.StatusUnsupportedMediaType:
-		return "unsupported_media_type"
-	case http.StatusRequestTimeout:
-		return "request_timeout"
-	case http.StatusBadRequest:
-		return "malformed_request"
-	case http.StatusNotAcceptable:
-		return "not_acceptable"
+	switch {
+	case slices.Contains(fields, notOneObject), status == http.StatusBadRequest: // nothing in the body at all
+		p := invalidField(notOneObject)
+		p.Status, p.Code = http.StatusBadRequest, "malformed_body"
+		return p
+	case status == http.StatusInternalServerError: // the body broke off
+		return &Problem{Status: http.StatusBadRequest, Code: "malformed_body", Detail: "the body ended early", Retryable: true}
+	case status == http.StatusRequestEntityTooLarge:
+		return Fail(status, "body_too_large", "the body may have "+strconv.Itoa(MaxBodyBytes)+" bytes")
+	case status == http.StatusRequestTimeout:
+		return &Problem{Status: status, Code: "request_timeout", Detail: "the body took too long to come", Retryable: true}
+	case status == http.StatusUnprocessableEntity:
+		return invalidField(fields...)
 	default:
-		return "http_" + strconv.Itoa(status)
+		return &Problem{Status: status, Code: "http_" + strconv.Itoa(status), Detail: msg, Retryable: status >= 500}
 	}
+}
+
+// detailOf reads what huma found wrong. Its locations are like "query.limit" or "body".
+func detailOf(d *huma.ErrorDetail) FieldError {
+	where, name, _ := strings.Cut(d.Location, ".")
+	if where == "body" {
+		return fieldOf(d.Message)
+	}
+	return FieldError{shown(name), d.Message}
 }

@@ -39,7 +39,7 @@ func newRates(r Rate) *rates {
 }
 
 // take counts a command of a user and returns how many she has left, and whether she had one.
-func (r *rates) take(user string) (left float64, ok bool) {
+func (r *rates) take(user string, now time.Time) (left float64, ok bool) {
 	limiter, found := r.users.Get(user)
 	if !found {
 		limiter = rate.NewLimiter(rate.Limit(r.rate.PerSecond), r.rate.Burst)
@@ -47,8 +47,8 @@ func (r *rates) take(user string) (left float64, ok bool) {
 			limiter = first
 		}
 	}
-	ok = limiter.AllowN(time.Now(), 1)
-	return max(0, limiter.Tokens()), ok
+	ok = limiter.AllowN(now, 1)
+	return max(0, limiter.TokensAt(now)), ok
 }
 
 // limit is the middleware of every command.
@@ -57,7 +57,7 @@ func (a *API) limit(ctx huma.Context, next func(huma.Context)) {
 		next(ctx)
 		return
 	}
-	left, ok := a.rates.take(CallerOf(ctx.Context()).User)
+	left, ok := a.rates.take(CallerOf(ctx.Context()).User, a.options.Now())
 	perSecond := float64(a.rates.rate.PerSecond)
 	full := math.Ceil((float64(a.rates.rate.Burst) - left) / perSecond)
 	ctx.SetHeader("X-RateLimit-Limit", strconv.Itoa(a.rates.rate.Burst))

@@ -45,13 +45,25 @@ func Register(a *api.API, c Config) {
 type command struct {
 	stream  events.Stream
 	actor   string
-	id      string      // minted by the client, or ""
-	idField string      // where the client put it, "id" if ""
-	causes  []events.ID // what the event must sort after
+	id      string  // minted by the client, or ""
+	idField string  // where the client put it
+	causes  []cause // what the event must sort after
 	payload events.Payload
 	allow   func(context.Context) error // what speaks against it, apart from its form
 	anyAge  bool                        // the id may lie in the past: an import
 }
+
+// cause is an event that another must sort after, and the field in which the client named it.
+type cause struct {
+	field string
+	id    events.ID
+}
+
+// already is what speaks against a command if there is nothing left to do: what it asks for was
+// brought about by the event.
+type already struct{ event events.ID }
+
+func (already) Error() string { return "it is so already" }
 
 // result is the event a command became.
 type result struct {
@@ -79,34 +91,49 @@ func (h *commands) do(ctx context.Context, c command) (result, error) {
 		refusal = tooOld
 	}
 	if refusal != nil {
-		if c.id != "" {
-			if stored, err := h.Log.Get(ctx, c.stream, id); err == nil && events.Same(stored, e) {
-				return result{stored, true}, nil
-			}
+		if c.id == "" {
+			return result{}, refusal
 		}
-		return result{}, refusal
+		return h.repeated(ctx, e, refusal)
 	}
 	return h.append(ctx, e)
+}
+
+// repeated judges a command that is refused now: if it was accepted once, it is a repeat.
+func (h *commands) repeated(ctx context.Context, e events.Event, refusal error) (result, error) {
+	stored, err := h.Log.Get(ctx, e.Stream, e.ID)
+	switch {
+	case errors.Is(err, events.ErrNotFound):
+		return result{}, refusal
+	case err != nil:
+		return result{}, err
+	case events.Same(stored, e):
+		return result{stored, true}, nil
+	case errors.As(refusal, &already{}):
+		return result{}, events.ErrConflict
+	default:
+		return result{}, refusal
+	}
 }
 
 // id mints the event's id or judges the client's. An id that is too old is an error of its own,
 // because it may be a repeat of what was appended in time.
 func (h *commands) id(c command) (id events.ID, tooOld, err error) {
-	if c.id == "" {
-		id, err = h.Clock.Mint(c.actor, c.causes...)
-		if errors.Is(err, events.ErrIDFuture) {
-			err = events.Invalid("after", "must not lie in the future")
+	causes := make([]events.ID, len(c.causes))
+	for i, cause := range c.causes {
+		causes[i] = cause.id
+		if cause.id.Timestamp().After(h.Clock.Now().Add(h.Clock.Ahead)) {
+			return id, nil, events.Invalid(cause.field, "must not lie in the future")
 		}
+	}
+	if c.id == "" {
+		id, err = h.Clock.Mint(c.actor, causes...)
 		return id, nil, err
 	}
-	field := c.idField
-	if field == "" {
-		field = "id"
-	}
-	if id, err = events.ParseID(field, c.id); err != nil {
+	if id, err = events.ParseID(c.idField, c.id); err != nil {
 		return id, nil, err
 	}
-	err = h.Clock.Check(c.actor, id, c.causes...)
+	err = h.Clock.Check(c.actor, id, causes...)
 	switch {
 	case !errors.Is(err, events.ErrIDPast):
 		return id, nil, err
@@ -155,8 +182,8 @@ func (h *commands) foldAtOnce(ctx context.Context, e events.Event) {
 	}
 }
 
-// keyed is the input of every command that has no id in its path.
-type keyed struct {
+// Keyed is the input of every command that has no id in its path.
+type Keyed struct {
 	Key string `header:"Idempotency-Key" doc:"A ULID you minted, carrying your mark: sent again under it, the command happens once."`
 }
 

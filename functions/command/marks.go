@@ -16,7 +16,7 @@ const maxReactions = 1000
 
 func (h *commands) registerMarks(a *api.API) {
 	const reaction, pin = "/v1/rooms/{room}/messages/{id}/reactions/{emoji}", "/v1/rooms/{room}/messages/{id}/pin"
-	codes := []int{403, 404, 409, 410}
+	codes := []int{404, 410}
 	api.Command(a, api.Operation{
 		ID: "addReaction", Method: "PUT", Path: reaction, Tag: "messages", Codes: codes,
 		Summary: "React to a message",
@@ -29,23 +29,23 @@ func (h *commands) registerMarks(a *api.API) {
 	api.Command(a, api.Operation{
 		ID: "pinMessage", Method: "PUT", Path: pin, Tag: "messages", Codes: codes,
 		Summary: "Pin a message",
-	}, func(ctx context.Context, in *target) (*output[api.Accepted], error) {
+	}, func(ctx context.Context, in *Target) (*output[api.Accepted], error) {
 		return h.mark(ctx, *in, func(id events.ID) events.Payload { return events.MessagePinned{Message: id} }, h.notDeleted)
 	})
 	api.Command(a, api.Operation{
 		ID: "unpinMessage", Method: "DELETE", Path: pin, Tag: "messages", Codes: codes,
 		Summary: "Unpin a message",
-	}, func(ctx context.Context, in *target) (*output[api.Accepted], error) {
+	}, func(ctx context.Context, in *Target) (*output[api.Accepted], error) {
 		return h.mark(ctx, *in, func(id events.ID) events.Payload { return events.MessageUnpinned{Message: id} }, nil)
 	})
 	api.Command(a, api.Operation{
-		ID: "setRead", Method: "PUT", Path: "/v1/rooms/{room}/read", Tag: "rooms", Codes: []int{403, 404},
+		ID: "setRead", Method: "PUT", Path: "/v1/rooms/{room}/read", Tag: "rooms", Codes: []int{404},
 		Summary: "Mark a room as read up to a message",
 		Detail:  "The greatest marker wins: an older one changes nothing.",
 	}, h.read)
 }
 
-func (h *commands) mark(ctx context.Context, in target, payload func(events.ID) events.Payload, more func(context.Context, events.Event) error) (*output[api.Accepted], error) {
+func (h *commands) mark(ctx context.Context, in Target, payload func(events.ID) events.Payload, more func(context.Context, events.Event) error) (*output[api.Accepted], error) {
 	done, err := h.onMessage(ctx, in, payload, more)
 	if err != nil {
 		return nil, err
@@ -54,12 +54,12 @@ func (h *commands) mark(ctx context.Context, in target, payload func(events.ID) 
 }
 
 type reactionInput struct {
-	target
+	Target
 	Emoji string `path:"emoji"`
 }
 
 func (h *commands) react(ctx context.Context, in *reactionInput) (*output[api.Accepted], error) {
-	return h.mark(ctx, in.target, func(id events.ID) events.Payload {
+	return h.mark(ctx, in.Target, func(id events.ID) events.Payload {
 		return events.ReactionAdded{Message: id, Emoji: in.Emoji}
 	}, func(ctx context.Context, posted events.Event) error {
 		if err := h.notDeleted(ctx, posted); err != nil {
@@ -77,21 +77,23 @@ func (h *commands) react(ctx context.Context, in *reactionInput) (*output[api.Ac
 }
 
 func (h *commands) unreact(ctx context.Context, in *reactionInput) (*output[api.Accepted], error) {
-	return h.mark(ctx, in.target, func(id events.ID) events.Payload {
+	return h.mark(ctx, in.Target, func(id events.ID) events.Payload {
 		return events.ReactionRemoved{Message: id, Emoji: in.Emoji}
 	}, nil)
 }
 
+type readMarker struct {
+	UpTo string `json:"up_to" doc:"The message up to which, and including which, you have read."`
+}
+
 type readInput struct {
-	keyed
+	Keyed
 	Room string `path:"room"`
-	Body struct {
-		UpTo string `json:"up_to" doc:"The message up to which, and including which, you have read."`
-	}
+	Body readMarker
 }
 
 func (h *commands) read(ctx context.Context, in *readInput) (*output[api.Accepted], error) {
-	room, err := api.ParseRoom(in.Room)
+	room, err := api.ParseRoom("room", in.Room)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +103,7 @@ func (h *commands) read(ctx context.Context, in *readInput) (*output[api.Accepte
 	}
 	user := api.CallerOf(ctx).User
 	done, err := h.do(ctx, command{
-		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField, causes: []events.ID{upTo},
+		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField, causes: []cause{{"up_to", upTo}},
 		payload: events.RoomRead{Room: room, UpTo: upTo},
 		allow: func(ctx context.Context) error {
 			access, err := api.See(ctx, h.Views, room, user)

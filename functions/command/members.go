@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"parley/events"
@@ -11,16 +12,21 @@ import (
 
 func (h *commands) registerMembers(a *api.API) {
 	const member, ban = "/v1/rooms/{room}/members/{user}", "/v1/rooms/{room}/bans/{user}"
-	codes := []int{403, 404, 409}
+	codes := []int{404}
 	api.Command(a, api.Operation{
 		ID: "putMember", Method: "PUT", Path: member, Tag: "members", Codes: codes,
-		Summary: "Join a room, add a member, or change a role",
+		Summary: "Join a room, or add a member",
 		Detail:  "Anyone may join a public room. Adding others takes an admin, giving a role above member an owner.",
 	}, h.putMember)
 	api.Command(a, api.Operation{
+		ID: "changeRole", Method: "PATCH", Path: member, Tag: "members", Codes: codes,
+		Summary: "Give a member another role",
+		Detail:  "Takes an owner. The last owner keeps the role.",
+	}, h.changeRole)
+	api.Command(a, api.Operation{
 		ID: "removeMember", Method: "DELETE", Path: member, Tag: "members", Codes: codes,
 		Summary: "Leave a room, or remove a member",
-		Detail:  "Removing others takes an admin, and a role above theirs.",
+		Detail:  "Removing others takes an admin, and a role above theirs. The last owner can only leave a room that is hers alone.",
 	}, h.removeMember)
 	api.Command(a, api.Operation{
 		ID: "banUser", Method: "PUT", Path: ban, Tag: "members", Codes: codes,
@@ -34,33 +40,19 @@ func (h *commands) registerMembers(a *api.API) {
 	}, h.unban)
 }
 
-// memberPath names a user in a room.
-type memberPath struct {
-	keyed
+// MemberPath names a user in a room.
+type MemberPath struct {
+	Keyed
 	Room string `path:"room"`
 	User string `path:"user"`
 }
 
-type putMemberInput struct {
-	memberPath
-	Body *struct {
-		Role string `json:"role,omitempty" enum:"owner,admin,member" doc:"Member if missing; a member's role is then left as it is."`
-	}
-}
+// decide says what speaks against a command on a member, or that it is [already] so.
+type decide func(ctx context.Context, access api.Access, user projections.Member) error
 
-// change is a decision about a member: what is to happen, or that it is so already.
-type change struct {
-	payload events.Payload
-	already bool
-}
-
-// decide looks at the room, the caller and the member in question.
-type decide func(access api.Access, user projections.Member) (change, error)
-
-// onMember does a command on a member of a room. fallback is the event that the command would
-// be if nothing spoke against it: it may have been accepted before.
-func (h *commands) onMember(ctx context.Context, in memberPath, fallback events.Payload, decide decide) (*output[api.Accepted], error) {
-	room, err := api.ParseRoom(in.Room)
+// onMember does a command on a member of a room.
+func (h *commands) onMember(ctx context.Context, in MemberPath, payload events.Payload, decide decide) (*output[api.Accepted], error) {
+	room, err := api.ParseRoom("room", in.Room)
 	if err != nil {
 		return nil, err
 	}
@@ -68,99 +60,126 @@ func (h *commands) onMember(ctx context.Context, in memberPath, fallback events.
 		return nil, err
 	}
 	caller := api.CallerOf(ctx).User
-	c, member, refusal := h.decide(ctx, room, caller, in.User, decide)
-	if refusal == nil && c.already {
-		return ok(api.Accepted{Event: member.Since.String(), Repeat: true}), nil
-	}
-	if refusal != nil {
-		c.payload = fallback
-	}
 	done, err := h.do(ctx, command{
-		stream: events.RoomStream(room), actor: caller, id: in.Key, idField: keyField, payload: c.payload,
-		allow: func(context.Context) error { return refusal },
+		stream: events.RoomStream(room), actor: caller, id: in.Key, idField: keyField, payload: payload,
+		allow: func(ctx context.Context) error {
+			access, user, err := h.accessTo(ctx, room, caller, in.User)
+			if err != nil {
+				return err
+			}
+			return decide(ctx, access, user)
+		},
 	})
-	if err != nil {
+	var so already
+	switch {
+	case errors.As(err, &so):
+		return ok(api.Accepted{Event: so.event.String(), Repeat: true}), nil
+	case err != nil:
 		return nil, err
+	default:
+		return ok(done.accepted()), nil
 	}
-	return ok(done.accepted()), nil
 }
 
-func (h *commands) decide(ctx context.Context, room, caller, user string, decide decide) (change, projections.Member, error) {
+// accessTo looks at the room, the caller and the user in question.
+func (h *commands) accessTo(ctx context.Context, room, caller, user string) (api.Access, projections.Member, error) {
 	access, err := api.See(ctx, h.Views, room, caller)
 	if err != nil {
-		return change{}, projections.Member{}, err
+		return access, projections.Member{}, err
 	}
 	if err := notDirect(room); err != nil {
-		return change{}, projections.Member{}, err
+		return access, projections.Member{}, err
 	}
-	member := access.Member
-	if user != caller {
-		if member, err = projections.LoadMember(ctx, h.Views, room, user); err != nil {
-			return change{}, member, err
-		}
+	if user == caller {
+		return access, access.Member, nil
 	}
-	c, err := decide(access, member)
-	return c, member, err
+	member, err := projections.LoadMember(ctx, h.Views, room, user)
+	return access, member, err
+}
+
+type newMember struct {
+	Role string `json:"role,omitempty" enum:"owner,admin,member" doc:"Member if missing."`
+}
+
+type putMemberInput struct {
+	MemberPath
+	Body *newMember
 }
 
 func (h *commands) putMember(ctx context.Context, in *putMemberInput) (*output[api.Accepted], error) {
-	var role events.Role
-	if in.Body != nil && in.Body.Role != "" {
-		role = events.Role(in.Body.Role)
-		if err := role.Validate(); err != nil {
-			return nil, err
-		}
+	joined := events.MemberJoined{User: in.User, Role: events.RoleMember}
+	given := in.Body != nil && in.Body.Role != ""
+	if given {
+		joined.Role = events.Role(in.Body.Role)
 	}
-	joinAs := role
-	if joinAs == "" {
-		joinAs = events.RoleMember
-	}
-	joined := events.MemberJoined{User: in.User, Role: joinAs}
-	return h.onMember(ctx, in.memberPath, joined, func(access api.Access, user projections.Member) (change, error) {
+	return h.onMember(ctx, in.MemberPath, joined, func(_ context.Context, access api.Access, user projections.Member) error {
 		switch {
-		case user.In && (role == "" || role == user.Role):
-			return change{already: true}, nil
+		case user.In && given && user.Role != joined.Role:
+			return api.Fail(http.StatusConflict, "already_member", "the user is a member with another role; PATCH changes it")
 		case user.In:
-			err := h.mayChangeRole(ctx, access, user, role)
-			return change{payload: events.MemberRoleChanged{User: in.User, Role: role}}, err
+			return already{user.Since}
 		case user.Banned:
-			return change{}, api.Fail(http.StatusConflict, "member_banned", "the user is banned; lift the ban first")
+			return api.Fail(http.StatusConflict, "member_banned", "the user is banned; lift the ban first")
 		default:
-			return change{payload: joined}, mayJoin(access, user, joinAs)
+			return mayJoin(access, user, joined.Role)
 		}
 	})
 }
 
 // mayJoin says whether the caller may make the user a member with a role.
 func mayJoin(access api.Access, user projections.Member, role events.Role) error {
-	if err := access.Open(); err != nil {
-		return err
-	}
+	err := error(nil) // a private room was invisible, so one that she is no member of is public
 	switch {
 	case role != events.RoleMember:
-		return access.As(events.RoleOwner)
+		err = access.As(events.RoleOwner)
 	case user.User != access.Member.User:
-		return access.As(events.RoleAdmin)
-	default:
-		return nil // a private room was invisible, so this one is public
+		err = access.As(events.RoleAdmin)
 	}
-}
-
-func (h *commands) mayChangeRole(ctx context.Context, access api.Access, user projections.Member, role events.Role) error {
-	if err := access.As(events.RoleOwner); err != nil {
+	if err != nil {
 		return err
 	}
-	if user.Role == events.RoleOwner && role != events.RoleOwner {
-		return h.notLastOwner(ctx, user)
-	}
-	return nil
+	return access.Open()
 }
 
-// notLastOwner keeps a room from being left without an owner. Two owners who go at the same
-// time in two regions can still leave it so: no condition holds across regions.
-func (h *commands) notLastOwner(ctx context.Context, owner projections.Member) error {
-	others, after := 0, ""
-	for {
+type roleChange struct {
+	Role string `json:"role" enum:"owner,admin,member"`
+}
+
+type changeRoleInput struct {
+	MemberPath
+	Body roleChange
+}
+
+func (h *commands) changeRole(ctx context.Context, in *changeRoleInput) (*output[api.Accepted], error) {
+	changed := events.MemberRoleChanged{User: in.User, Role: events.Role(in.Body.Role)}
+	return h.onMember(ctx, in.MemberPath, changed, func(ctx context.Context, access api.Access, user projections.Member) error {
+		if err := access.As(events.RoleOwner); err != nil {
+			return err
+		}
+		switch {
+		case !user.In:
+			return memberNotFound()
+		case user.Role == changed.Role:
+			return already{user.Since}
+		case user.Role == events.RoleOwner:
+			if err := h.notLastOwner(ctx, user, false); err != nil {
+				return err
+			}
+		}
+		return access.Open()
+	})
+}
+
+func memberNotFound() error {
+	return api.NotYet("member_not_found", "the user is no member of this room, as far as this region has heard")
+}
+
+// notLastOwner keeps a room from being left without an owner; whoever is alone may leave it.
+// Two owners who go at the same time in two regions can still leave it so: no condition holds
+// across regions.
+func (h *commands) notLastOwner(ctx context.Context, owner projections.Member, leaves bool) error {
+	others := 0
+	for after := ""; ; {
 		const page = 200
 		members, err := projections.ListMembers(ctx, h.Views, owner.Room, after, page)
 		if err != nil {
@@ -180,26 +199,30 @@ func (h *commands) notLastOwner(ctx context.Context, owner projections.Member) e
 			break
 		}
 	}
-	if others == 0 {
-		return nil // the room is hers alone
+	if leaves && others == 0 {
+		return nil
 	}
 	return api.Fail(http.StatusConflict, "last_owner", "the room would be left without an owner; make another member owner first")
 }
 
-func (h *commands) removeMember(ctx context.Context, in *memberPath) (*output[api.Accepted], error) {
+func (h *commands) removeMember(ctx context.Context, in *MemberPath) (*output[api.Accepted], error) {
 	left := events.MemberLeft{User: in.User}
-	return h.onMember(ctx, *in, left, func(access api.Access, user projections.Member) (change, error) {
+	return h.onMember(ctx, *in, left, func(ctx context.Context, access api.Access, user projections.Member) error {
+		self := user.User == access.Member.User
+		if !self {
+			if err := above(access, user); err != nil {
+				return err
+			}
+		}
 		switch {
 		case !user.In && user.Since == (events.ID{}):
-			return change{}, api.NotYet("member_not_found", "the user is no member of this room")
+			return memberNotFound()
 		case !user.In:
-			return change{already: true}, nil
-		case user.User != access.Member.User:
-			return change{payload: left}, above(access, user)
-		case user.Role == events.RoleOwner:
-			return change{payload: left}, h.notLastOwner(ctx, user)
+			return already{user.Since}
+		case self && user.Role == events.RoleOwner:
+			return h.notLastOwner(ctx, user, true)
 		default:
-			return change{payload: left}, nil
+			return nil
 		}
 	})
 }
@@ -215,20 +238,35 @@ func above(access api.Access, user projections.Member) error {
 	return nil
 }
 
-func (h *commands) ban(ctx context.Context, in *memberPath) (*output[api.Accepted], error) {
+func (h *commands) ban(ctx context.Context, in *MemberPath) (*output[api.Accepted], error) {
 	banned := events.MemberBanned{User: in.User}
-	return h.onMember(ctx, *in, banned, func(access api.Access, user projections.Member) (change, error) {
-		if user.User == access.Member.User {
-			return change{}, events.Invalid("user", "must be another user than yourself")
+	return h.onMember(ctx, *in, banned, func(_ context.Context, access api.Access, user projections.Member) error {
+		if err := above(access, user); err != nil {
+			return err
 		}
-		return change{payload: banned, already: user.Banned && access.Member.Can(events.RoleAdmin)}, above(access, user)
+		if user.User == access.Member.User {
+			return events.Invalid("user", "must be another user than yourself")
+		}
+		if user.Banned {
+			return already{user.Since}
+		}
+		return nil
 	})
 }
 
-func (h *commands) unban(ctx context.Context, in *memberPath) (*output[api.Accepted], error) {
+func (h *commands) unban(ctx context.Context, in *MemberPath) (*output[api.Accepted], error) {
 	unbanned := events.MemberUnbanned{User: in.User}
-	return h.onMember(ctx, *in, unbanned, func(access api.Access, user projections.Member) (change, error) {
+	return h.onMember(ctx, *in, unbanned, func(_ context.Context, access api.Access, user projections.Member) error {
 		err := access.As(events.RoleAdmin)
-		return change{payload: unbanned, already: !user.Banned}, err
+		switch {
+		case err != nil:
+			return err
+		case user.Banned:
+			return nil
+		case user.Since == (events.ID{}):
+			return memberNotFound()
+		default:
+			return already{user.Since}
+		}
 	})
 }

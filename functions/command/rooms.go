@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 
@@ -15,16 +16,16 @@ func (h *commands) registerRooms(a *api.API) {
 	api.Command(a, api.Operation{
 		ID: "createRoom", Method: "POST", Path: "/v1/rooms", Tag: tag,
 		Summary: "Create a room under an id the server mints",
-		Detail:  "201. You become its owner and can post to it straight away.",
-		Codes:   []int{403, 409},
+		Detail:  "You become its owner and can post to it straight away. The answer is the room as it was created.",
+		Creates: true,
 	}, func(ctx context.Context, in *createInput) (*output[api.Room], error) {
 		return h.create(ctx, in.Key, keyField, in.Body)
 	})
 	api.Command(a, api.Operation{
 		ID: "putRoom", Method: "PUT", Path: "/v1/rooms/{room}", Tag: tag,
 		Summary: "Create a room under an id you minted",
-		Detail:  "201; 200 if it had been created before. The id is made like that of a message.",
-		Codes:   []int{403, 409},
+		Detail:  "The id is made like that of a message. The answer is the room as it was created.",
+		Creates: true,
 	}, func(ctx context.Context, in *putRoomInput) (*output[api.Room], error) {
 		return h.create(ctx, in.Room, "room", in.Body)
 	})
@@ -32,33 +33,33 @@ func (h *commands) registerRooms(a *api.API) {
 		ID: "changeRoom", Method: "PATCH", Path: "/v1/rooms/{room}", Tag: tag,
 		Summary: "Change a room's name, topic or privacy, or archive it",
 		Detail:  "Takes an admin; to archive or open it again, an owner. `archived` must come alone: one command is one event.",
-		Codes:   []int{403, 404, 409},
+		Codes:   []int{404},
 	}, h.change)
 	api.Command(a, api.Operation{
 		ID: "openDirect", Method: "PUT", Path: "/v1/direct/{user}", Tag: tag,
 		Summary: "Open the direct room with a user",
-		Detail:  "201; 200 if it was open. Its id follows from the two user ids: one room, in every region.",
-		Codes:   []int{409},
+		Detail:  "Its id follows from the two user ids: one room, in every region.",
+		Creates: true,
 	}, h.direct)
 }
 
-type roomBody struct {
-	Name    string `json:"name" doc:"1 to 100 characters, on one line."`
-	Topic   string `json:"topic,omitempty" doc:"At most 500 characters, on one line."`
+type newRoom struct {
+	Name    string `json:"name" doc:"1 to 100 characters, on one line." minLength:"1" maxLength:"100"`
+	Topic   string `json:"topic,omitempty" doc:"At most 500 characters, on one line." maxLength:"500"`
 	Private bool   `json:"private,omitempty" doc:"Invisible to all but its members; they must be added."`
 }
 
 type createInput struct {
-	keyed
-	Body roomBody
+	Keyed
+	Body newRoom
 }
 
 type putRoomInput struct {
 	Room string `path:"room"`
-	Body roomBody
+	Body newRoom
 }
 
-func (h *commands) create(ctx context.Context, id, idField string, body roomBody) (*output[api.Room], error) {
+func (h *commands) create(ctx context.Context, id, idField string, body newRoom) (*output[api.Room], error) {
 	user := api.CallerOf(ctx).User
 	if id == "" {
 		minted, err := h.Clock.Mint(user)
@@ -71,31 +72,31 @@ func (h *commands) create(ctx context.Context, id, idField string, body roomBody
 	if err != nil {
 		return nil, err
 	}
-	return h.created(ctx, command{
+	done, err := h.do(ctx, command{
 		stream: events.RoomStream(room.String()), actor: user, id: id, idField: idField,
 		payload: events.RoomCreated{Name: body.Name, Topic: body.Topic, Private: body.Private},
 		allow:   allowed,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return created(done.repeat, roomCreated(done.event, events.RoleOwner)), nil
 }
 
 func allowed(context.Context) error { return nil }
 
-// created does a command that brings a room into being and answers with the room.
-func (h *commands) created(ctx context.Context, c command) (*output[api.Room], error) {
-	done, err := h.do(ctx, c)
-	if err != nil {
-		return nil, err
+// roomCreated is a room as its creation made it. It asks no view: the room is in the log, and an
+// answer that says so must not fail.
+func roomCreated(e events.Event, role events.Role) api.Room {
+	r := projections.Room{ID: e.Stream.Name(), Created: e.ID, By: e.Actor}
+	if p, ok := e.Payload.(events.RoomCreated); ok {
+		r.Name, r.Topic, r.Private, r.Direct = p.Name, p.Topic, p.Private, p.Direct
 	}
-	views := projections.WithEvents(h.Views, done.event)
-	room, member, err := projections.LoadAccess(ctx, views, c.stream.Name(), c.actor)
-	if err != nil {
-		return nil, err
-	}
-	return created(done.repeat, api.RoomOf(room, member)), nil
+	return api.RoomOf(r, projections.Member{Role: role})
 }
 
 type directInput struct {
-	keyed
+	Keyed
 	User string `path:"user"`
 }
 
@@ -108,35 +109,46 @@ func (h *commands) direct(ctx context.Context, in *directInput) (*output[api.Roo
 		return nil, events.Invalid("user", "must be another user than yourself")
 	}
 	id := events.DirectRoom(user, in.User)
-	room, member, err := projections.LoadAccess(ctx, h.Views, id, user)
-	if err != nil {
-		return nil, err
-	}
-	if room.Exists() {
-		return created(true, api.RoomOf(room, member)), nil
-	}
 	users := []string{user, in.User}
 	slices.Sort(users)
-	return h.created(ctx, command{
+	var room projections.Room
+	var member projections.Member
+	done, err := h.do(ctx, command{
 		stream: events.RoomStream(id), actor: user, id: in.Key, idField: keyField,
 		payload: events.RoomCreated{Private: true, Direct: users},
-		allow:   allowed,
+		allow: func(ctx context.Context) (err error) {
+			room, member, err = projections.LoadAccess(ctx, h.Views, id, user)
+			if err == nil && room.Exists() {
+				return already{room.Created}
+			}
+			return err
+		},
 	})
+	switch {
+	case errors.As(err, &already{}):
+		return created(true, api.RoomOf(room, member)), nil
+	case err != nil:
+		return nil, err
+	default:
+		return created(done.repeat, roomCreated(done.event, events.RoleMember)), nil
+	}
+}
+
+type roomChange struct {
+	Name     *string `json:"name,omitempty" doc:"1 to 100 characters, on one line." minLength:"1" maxLength:"100"`
+	Topic    *string `json:"topic,omitempty" doc:"At most 500 characters, on one line." maxLength:"500"`
+	Private  *bool   `json:"private,omitempty"`
+	Archived *bool   `json:"archived,omitempty" doc:"Alone; takes an owner."`
 }
 
 type changeInput struct {
-	keyed
+	Keyed
 	Room string `path:"room"`
-	Body struct {
-		Name     *string `json:"name,omitempty"`
-		Topic    *string `json:"topic,omitempty"`
-		Private  *bool   `json:"private,omitempty"`
-		Archived *bool   `json:"archived,omitempty" doc:"Alone; takes an owner."`
-	}
+	Body roomChange
 }
 
 func (h *commands) change(ctx context.Context, in *changeInput) (*output[api.Accepted], error) {
-	room, err := api.ParseRoom(in.Room)
+	room, err := api.ParseRoom("room", in.Room)
 	if err != nil {
 		return nil, err
 	}

@@ -10,19 +10,21 @@ import (
 
 func (h *commands) registerUsers(a *api.API) {
 	api.Command(a, api.Operation{
-		ID: "setProfile", Method: "PUT", Path: "/v1/users/{user}", Tag: "users", Codes: []int{403, 409},
+		ID: "setProfile", Method: "PUT", Path: "/v1/users/{user}", Tag: "users",
 		Summary: "Set your profile",
 		Detail:  "The latest wins as a whole.",
 	}, h.setProfile)
 }
 
 type profileInput struct {
-	keyed
+	Keyed
 	User string `path:"user"`
-	Body struct {
-		Name  string `json:"name" doc:"1 to 100 characters, on one line."`
-		About string `json:"about,omitempty" doc:"At most 500 characters, on one line."`
-	}
+	Body newProfile
+}
+
+type newProfile struct {
+	Name  string `json:"name" doc:"1 to 100 characters, on one line." minLength:"1" maxLength:"100"`
+	About string `json:"about,omitempty" doc:"At most 500 characters, on one line." maxLength:"500"`
 }
 
 func (h *commands) setProfile(ctx context.Context, in *profileInput) (*output[api.Accepted], error) {

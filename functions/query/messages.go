@@ -27,65 +27,58 @@ func (h *queries) registerMessages(a *api.API) {
 	}, h.replies)
 }
 
-// pageInput says which part of a list is wanted.
-type pageInput struct {
+// PageInput says which part of a list is wanted.
+type PageInput struct {
 	Before string `query:"before" doc:"Messages that sort before this id, the nearest."`
 	After  string `query:"after" doc:"Messages that sort after this id, the nearest."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
 
 type listInput struct {
-	pageInput
-	including
+	PageInput
+	Including
 	Room   string `path:"room"`
 	Around string `query:"around" doc:"The message with this id and its neighbours."`
 	AsOf   string `query:"as_of" doc:"A time (RFC 3339) or an event's id: the room as it was then. Messages deleted since stay deleted."`
 }
 
-// Page is a part of a list of messages.
-type Page struct {
+// MessagePage is a part of a list of messages.
+type MessagePage struct {
 	Messages []api.Message `json:"messages" doc:"Oldest first."`
-	Before   *string       `json:"before" doc:"Give it as before= to get the page before this one; null if there is none."`
-	After    *string       `json:"after" doc:"Give it as after= to get the page behind this one; null if there is none yet."`
+	Before   *string       `json:"before" doc:"Give it as before= to get the page before this one, which may turn out empty; null if there surely is none."`
+	After    *string       `json:"after" doc:"Give it as after= to get the page behind this one, which may turn out empty; null if there surely is none yet."`
 }
 
-type pageOutput struct{ Body Page }
+type pageOutput struct{ Body MessagePage }
 
 // lister reads messages of a list within a range, in its order.
 type lister func(r events.Range) ([]projections.Message, error)
 
 func (h *queries) list(ctx context.Context, in *listInput) (*pageOutput, error) {
-	room, err := api.ParseRoom(in.Room)
-	if err != nil {
-		return nil, err
-	}
-	want, err := parsePage(in.pageInput, in.Around)
+	want, err := parsePage(in.PageInput, in.Around)
 	if err != nil {
 		return nil, err
 	}
 	if in.AsOf != "" && in.Includes != "" {
 		return nil, events.Invalid("includes", "must not be given with as_of")
 	}
-	views, err := h.views(ctx, in.including, events.RoomStream(room))
+	views, access, err := h.see(ctx, in.Room, in.Including)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := api.See(ctx, views, room, api.CallerOf(ctx).User); err != nil {
+	room := access.Room.ID
+	if in.AsOf == "" {
+		return want.read(func(r events.Range) ([]projections.Message, error) {
+			return projections.ListMessages(ctx, views, room, r)
+		})
+	}
+	at, err := parseAsOf(in.AsOf)
+	if err != nil {
 		return nil, err
 	}
-	list := lister(func(r events.Range) ([]projections.Message, error) {
-		return projections.ListMessages(ctx, views, room, r)
+	return want.read(func(r events.Range) ([]projections.Message, error) {
+		return projections.ListMessagesAsOf(ctx, h.Log, views, room, at, r)
 	})
-	if in.AsOf != "" {
-		at, err := parseAsOf(in.AsOf)
-		if err != nil {
-			return nil, err
-		}
-		list = func(r events.Range) ([]projections.Message, error) {
-			return projections.ListMessagesAsOf(ctx, h.Log, views, room, at, r)
-		}
-	}
-	return want.read(list)
 }
 
 // page is a wanted part of a list.
@@ -94,7 +87,7 @@ type page struct {
 	limit                 int
 }
 
-func parsePage(in pageInput, around string) (page, error) {
+func parsePage(in PageInput, around string) (page, error) {
 	p := page{limit: in.Limit}
 	given := 0
 	for _, field := range []struct {
@@ -108,7 +101,9 @@ func parsePage(in pageInput, around string) (page, error) {
 		if err != nil {
 			return p, err
 		}
-		*field.id = id
+		if *field.id = id; id == (events.ID{}) {
+			*field.id = events.FollowingID(id) // zero stands for a bound that is not given
+		}
 		if given++; given > 1 {
 			return p, events.Invalid(field.name, "must not be given with another of before, after and around")
 		}
@@ -157,7 +152,7 @@ func (p page) some(list lister, r events.Range, limit int) ([]projections.Messag
 }
 
 func answer(messages []projections.Message, older, newer bool) *pageOutput {
-	out := &pageOutput{Page{Messages: make([]api.Message, len(messages))}}
+	out := &pageOutput{MessagePage{Messages: make([]api.Message, len(messages))}}
 	for i, m := range messages {
 		out.Body.Messages[i] = api.MessageOf(m)
 	}
@@ -174,7 +169,7 @@ func answer(messages []projections.Message, older, newer bool) *pageOutput {
 }
 
 type getInput struct {
-	including
+	Including
 	Room string `path:"room"`
 	ID   string `path:"id"`
 }
@@ -182,7 +177,7 @@ type getInput struct {
 type messageOutput struct{ Body api.Message }
 
 func (h *queries) get(ctx context.Context, in *getInput) (*messageOutput, error) {
-	views, room, id, err := h.seeMessage(ctx, in.Room, in.ID, in.including)
+	views, room, id, err := h.seeMessage(ctx, in.Room, in.ID, in.Including)
 	if err != nil {
 		return nil, err
 	}
@@ -197,43 +192,40 @@ func (h *queries) get(ctx context.Context, in *getInput) (*messageOutput, error)
 }
 
 // seeMessage reads the path of a message and makes sure that the caller may see its room.
-func (h *queries) seeMessage(ctx context.Context, roomText, idText string, in including) (projections.Views, string, events.ID, error) {
-	room, err := api.ParseRoom(roomText)
-	if err != nil {
-		return nil, "", events.ID{}, err
-	}
+func (h *queries) seeMessage(ctx context.Context, room, idText string, in Including) (projections.Views, string, events.ID, error) {
 	id, err := events.ParseID("id", idText)
 	if err != nil {
 		return nil, "", id, err
 	}
-	views, err := h.views(ctx, in, events.RoomStream(room))
-	if err != nil {
-		return nil, "", id, err
-	}
-	_, err = api.See(ctx, views, room, api.CallerOf(ctx).User)
-	return views, room, id, err
+	views, access, err := h.see(ctx, room, in)
+	return views, access.Room.ID, id, err
 }
 
 type repliesInput struct {
-	pageInput
-	including
+	PageInput
+	Including
 	Room string `path:"room"`
 	ID   string `path:"id"`
 }
 
 func (h *queries) replies(ctx context.Context, in *repliesInput) (*pageOutput, error) {
-	want, err := parsePage(in.pageInput, "")
+	want, err := parsePage(in.PageInput, "")
 	if err != nil {
 		return nil, err
 	}
-	views, room, root, err := h.seeMessage(ctx, in.Room, in.ID, in.including)
+	views, room, root, err := h.seeMessage(ctx, in.Room, in.ID, in.Including)
 	if err != nil {
 		return nil, err
 	}
-	if want.before == (events.ID{}) && want.after == (events.ID{}) {
+	beginning := want.before == (events.ID{}) && want.after == (events.ID{})
+	if beginning {
 		want.after = root // a thread is read from its beginning: its replies sort after its root
 	}
-	return want.read(func(r events.Range) ([]projections.Message, error) {
+	out, err := want.read(func(r events.Range) ([]projections.Message, error) {
 		return projections.ListReplies(ctx, views, room, root, r)
 	})
+	if err == nil && beginning {
+		out.Body.Before = nil
+	}
+	return out, err
 }

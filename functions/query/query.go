@@ -30,20 +30,17 @@ func Register(a *api.API, c Config) {
 	h.registerRooms(a)
 }
 
-// Limits of a page.
-const (
-	defaultLimit = 50
-	maxLimit     = 200
-)
+// maxLimit is the longest page.
+const maxLimit = 200
 
-// including is the part of a query that makes it contain an event the views may not have yet.
-type including struct {
+// Including is the part of a query that makes it contain an event the views may not have yet.
+type Including struct {
 	Includes string `query:"includes" doc:"An event's id: the answer shows its effect even if it has yet to come by stream."`
 }
 
 // views returns the views with the included event folded in. What it was done to is folded in
-// with it: that may be as new.
-func (h *queries) views(ctx context.Context, in including, streams ...events.Stream) (projections.Views, error) {
+// with it: that may be as new. An event that may not be shown is not found.
+func (h *queries) views(ctx context.Context, in Including, stream events.Stream, may func(events.Event) bool) (projections.Views, error) {
 	if in.Includes == "" {
 		return h.Views, nil
 	}
@@ -51,7 +48,10 @@ func (h *queries) views(ctx context.Context, in including, streams ...events.Str
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.find(ctx, id, streams)
+	e, err := h.Log.Get(ctx, stream, id)
+	if errors.Is(err, events.ErrNotFound) || err == nil && !may(e) {
+		return nil, api.NotYet("event_not_found", "includes: this region does not know the event, yet; ask again in a moment or leave includes out")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -67,14 +67,24 @@ func (h *queries) views(ctx context.Context, in including, streams ...events.Str
 	return projections.WithEvents(h.Views, with...), nil
 }
 
-func (h *queries) find(ctx context.Context, id events.ID, streams []events.Stream) (events.Event, error) {
-	for _, stream := range streams {
-		e, err := h.Log.Get(ctx, stream, id)
-		if !errors.Is(err, events.ErrNotFound) {
-			return e, err
-		}
+// see makes sure that the caller may see a room, and returns the views to read it from. The
+// included event may be what made her a member. What it is must not be told to anyone else, not
+// even whether there is one: who may not see the room gets the same answer either way.
+func (h *queries) see(ctx context.Context, roomText string, in Including) (projections.Views, api.Access, error) {
+	room, err := api.ParseRoom("room", roomText)
+	if err != nil {
+		return nil, api.Access{}, err
 	}
-	return events.Event{}, api.NotYet("event_not_found", "includes: this region does not know the event, yet; ask again in a moment or leave includes out")
+	user := api.CallerOf(ctx).User
+	views, notIncluded := h.views(ctx, in, events.RoomStream(room), func(events.Event) bool { return true })
+	if notIncluded != nil {
+		views = h.Views
+	}
+	access, err := api.See(ctx, views, room, user)
+	if err != nil {
+		return nil, access, err
+	}
+	return views, access, notIncluded
 }
 
 // subject is the message that an event was done to.

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"parley/events"
@@ -13,7 +14,7 @@ func (h *queries) registerRooms(a *api.API) {
 	api.Query(a, api.Operation{
 		ID: "listRooms", Method: "GET", Path: "/v1/rooms", Tag: "rooms",
 		Summary: "My rooms, each with its last message and my unread count",
-		Detail:  "In the order of their ids.",
+		Detail:  "In the order of their ids. includes= takes the creation of a room by you, or an event that is about you alone, like a read marker.",
 	}, h.rooms)
 	api.Query(a, api.Operation{
 		ID: "getRoom", Method: "GET", Path: "/v1/rooms/{room}", Tag: "rooms", Codes: []int{403, 404},
@@ -35,33 +36,36 @@ func (h *queries) registerRooms(a *api.API) {
 }
 
 type roomsInput struct {
-	including
+	Including
 	After string `query:"after" doc:"Rooms whose ids sort after this one."`
 	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
 
-// Entry is one of the caller's rooms.
-type Entry struct {
+// MyRoom is one of the caller's rooms.
+type MyRoom struct {
 	api.Room
 	Unread int          `json:"unread" doc:"Messages by others that arrived in this region after what you have read; 100 stands for 100 or more."`
 	ReadTo string       `json:"read_to,omitempty" doc:"Your read marker."`
 	Last   *api.Message `json:"last,omitempty" doc:"The last message."`
 }
 
-type roomsOutput struct {
-	Body struct {
-		Rooms []Entry `json:"rooms"`
-		After *string `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
-	}
+// RoomPage is a part of the caller's rooms.
+type RoomPage struct {
+	Rooms []MyRoom `json:"rooms"`
+	After *string  `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
 }
+
+type roomsOutput struct{ Body RoomPage }
 
 func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, error) {
 	user := api.CallerOf(ctx).User
-	streams := []events.Stream{events.UserStream(user)}
-	if in.Includes != "" { // the creation of a room has the room's id
-		streams = append(streams, events.RoomStream(strings.ToUpper(in.Includes)))
+	if in.After != "" {
+		var err error
+		if in.After, err = api.ParseRoom("after", in.After); err != nil {
+			return nil, err
+		}
 	}
-	views, err := h.views(ctx, in.including, streams...)
+	views, err := h.inboxViews(ctx, in.Including, user)
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +74,9 @@ func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, erro
 		return nil, err
 	}
 	out := &roomsOutput{}
-	out.Body.Rooms = make([]Entry, len(entries))
+	out.Body.Rooms = make([]MyRoom, len(entries))
 	for i, e := range entries {
-		out.Body.Rooms[i] = entryOf(e)
+		out.Body.Rooms[i] = myRoomOf(e)
 	}
 	if after != "" {
 		out.Body.After = &after
@@ -80,8 +84,20 @@ func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, erro
 	return out, nil
 }
 
-func entryOf(e projections.Entry) Entry {
-	out := Entry{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread}
+// inboxViews returns the views to read a user's rooms from. The included event is one of her own:
+// in her stream, or the creation of a room, which has the room's id.
+func (h *queries) inboxViews(ctx context.Context, in Including, user string) (projections.Views, error) {
+	own := func(e events.Event) bool { return e.Actor == user }
+	views, err := h.views(ctx, in, events.UserStream(user), own)
+	var p *api.Problem
+	if errors.As(err, &p) {
+		return h.views(ctx, in, events.RoomStream(strings.ToUpper(in.Includes)), own)
+	}
+	return views, err
+}
+
+func myRoomOf(e projections.Entry) MyRoom {
+	out := MyRoom{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread}
 	if e.ReadTo != (events.ID{}) {
 		out.ReadTo = e.ReadTo.String()
 	}
@@ -92,29 +108,15 @@ func entryOf(e projections.Entry) Entry {
 	return out
 }
 
-type roomInput struct {
-	including
+type RoomInput struct {
+	Including
 	Room string `path:"room"`
-}
-
-// see makes sure that the caller may see a room.
-func (h *queries) see(ctx context.Context, in roomInput) (projections.Views, api.Access, error) {
-	room, err := api.ParseRoom(in.Room)
-	if err != nil {
-		return nil, api.Access{}, err
-	}
-	views, err := h.views(ctx, in.including, events.RoomStream(room))
-	if err != nil {
-		return nil, api.Access{}, err
-	}
-	access, err := api.See(ctx, views, room, api.CallerOf(ctx).User)
-	return views, access, err
 }
 
 type roomOutput struct{ Body api.Room }
 
-func (h *queries) room(ctx context.Context, in *roomInput) (*roomOutput, error) {
-	_, access, err := h.see(ctx, *in)
+func (h *queries) room(ctx context.Context, in *RoomInput) (*roomOutput, error) {
+	_, access, err := h.see(ctx, in.Room, in.Including)
 	if err != nil {
 		return nil, err
 	}
@@ -122,20 +124,26 @@ func (h *queries) room(ctx context.Context, in *roomInput) (*roomOutput, error) 
 }
 
 type membersInput struct {
-	roomInput
+	RoomInput
 	After string `query:"after" doc:"Users whose ids sort after this one."`
 	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
 
-type membersOutput struct {
-	Body struct {
-		Members []api.Member `json:"members"`
-		After   *string      `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
-	}
+// MemberPage is a part of a room's members.
+type MemberPage struct {
+	Members []api.Member `json:"members"`
+	After   *string      `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
 }
 
+type membersOutput struct{ Body MemberPage }
+
 func (h *queries) members(ctx context.Context, in *membersInput) (*membersOutput, error) {
-	views, access, err := h.see(ctx, in.roomInput)
+	if in.After != "" {
+		if err := events.ValidateUser("after", in.After); err != nil {
+			return nil, err
+		}
+	}
+	views, access, err := h.see(ctx, in.Room, in.Including)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +179,7 @@ func visible(m, reader projections.Member) bool {
 }
 
 type memberInput struct {
-	roomInput
+	RoomInput
 	User string `path:"user"`
 }
 
@@ -181,7 +189,7 @@ func (h *queries) member(ctx context.Context, in *memberInput) (*memberOutput, e
 	if err := events.ValidateUser("user", in.User); err != nil {
 		return nil, err
 	}
-	views, access, err := h.see(ctx, in.roomInput)
+	views, access, err := h.see(ctx, in.Room, in.Including)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +204,7 @@ func (h *queries) member(ctx context.Context, in *memberInput) (*memberOutput, e
 }
 
 type userInput struct {
-	including
+	Including
 	User string `path:"user"`
 }
 
@@ -206,7 +214,10 @@ func (h *queries) user(ctx context.Context, in *userInput) (*userOutput, error) 
 	if err := events.ValidateUser("user", in.User); err != nil {
 		return nil, err
 	}
-	views, err := h.views(ctx, in.including, events.UserStream(in.User))
+	views, err := h.views(ctx, in.Including, events.UserStream(in.User), func(e events.Event) bool {
+		_, profile := e.Payload.(events.UserProfileSet)
+		return profile // where the user has read to is her own business
+	})
 	if err != nil {
 		return nil, err
 	}

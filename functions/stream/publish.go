@@ -33,7 +33,8 @@ func (e Entry) size() int { return len(e.Source) + len(e.DetailType) + len(e.Det
 // Bus takes entries in calls of at most [MaxEntries] and [MaxCallBytes].
 type Bus interface {
 	// Publish returns an error for each entry that was refused, in their order, nil for the
-	// others; or one error if the call as a whole failed, and any of them may be on the bus.
+	// others; or one error if the call as a whole failed, and any of them may be on the bus. It
+	// must not keep the slice, which is used again.
 	Publish(ctx context.Context, entries []Entry) (refused []error, err error)
 }
 
@@ -115,7 +116,7 @@ func (h *Handler) refused(ctx context.Context, batch []arrival, entries []Entry,
 
 // entry is the edge at which an event leaves for subscribers.
 func (h *Handler) entry(e events.Event) (Entry, error) {
-	text, err := json.Marshal(e)
+	text, err := e.MarshalJSON()
 	if err != nil {
 		return Entry{}, fmt.Errorf("encode an event for the bus: %w", err)
 	}

@@ -1,0 +1,216 @@
+package functions_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"parley/events"
+)
+
+// client talks to a region as a user. Every answer is held against the OpenAPI document.
+type client struct {
+	r      *region
+	user   string
+	token  string
+	header http.Header
+}
+
+func (r *region) as(user string) *client {
+	return &client{r: r, user: user, token: r.token(user, ""), header: http.Header{}}
+}
+
+func (r *region) operator(user string) *client {
+	return &client{r: r, user: user, token: r.token(user, "chat operator"), header: http.Header{}}
+}
+
+// with returns a client that sends one more header.
+func (c *client) with(name, value string) *client {
+	d := *c
+	d.header = c.header.Clone()
+	d.header.Set(name, value)
+	return &d
+}
+
+// key returns a client whose command has this id.
+func (c *client) key(id events.ID) *client { return c.with("Idempotency-Key", id.String()) }
+
+func (c *client) get(path string) *answer            { return c.do("GET", path, "") }
+func (c *client) post(path, body string) *answer     { return c.do("POST", path, body) }
+func (c *client) put(path, body string) *answer      { return c.do("PUT", path, body) }
+func (c *client) patch(path, body string) *answer    { return c.do("PATCH", path, body) }
+func (c *client) delete(path string) *answer         { return c.do("DELETE", path, "") }
+func (c *client) mint(causes ...events.ID) events.ID { return c.r.mint(c.user, causes...) }
+
+// answer is what came back.
+type answer struct {
+	t      testing.TB
+	asked  string
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (c *client) do(method, path, body string) *answer {
+	t := c.r.t
+	t.Helper()
+	req := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	for name, values := range c.header {
+		req.Header[name] = values
+	}
+	before := c.r.store.Head()
+	w := httptest.NewRecorder()
+	c.r.handler.ServeHTTP(w, req)
+	a := &answer{t, method + " " + path, w.Code, w.Result().Header, w.Body.Bytes()}
+	a.check(c.r, method, req.URL.EscapedPath())
+	if !c.r.racing && a.status >= 300 && a.code() != "unknown_outcome" && c.r.store.Head() != before {
+		t.Fatalf("%s: refused with %d %s, and the log has changed", a.asked, a.status, a.code())
+	}
+	return a
+}
+
+// check holds an answer against what is promised of all of them.
+func (a *answer) check(r *region, method, path string) {
+	a.t.Helper()
+	for _, name := range []string{"X-Request-Id", "Parley-Region"} {
+		if a.header.Get(name) == "" {
+			a.t.Errorf("%s: no header %s", a.asked, name)
+		}
+	}
+	op, ok := r.doc.find(method, path)
+	if ok && a.status < 300 && !r.racing {
+		r.doc.asked[op.OperationID] = true
+	}
+	if !ok {
+		if path != "/openapi.json" && a.status != 404 && a.status != 405 {
+			a.t.Errorf("%s: no operation, and the status is %d", a.asked, a.status)
+		}
+	} else if err := r.doc.check(op, a); err != nil {
+		a.t.Errorf("%s: answer %d %s: %v", a.asked, a.status, a.body, err)
+	}
+	if a.status < 400 {
+		return
+	}
+	var p struct {
+		Type, Title, Code, Detail string
+		Status                    int
+		RequestID                 string `json:"request_id"`
+		Retryable                 *bool
+	}
+	must(a.t, json.Unmarshal(a.body, &p))
+	if p.Type != "urn:parley:"+p.Code || p.Title != http.StatusText(a.status) || p.Status != a.status ||
+		p.RequestID != a.header.Get("X-Request-Id") || p.Retryable == nil || p.Detail == "" {
+		a.t.Errorf("%s: incomplete problem: %s", a.asked, a.body)
+	}
+	if (a.status == 429 || a.status == 503) && a.header.Get("Retry-After") == "" {
+		a.t.Errorf("%s: %d without Retry-After", a.asked, a.status)
+	}
+	if bytes.Contains(a.body, []byte(secret)) {
+		a.t.Errorf("%s: the answer quotes what the user wrote: %s", a.asked, a.body)
+	}
+}
+
+// secret stands in texts that no error may quote.
+const secret = "sEcReT"
+
+func (a *answer) want(status int) *answer {
+	a.t.Helper()
+	if a.status != status {
+		a.t.Fatalf("%s: status %d, want %d: %s", a.asked, a.status, status, a.body)
+	}
+	return a
+}
+
+// refused checks for a problem with a status and a code.
+func (a *answer) refused(status int, code string) *answer {
+	a.t.Helper()
+	if a.want(status); a.code() != code {
+		a.t.Fatalf("%s: code %s, want %s: %s", a.asked, a.code(), code, a.body)
+	}
+	return a
+}
+
+// names checks that a problem names a field.
+func (a *answer) names(field string) *answer {
+	a.t.Helper()
+	if got := a.text("errors", "field"); got != field {
+		a.t.Fatalf("%s: names the field %q, want %q: %s", a.asked, got, field, a.body)
+	}
+	return a
+}
+
+func (a *answer) code() string { return a.text("code") }
+
+// into decodes the body.
+func (a *answer) into(v any) {
+	a.t.Helper()
+	must(a.t, json.Unmarshal(a.body, v))
+}
+
+// value finds a value in the body; in a list it looks into the first element.
+func (a *answer) value(path ...string) any {
+	a.t.Helper()
+	var v any
+	if len(a.body) > 0 {
+		must(a.t, json.Unmarshal(a.body, &v))
+	}
+	for _, name := range path {
+		if list, ok := v.([]any); ok && len(list) > 0 {
+			v = list[0]
+		}
+		object, _ := v.(map[string]any)
+		v = object[name]
+	}
+	return v
+}
+
+func (a *answer) text(path ...string) string {
+	a.t.Helper()
+	text, _ := a.value(path...).(string)
+	return text
+}
+
+// id is the id in the body, of whatever was made.
+func (a *answer) id() events.ID {
+	a.t.Helper()
+	text := a.text("id")
+	if text == "" {
+		text = a.text("event")
+	}
+	id, err := events.ParseID("id", text)
+	must(a.t, err)
+	return id
+}
+
+// texts are the texts of a page of messages.
+func (a *answer) texts() string {
+	a.t.Helper()
+	var page struct{ Messages []struct{ Text string } }
+	a.want(200).into(&page)
+	var texts []string
+	for _, m := range page.Messages {
+		texts = append(texts, m.Text)
+	}
+	return strings.Join(texts, " ")
+}
+
+// room creates a room of that owner and returns its path.
+func (c *client) room(body string) string {
+	c.r.t.Helper()
+	return "/v1/rooms/" + c.post("/v1/rooms", body).want(201).text("id")
+}
+
+// say posts a message and returns its id.
+func (c *client) say(room, text string) events.ID {
+	c.r.t.Helper()
+	return c.post(room+"/messages", `{"text":"`+text+`"}`).want(201).id()
+}
