@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"parley/events"
@@ -18,6 +20,8 @@ func badField(field, reason string) error { return events.Invalid(field, reason)
 func refuse(w http.ResponseWriter, p *api.Problem) {
 	out := *p
 	out.Type, out.Title = "urn:parley:"+p.Code, http.StatusText(p.Status)
+	out.RequestID = strconv.FormatUint(rand.Uint64(), 36)
+	w.Header().Set("X-Request-Id", out.RequestID)
 	for key, values := range out.GetHeaders() {
 		w.Header()[key] = values
 	}

@@ -35,6 +35,7 @@ type flow struct {
 	log            *slog.Logger
 
 	after   uint64 // the position in the source's log up to which it was read
+	full    uint64 // the position up to which all is passed on, whoever accepted it
 	saved   uint64 // the position of the last mark
 	transit transit
 
@@ -49,31 +50,37 @@ const (
 	flowUnread = 4096     // foreign records that are read again after a crash, at most
 )
 
-// flowMark is how far a flow has come: the target has durably all that the source accepted up
-// to Position. It holds for this Target log only, and only while all Regions still run: what a
-// region accepted that runs no more must now be forwarded by whoever has it.
+// flowMark is how far a flow has come: the target has durably all up to Position that the flow
+// is to pass on. It holds for this Target log only, and only while all Regions still run.
 type flowMark struct {
 	Position uint64   `json:"position"`
+	Full     uint64   `json:"full"`
 	Target   string   `json:"target"`
 	Regions  []string `json:"regions"`
 }
 
 func (f *flow) markName() string { return "replicate/" + f.to }
 
-// resume reads the flow's mark.
+// resume reads the flow's mark. A target that is new gets everything that is in the source's log
+// by now, as a new replica of a table does; and so does every target if a region no longer runs,
+// because whatever that one has not passed on must come from those that have it.
 func (f *flow) resume() error {
 	text, err := f.marks.load(f.markName())
-	if err != nil || text == "" {
+	if err != nil {
 		return err
 	}
 	var mark flowMark
-	if err := json.Unmarshal([]byte(text), &mark); err != nil {
-		return fmt.Errorf("read the mark of replication to %s: %w", f.to, err)
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), &mark); err != nil {
+			return fmt.Errorf("read the mark of replication to %s: %w", f.to, err)
+		}
 	}
 	gone := slices.ContainsFunc(mark.Regions, func(r string) bool { return !slices.Contains(f.regions, r) })
-	if !gone && mark.Target == f.identity {
-		f.after, f.saved = mark.Position, mark.Position
+	if gone || mark.Target != f.identity {
+		f.full = f.source.Head()
+		return nil
 	}
+	f.after, f.saved, f.full = mark.Position, mark.Position, mark.Full
 	return nil
 }
 
@@ -83,7 +90,7 @@ func (f *flow) save(step uint64) error {
 	if position < f.saved+max(step, 1) {
 		return nil
 	}
-	text, err := json.Marshal(flowMark{position, f.identity, f.regions})
+	text, err := json.Marshal(flowMark{position, f.full, f.identity, f.regions})
 	if err != nil {
 		return fmt.Errorf("write the mark of replication to %s: %w", f.to, err)
 	}
@@ -150,7 +157,7 @@ func (f *flow) read(ctx context.Context) error {
 		if r.Modified {
 			f.transit.merge(r)
 		}
-		if f.forwards(r.Event.Region) {
+		if f.forwards(r) {
 			f.transit.add(r, f.weather)
 		}
 	}
@@ -158,11 +165,10 @@ func (f *flow) read(ctx context.Context) error {
 	return f.save(flowUnread)
 }
 
-// forwards reports whether what a region accepted is for this flow to pass on: what its own
-// region did, and what no running region did. An event whose region was rewritten because the
-// last writer won is passed on by that writer.
-func (f *flow) forwards(region string) bool {
-	return region == f.from || region != "" && !slices.Contains(f.regions, region)
+// forwards reports whether a record is for this flow to pass on: what its own region accepted.
+// An event whose region was rewritten because the last writer won is passed on by that writer.
+func (f *flow) forwards(r pebblelog.Record) bool {
+	return r.Event.Region == f.from || r.Position <= f.full && r.Event.Region != ""
 }
 
 // deliver makes durable in the target what is due.

@@ -47,9 +47,20 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.data, "data", defaultData, "")
 	flags.StringVar(&regions, "regions", defaultRegions, "")
 	flags.StringVar(&store, "store", "pebble", "")
-	flags.DurationVar(&s.lag, "lag", defaultWeather.Lag, "")
+	s.lag = defaultWeather.Lag
+	flags.Func("lag", "", func(text string) (err error) {
+		if s.lag, err = time.ParseDuration(text); err != nil {
+			return errors.New("it must be a duration such as 150ms or 2s")
+		}
+		return nil
+	})
 	flags.IntVar(&s.rate, "rate", defaultRate, "")
-	flags.TextVar(&s.level, "log", s.level, "")
+	flags.Func("log", "", func(text string) error {
+		if s.level.UnmarshalText([]byte(text)) != nil {
+			return errors.New("it must be debug, info, warn or error")
+		}
+		return nil
+	})
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}

@@ -81,9 +81,9 @@ A first conversation, for another terminal. A token, a room, a message:
   ROOM=$(curl -s $URL/v1/rooms -H "$AUTH" -H "$JSON" -d '{"name":"Hello"}' | cut -d '"' -f 4)
   curl -s $URL/v1/rooms/$ROOM/messages -H "$AUTH" -H "$JSON" -d '{"text":"Is anyone there?"}'
 
-Read it in %s:
+Read it in %s, where it is a moment later:
 
-  curl -s %s/v1/rooms/$ROOM/messages -H "$AUTH"
+  sleep 1; curl -s %s/v1/rooms/$ROOM/messages -H "$AUTH"
 
 Let %s fail; the header Parley-Region says who answers now. Then mend it:
 

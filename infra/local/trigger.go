@@ -194,7 +194,7 @@ func (t *trigger) warn(ctx context.Context, what string, err error, args ...any)
 }
 
 func (t *trigger) pause(ctx context.Context, failed int) {
-	pause(ctx, min(t.settings.Pause<<min(failed-1, 20), t.settings.Max))
+	pause(ctx, min(t.settings.Pause<<min(max(failed-1, 0), 20), t.settings.Max))
 }
 
 // pause waits, but not beyond the end of ctx.

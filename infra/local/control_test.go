@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// TestControlInput answers whatever is wrong with a clear problem that names the field.
+func TestControlInput(t *testing.T) {
+	s := serve(t, testSettings(t.TempDir()))
+	ada := s.at(0, "ada")
+	tests := []struct {
+		method, path, body string
+		status             int
+		code, field        string
+	}{
+		{"POST", "/local/token", `{"user":"ada"}`, 200, "", ""},
+		{"POST", "/local/token", `{"user":"ada","scope":"operator"}`, 200, "", ""},
+		{"POST", "/local/token", `{"user":"ada","scope":"king"}`, 422, "invalid_field", "scope"},
+		{"POST", "/local/token", `{"user":"a b"}`, 422, "invalid_field", "user"},
+		{"POST", "/local/token", `{"user":"` + strings.Repeat("a", 65) + `"}`, 422, "invalid_field", "user"},
+		{"POST", "/local/token", `{}`, 422, "invalid_field", "user"},
+		{"POST", "/local/token", `{"user":1}`, 422, "invalid_field", "user"},
+		{"POST", "/local/token", `{"user":"ada","admin":true}`, 422, "invalid_field", "admin"},
+		{"POST", "/local/token", `{"user":"ada"`, 400, "malformed_body", ""},
+		{"POST", "/local/token", `{"user":"ada"} {}`, 400, "malformed_body", ""},
+		{"POST", "/local/token", `["ada"]`, 400, "malformed_body", ""},
+		{"POST", "/local/token", ``, 400, "malformed_body", ""},
+		{"POST", "/local/token", `{"user":"` + strings.Repeat("a", maxControlBody) + `"}`, 413, "body_too_large", ""},
+		{"GET", "/local/token", ``, 405, "method_not_allowed", ""},
+		{"PUT", "/local/regions/one", `{"state":"isolated"}`, 200, "", ""},
+		{"PUT", "/local/regions/one", `{"state":"broken"}`, 422, "invalid_field", "state"},
+		{"PUT", "/local/regions/one", `{"state":null}`, 422, "invalid_field", "state"},
+		{"PUT", "/local/regions/one", `{"status":"up"}`, 422, "invalid_field", "status"},
+		{"PUT", "/local/regions/mars", `{"state":"up"}`, 404, "no_such_region", "region"},
+		{"DELETE", "/local/regions/one", ``, 405, "method_not_allowed", ""},
+		{"GET", "/local/regions/mars", ``, 404, "no_such_region", "region"},
+		{"GET", "/local/regions/one", ``, 200, "", ""},
+		{"GET", "/local/bus", ``, 422, "invalid_field", "region"},
+		{"GET", "/local/bus?region=mars", ``, 404, "no_such_region", "region"},
+		{"GET", "/local/bus?region=one&after=x", ``, 422, "invalid_field", "after"},
+		{"GET", "/local/bus?region=one&after=-1", ``, 422, "invalid_field", "after"},
+		{"GET", "/local/bus?region=one&type=", ``, 422, "invalid_field", "type"},
+		{"GET", "/local/bus?region=one&since=1", ``, 422, "invalid_field", "since"},
+		{"POST", "/local/bus?region=one", `{}`, 405, "method_not_allowed", ""},
+		{"GET", "/local/", ``, 404, "no_such_path", ""},
+		{"GET", "/local/nothing", ``, 404, "no_such_path", ""},
+	}
+	for _, test := range tests {
+		status, header, text := raw(t, ada, test.method, test.path, test.body, nil)
+		var p struct {
+			Status    int
+			Code      string
+			Detail    string
+			RequestID string `json:"request_id"`
+			Errors    []struct{ Field string }
+		}
+		if err := json.Unmarshal(text, &p); err != nil {
+			t.Errorf("%s %s %.40s: %v: %s", test.method, test.path, test.body, err, text)
+			continue
+		}
+		field := ""
+		if len(p.Errors) > 0 {
+			field = p.Errors[0].Field
+		}
+		if status != test.status || p.Code != test.code || field != test.field {
+			t.Errorf("%s %s %.40s: %d %s", test.method, test.path, test.body, status, text)
+		}
+		if status > 299 && (p.Status != status || p.Detail == "" || p.RequestID == "" || header.Get("Content-Type") != "application/problem+json") {
+			t.Errorf("%s %s %.40s: %v %s", test.method, test.path, test.body, header, text)
+		}
+	}
+	if got := s.cluster.region("one").state.Load(); got != stateIsolated {
+		t.Errorf("the region is %v", got)
+	}
+}
+
+// raw sends a body as it is, with headers; "Host" is the host.
+func raw(t *testing.T, c *client, method, path, body string, headers map[string]string) (int, http.Header, []byte) {
+	t.Helper()
+	r := httptest.NewRequest(method, c.url+path, strings.NewReader(body))
+	r.RequestURI = ""
+	for name, value := range headers {
+		r.Header.Set(name, value)
+		if name == "Host" {
+			r.Host = value
+		}
+	}
+	response, err := plainHTTP.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text := make([]byte, 1<<16)
+	n, _ := response.Body.Read(text)
+	return response.StatusCode, response.Header, text[:n]
+}
+
+// TestOtherWebsites may not use what is for this machine.
+func TestOtherWebsites(t *testing.T) {
+	s := serve(t, testSettings(t.TempDir()))
+	ada := s.at(0, "ada")
+	host := strings.TrimPrefix(s.url(0), "http://")
+	port := host[strings.LastIndex(host, ":"):]
+	tests := []struct {
+		method  string
+		headers map[string]string
+		status  int
+	}{
+		{"POST", nil, 200},
+		{"POST", map[string]string{"Host": "localhost" + port}, 200},
+		{"POST", map[string]string{"Host": "[::1]" + port}, 200},
+		{"POST", map[string]string{"Host": "evil.example" + port}, 403},
+		{"POST", map[string]string{"Host": "127.0.0.1.evil.example"}, 403},
+		{"GET", map[string]string{"Host": "evil.example"}, 403},
+		{"POST", map[string]string{"Origin": "http://evil.example"}, 403},
+		{"POST", map[string]string{"Origin": "null"}, 403},
+		{"POST", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		{"POST", map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "http://" + host}, 200},
+	}
+	for _, test := range tests {
+		path, body := "/local/token", `{"user":"ada"}`
+		if test.method == "GET" {
+			path, body = "/local/regions", ""
+		}
+		if status, _, text := raw(t, ada, test.method, path, body, test.headers); status != test.status {
+			t.Errorf("%s with %v: %d %s", test.method, test.headers, status, text)
+		}
+	}
+}
+
+// TestTokens are what an identity provider would issue: anyone can verify them by the JWKS.
+func TestTokens(t *testing.T) {
+	s := serve(t, testSettings(t.TempDir()))
+	ada := s.at(0, "ada")
+	_, _, text := ada.try("GET", "/local/.well-known/jwks.json", nil)
+	keys, err := keyfunc.NewJWKSetJSON(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _ := ada.must("POST", "/local/token", map[string]string{"user": "eve", "scope": "operator"})["token"].(string)
+	claims := jwt.MapClaims{}
+	_, err = jwt.ParseWithClaims(token, claims, keys.Keyfunc, jwt.WithIssuer(s.url(0)+"/local"), jwt.WithAudience(audience), jwt.WithExpirationRequired())
+	if err != nil {
+		t.Fatal(err)
+	}
+	life, _ := claims.GetExpirationTime()
+	if left := time.Until(life.Time); claims["sub"] != "eve" || claims["scope"] != "operator" || left > tokenLife || left < tokenLife-time.Minute {
+		t.Errorf("claims are %v", claims)
+	}
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"parley/functions/stream"
+)
+
+// memorySource is a stream of n records, with the sequences 1 to n.
+type memorySource struct {
+	n    int
+	fail int // how often Next fails before it works
+	done context.CancelFunc
+}
+
+// Next implements source. What is asked for behind the last record means that all are done.
+func (s *memorySource) Next(ctx context.Context, after string, limit int) (records, error) {
+	if s.fail > 0 {
+		s.fail--
+		return records{}, errors.New("the stream is away")
+	}
+	first := 1 + atoi(after)
+	if first > s.n {
+		s.done()
+		<-ctx.Done()
+		return records{}, ctx.Err()
+	}
+	var list []stream.Record
+	for i := first; i <= s.n && len(list) < limit; i++ {
+		list = append(list, stream.Record{Sequence: strconv.Itoa(i)})
+	}
+	return records{list, time.Now()}, nil
+}
+
+func atoi(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
+}
+
+// fault is what goes wrong when a record is reached.
+type fault struct {
+	How   string // "partial", "whole", "panic", "lies"
+	Times int    // and how often; poison is forever
+	Park  int    // how often parking it fails; every other time by a panic
+}
+
+const poison = 1 << 30
+
+// faultyFunction handles records in order, and fails where it is told to.
+type faultyFunction struct {
+	faults  map[int]*fault
+	handled map[int]bool
+	parked  map[int]string
+	calls   int
+}
+
+// Handle implements function.
+func (f *faultyFunction) Handle(_ context.Context, batch []stream.Record) (int, error) {
+	f.calls++
+	for i, r := range batch {
+		n := atoi(r.Sequence)
+		if fault := f.faults[n]; fault != nil && fault.Times > 0 {
+			fault.Times--
+			switch fault.How {
+			case "partial":
+				return i, errors.New("failed at a record")
+			case "panic":
+				panic("failed hard")
+			case "lies":
+				return i, nil
+			case "nonsense":
+				return len(batch) + 1, errors.New("failed, and cannot count")
+			default:
+				return 0, errors.New("failed somewhere")
+			}
+		}
+		f.handled[n] = true
+	}
+	return len(batch), nil
+}
+
+// Park implements function.
+func (f *faultyFunction) Park(_ context.Context, stage string, r stream.Record, cause error) error {
+	n := atoi(r.Sequence)
+	if fault := f.faults[n]; fault.Park > 0 {
+		if fault.Park--; fault.Park%2 == 1 {
+			panic(errors.New("parking failed hard"))
+		}
+		return errors.New("parking failed")
+	}
+	if cause == nil {
+		return errors.New("no cause was given")
+	}
+	f.parked[n] = stage
+	return nil
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// TestTriggerFaults lets anything go wrong anywhere: every record is handled or, if it can never
+// be, parked; and a mark is never set before that.
+func TestTriggerFaults(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 60).Draw(t, "records")
+		faults := rapid.MapOfN(rapid.IntRange(1, n), rapid.Custom(drawFault), 0, 8).Draw(t, "faults")
+		poisoned := map[int]bool{}
+		for i, fault := range faults {
+			poisoned[i] = fault.Times == poison
+		}
+		f := &faultyFunction{faults: faults, handled: map[int]bool{}, parked: map[int]string{}}
+		marked := 0
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		runs := rapid.IntRange(1, 3).Draw(t, "runs")
+		for run := range runs {
+			runCtx, stop := context.WithCancel(ctx)
+			tr := &trigger{
+				source:   &memorySource{n: n, fail: rapid.IntRange(0, 2).Draw(t, "stream away"), done: stop},
+				function: f,
+				settings: triggerSettings{Batch: rapid.IntRange(1, 70).Draw(t, "batch"), Tries: 3, Pause: time.Microsecond, Max: time.Microsecond},
+				log:      quiet,
+			}
+			saves := rapid.IntRange(0, 5).Draw(t, "saves before a restart")
+			tr.mark = func(sequence string) error {
+				for i := marked + 1; i <= atoi(sequence); i++ {
+					if !f.handled[i] && f.parked[i] == "" {
+						t.Fatalf("mark %s was set before %d was handled or parked", sequence, i)
+					}
+				}
+				if atoi(sequence) <= marked {
+					t.Fatalf("the mark went from %d to %s", marked, sequence)
+				}
+				if saves--; saves == 0 && run < runs-1 {
+					stop()                                // the process ends, and
+					return errors.New("the disk is full") // the mark is lost
+				}
+				marked = atoi(sequence)
+				return nil
+			}
+			tr.run(runCtx, strconv.Itoa(marked))
+			stop()
+		}
+		if ctx.Err() != nil {
+			t.Fatal("the trigger has not come to an end")
+		}
+		for i := 1; i <= n; i++ {
+			if f.handled[i] == poisoned[i] || (f.parked[i] == "trigger") != poisoned[i] {
+				t.Fatalf("record %d (poison %v): handled %v, parked %q", i, poisoned[i], f.handled[i], f.parked[i])
+			}
+		}
+		if marked != n {
+			t.Fatalf("the mark stands at %d of %d", marked, n)
+		}
+	})
+}
+
+func drawFault(t *rapid.T) *fault {
+	return &fault{
+		How:   rapid.SampledFrom([]string{"partial", "whole", "panic", "lies", "nonsense"}).Draw(t, "how"),
+		Times: rapid.SampledFrom([]int{1, 2, poison}).Draw(t, "times"),
+		Park:  rapid.IntRange(0, 3).Draw(t, "parking fails"),
+	}
+}
+
+// TestTriggerBisects finds one poisoned record among many in few calls, and still hands over
+// the others in large batches.
+func TestTriggerBisects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &faultyFunction{
+			faults:  map[int]*fault{617: {How: "whole", Times: poison}},
+			handled: map[int]bool{}, parked: map[int]string{},
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		tr := &trigger{
+			source: &memorySource{n: 1000, done: stop}, function: f, mark: func(string) error { return nil },
+			settings: defaultTrigger, log: quiet,
+		}
+		tr.run(ctx, "")
+		if len(f.handled) != 999 || f.parked[617] != "trigger" {
+			t.Errorf("handled %d, parked %v", len(f.handled), f.parked)
+		}
+		if f.calls > 100 {
+			t.Errorf("took %d calls", f.calls)
+		}
+	})
+}
+
+// TestTriggerWaited tells how long a record has been in hand, also while parking fails.
+func TestTriggerWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &faultyFunction{faults: map[int]*fault{1: {How: "whole", Times: poison, Park: poison}}, handled: map[int]bool{}, parked: map[int]string{}}
+		ctx, stop := context.WithCancel(t.Context())
+		tr := &trigger{
+			source: &memorySource{n: 2, done: stop}, function: f, mark: func(string) error { return nil },
+			settings: defaultTrigger, log: quiet,
+		}
+		if got := tr.waited(time.Now()); got != 0 {
+			t.Errorf("waited %v before there was anything", got)
+		}
+		finished := make(chan struct{})
+		go func() { tr.run(ctx, ""); close(finished) }()
+		pause(t.Context(), time.Hour)
+		if got := tr.waited(time.Now()); got < 59*time.Minute {
+			t.Errorf("waited %v for an hour", got)
+		}
+		if len(f.handled) > 0 {
+			t.Error("a later record was handled before the first was parked")
+		}
+		stop()
+		<-finished
+		if got := tr.waited(time.Now()); got != 0 {
+			t.Errorf("waited %v after it had stopped", got)
+		}
+	})
+}
+
+// TestNetwork waits for both ends.
+func TestNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		n.isolate("a", true)
+		n.isolate("b", true)
+		passed := func() bool {
+			passed, err := n.pass("a", "b", func() error { return nil })
+			return passed && err == nil
+		}
+		through := make(chan struct{})
+		go func() { n.await(t.Context(), "a", "b"); close(through) }()
+		var seen []bool
+		for _, heal := range []string{"b", "a"} {
+			seen = append(seen, passed())
+			n.isolate(heal, false)
+			synctest.Wait()
+			select {
+			case <-through:
+				seen = append(seen, true)
+			default:
+				seen = append(seen, false)
+			}
+		}
+		seen = append(seen, passed())
+		if want := []bool{false, false, false, true, true}; !slices.Equal(seen, want) {
+			t.Errorf("passed %v, want %v", seen, want)
+		}
+	})
+}
