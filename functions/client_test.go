@@ -67,11 +67,18 @@ func (c *client) do(method, path, body string) *answer {
 	for name, values := range c.header {
 		req.Header[name] = values
 	}
+	return c.send(req)
+}
+
+// send sends a request as it is and checks the answer.
+func (c *client) send(req *http.Request) *answer {
+	t := c.r.t
+	t.Helper()
 	before := c.r.store.Head()
 	w := httptest.NewRecorder()
 	c.r.handler.ServeHTTP(w, req)
-	a := &answer{t, method + " " + path, w.Code, w.Result().Header, w.Body.Bytes()}
-	a.check(c.r, method, req.URL.EscapedPath())
+	a := &answer{t, req.Method + " " + req.URL.String(), w.Code, w.Result().Header, w.Body.Bytes()}
+	a.check(c.r, req.Method, req.URL.EscapedPath())
 	if !c.r.racing && a.status >= 300 && a.code() != "unknown_outcome" && c.r.store.Head() != before {
 		t.Fatalf("%s: refused with %d %s, and the log has changed", a.asked, a.status, a.code())
 	}

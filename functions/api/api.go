@@ -113,6 +113,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 		noSuchPath().write(w, id)
 		return
 	}
+	r.Header.Del("Accept") // the answer is JSON, whatever is asked for
 	a.mux.ServeHTTP(w, r)
 }
 

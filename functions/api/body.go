@@ -3,8 +3,6 @@ package api
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"reflect"
@@ -13,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
 // MaxBodyBytes is the largest request body.
@@ -42,6 +41,9 @@ func unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) || loneSurrogate(data) {
 		return &FieldError{"body", "must be valid UTF-8, and so must be what its escapes stand for"}
 	}
+	if !json.Valid(data) {
+		return &notOneObject
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
 		return &notOneObject
@@ -64,12 +66,6 @@ func unmarshal(data []byte, v any) error {
 		if err := decodeField(dec, key.(string), target.Field(i)); err != nil {
 			return err
 		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return &notOneObject
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return &notOneObject
 	}
 	return nil
 }
@@ -162,13 +158,16 @@ func codeUnit(data []byte) uint64 {
 // wantJSON is the middleware that refuses bodies of another media type.
 func (a *API) wantJSON(ctx huma.Context, next func(huma.Context)) {
 	if given := ctx.Header("Content-Type"); given != "" && given != mediaType {
-		if got, _, err := mime.ParseMediaType(given); err != nil || got != mediaType {
+		got, _, err := mime.ParseMediaType(given)
+		if err != nil || got != mediaType {
 			a.refuse(ctx, &Problem{
 				Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
 				Detail: "send the body as JSON, with the header Content-Type: application/json",
 			})
 			return
 		}
+		r, _ := humago.Unwrap(ctx)
+		r.Header.Set("Content-Type", mediaType) // huma knows it in lower case only
 	}
 	next(ctx)
 }
