@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"parley/functions/api"
@@ -13,10 +14,14 @@ import (
 
 // document is an OpenAPI document, as far as these tests read it.
 type document struct {
+	parts
+	asked map[string]bool // operations that answered well
+}
+
+type parts struct {
 	OpenAPI    string
 	Paths      map[string]map[string]operation
 	Components struct{ Schemas map[string]*schema }
-	asked      map[string]bool // operations that answered well
 }
 
 type operation struct {
@@ -49,12 +54,20 @@ type schema struct {
 	MaxLength            *int
 }
 
-func readDocument(t testing.TB, a *api.API) *document {
+// documents are those read before, by whether rates are limited: they differ in nothing else,
+// and it takes a while to make one.
+var documents sync.Map
+
+func readDocument(t testing.TB, a *api.API, limited bool) *document {
 	t.Helper()
+	if d, ok := documents.Load(limited); ok {
+		return &document{d.(*document).parts, map[string]bool{}}
+	}
 	text, err := a.OpenAPI()
 	must(t, err)
 	d := &document{asked: map[string]bool{}}
-	must(t, json.Unmarshal(text, d))
+	must(t, json.Unmarshal(text, &d.parts))
+	documents.Store(limited, d)
 	return d
 }
 

@@ -139,7 +139,7 @@ func (w *world) region(t testing.TB, name string) *region {
 	query.Register(r.api, query.Config{Region: name, Log: r.log, Views: r.views, Clock: r.clock})
 	r.handler = r.api.Handler()
 	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: projections.NewFeed(r.views), Views: r.views, Bus: r.bus, Log: logger}
-	r.doc = readDocument(t, r.api)
+	r.doc = readDocument(t, r.api, w.rate.PerSecond > 0)
 	return r
 }
 

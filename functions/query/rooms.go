@@ -12,7 +12,7 @@ import (
 
 func (h *queries) registerRooms(a *api.API) {
 	api.Query(a, api.Operation{
-		ID: "listRooms", Method: "GET", Path: "/v1/rooms", Tag: "rooms",
+		ID: "listRooms", Method: "GET", Path: "/v1/rooms", Tag: "rooms", Codes: []int{404},
 		Summary: "My rooms, each with its last message and my unread count",
 		Detail:  "In the order of their ids. includes= takes the creation of a room by you, or an event that is about you alone, like a read marker.",
 	}, h.rooms)
