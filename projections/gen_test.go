@@ -121,7 +121,12 @@ func (d draw) event(name string, n uint32) events.Event {
 	payload := eventTypes[name](d)
 	switch name {
 	case "room.created":
-		if d.oneIn(2, "well made") && len(payload.(events.RoomCreated).Direct) == 0 {
+		if d.oneIn(3, "hostile") {
+			break
+		}
+		if pair := payload.(events.RoomCreated).Direct; len(pair) == 2 {
+			stream = events.RoomStream(events.DirectRoom(pair[0], pair[1]))
+		} else {
 			id, actor, stream = makeID(5, "ada", 1), "ada", events.RoomStream(plain)
 		}
 	case "message.posted":

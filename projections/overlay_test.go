@@ -13,28 +13,34 @@ import (
 
 // Reading through WithEvents shows what reading shows once the events are folded.
 func TestWithEvents(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		set := eventsOf(events.Types(), 50).Draw(t, "set")
-		views := viewtest.NewModel()
-		engine := projections.NewEngine(nil, views, projections.All()...)
-		folded := rapid.IntRange(0, len(set)).Draw(t, "folded")
-		shuffled := rapid.Permutation(set).Draw(t, "order")
-		apply(t, engine, arrivals(shuffled[:folded]...))
-		if err := projections.NewFeed(views).Append(context.Background(), arrivals(set...)); err != nil {
-			t.Fatal(err)
-		}
-		begin := rapid.IntRange(0, len(set)).Draw(t, "begin")
-		extra := shuffled[begin:min(len(set), begin+rapid.IntRange(0, 3).Draw(t, "extra"))]
-		r := events.Range{Reverse: rapid.Bool().Draw(t, "reverse"), Limit: rapid.IntRange(1, 6).Draw(t, "limit")}
-		if rapid.Bool().Draw(t, "bounded") {
-			r.After, r.Before = makeID(11, "ada", 0), makeID(18, "ada", 0)
-		}
-		got := readAll(t, projections.WithEvents(views, extra...), r)
-		apply(t, engine, arrivals(extra...))
-		for i, want := range readAll(t, views, r) {
-			same(t, want.what, got[i].value, want.value, nil)
-		}
-	})
+	for name, types := range map[string][]string{
+		"all": events.Types(), "messages": typesOf(t, projections.Timeline), "members": typesOf(t, projections.Members),
+		"posts": {"message.posted", "reaction.added"},
+	} {
+		t.Run(name, rapid.MakeCheck(func(t *rapid.T) { checkWithEvents(t, eventsOf(types, 40).Draw(t, "set")) }))
+	}
+}
+
+func checkWithEvents(t *rapid.T, set []events.Event) {
+	views := viewtest.NewModel()
+	engine := projections.NewEngine(nil, views, projections.All()...)
+	shuffled := rapid.Permutation(set).Draw(t, "order")
+	folded := rapid.IntRange(0, len(set)).Draw(t, "folded")
+	apply(t, engine, arrivals(shuffled[:folded]...))
+	if err := projections.NewFeed(views).Append(context.Background(), arrivals(set...)); err != nil {
+		t.Fatal(err)
+	}
+	begin := rapid.IntRange(0, folded).Draw(t, "begin")
+	extra := shuffled[begin:min(len(set), folded+rapid.IntRange(0, 3).Draw(t, "more"))]
+	r := events.Range{Reverse: rapid.Bool().Draw(t, "reverse"), Limit: rapid.IntRange(1, 6).Draw(t, "limit")}
+	if rapid.Bool().Draw(t, "bounded") {
+		r.After, r.Before = makeID(11, "ada", 0), makeID(18, "ada", 0)
+	}
+	got := readAll(t, projections.WithEvents(views, extra...), r)
+	apply(t, engine, arrivals(extra...))
+	for i, want := range readAll(t, views, r) {
+		same(t, want.what, got[i].value, want.value, nil)
+	}
 }
 
 type reading struct {
