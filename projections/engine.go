@@ -82,6 +82,7 @@ type work struct {
 	key        Key
 	stream     events.Stream
 	refold     bool // from the log, because what it holds may be wrong
+	begins     bool // most likely the view is not there yet
 	events     []events.Event
 	indexes    []int // of the events in the batch
 }
@@ -115,7 +116,10 @@ func (p *plan) add(index int, arrival Arrival, projection Projection) {
 	for _, key := range keys {
 		w := p.byKey[key]
 		if w == nil {
-			w = &work{projection: projection, key: key, stream: e.Stream}
+			// No event before this one touches the view: it is not looked for. Should it be there
+			// all the same, saving it conflicts, and then it is loaded like any other.
+			begins := !arrival.Replaced && projection.Since(key) == e.ID
+			w = &work{projection: projection, key: key, stream: e.Stream, begins: begins}
 			p.byKey[key] = w
 			p.works = append(p.works, w)
 		}
@@ -135,11 +139,7 @@ func (p *plan) of(keys []Key) []*work {
 
 // round loads, folds and saves each view once. Conflicts are in the error.
 func (g *Engine) round(ctx context.Context, works []*work) ([]Failure, error) {
-	keys := make([]Key, len(works))
-	for i, w := range works {
-		keys[i] = w.key
-	}
-	views, err := g.views.Get(ctx, keys...)
+	views, err := g.load(ctx, works)
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +159,32 @@ func (g *Engine) round(ctx context.Context, works []*work) ([]Failure, error) {
 		return failures, nil
 	}
 	return failures, g.views.Save(ctx, changed...)
+}
+
+// load reads the views of works, in their order, but those that most likely are not there: those
+// it takes for missing, once.
+func (g *Engine) load(ctx context.Context, works []*work) ([]View, error) {
+	views := make([]View, len(works))
+	var keys []Key
+	var at []int
+	for i, w := range works {
+		if views[i].Key = w.key; w.begins {
+			w.begins = false
+			continue
+		}
+		keys, at = append(keys, w.key), append(at, i)
+	}
+	if len(keys) == 0 {
+		return views, nil
+	}
+	got, err := g.views.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for i, view := range got {
+		views[at[i]] = view
+	}
+	return views, nil
 }
 
 // fold returns the body of a view after a batch. A body that does not decode, or may hold what
