@@ -126,15 +126,19 @@ func (c *client) crowd(ctx context.Context, n int) (string, []target, error) {
 		if err := c.must(ctx, "PUT", c.regions[0].URL+"/v1/rooms/"+created.ID+"/members/"+user, user, nil, nil); err != nil {
 			return "", nil, err
 		}
-		to := c.regions[i%len(c.regions)]
-		if err := c.must(ctx, "GET", to.URL+"/v1/rooms/"+created.ID+"/members/"+user, user, nil, nil); err != nil {
-			return "", nil, err
-		}
 		token, err := c.token(ctx, user)
 		if err != nil {
 			return "", nil, err
 		}
+		to := c.regions[i%len(c.regions)]
 		targets = append(targets, target{url: to.URL + "/v1/rooms/" + created.ID + "/messages", token: token, text: text})
+	}
+	for i := range n { // until the others know, too
+		user := fmt.Sprintf("user-%02d", i)
+		to := c.regions[i%len(c.regions)]
+		if err := c.must(ctx, "GET", to.URL+"/v1/rooms/"+created.ID+"/members/"+user, user, nil, nil); err != nil {
+			return "", nil, err
+		}
 	}
 	return created.ID, targets, nil
 }
