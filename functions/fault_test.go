@@ -222,3 +222,5 @@ func TestPanic(t *testing.T) {
 }
 
 var errRefused = errors.New("refused on purpose")
+
+func failSaves([]projections.View) viewtest.Fault { return viewtest.NotStored }
