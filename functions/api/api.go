@@ -109,7 +109,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
-	if p := r.URL.EscapedPath(); p != path.Clean(p) { // the mux would redirect
+	if p := r.URL.EscapedPath(); !strings.HasPrefix(p, "/") || p != path.Clean(p) { // the mux would redirect
 		noSuchPath().write(w, id)
 		return
 	}

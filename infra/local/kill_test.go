@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -79,11 +81,11 @@ type writer struct {
 // until sends a request until it succeeds, over any number of deaths of the process. The ports
 // change with every start, and with them the issuer of the tokens.
 func (w *writer) until(stop <-chan struct{}, method, path string, body any) bool {
-	for {
+	for again := time.Duration(0); ; again = 20 * time.Millisecond {
 		select {
 		case <-stop:
 			return false
-		default:
+		case <-time.After(again):
 		}
 		urls, run := w.child.at()
 		if w.run != run {
@@ -110,7 +112,7 @@ func (w *writer) until(stop <-chan struct{}, method, path string, body any) bool
 // TestKill kills the process under load, again and again. Every message that was acknowledged is
 // in every region, once, and all regions tell them in one order.
 func TestKill(t *testing.T) {
-	const kills, writers, between = 4, 6, 150
+	const kills, writers, between = 4, 16, 400
 	c := &child{t: t, args: []string{"-addr", "127.0.0.1:0", "-data", t.TempDir(), "-rate", "0", "-lag", "20ms"}}
 	c.start()
 	defer func() { c.kill() }()
@@ -209,8 +211,47 @@ func checkAll(t *testing.T, c *child, room string, texts []map[string]string) {
 			}
 		}
 	}
+	for _, region := range strings.Split(defaultRegions, ",") {
+		checkBus(t, urls[0], region, texts)
+	}
 	if extra := len(found) - total; extra > len(texts) {
 		t.Errorf("%d messages more are there than were sent", extra)
 	}
 	t.Logf("%d messages acknowledged, %d there", total, len(found))
+}
+
+// checkBus reads a region's bus from its beginning until every acknowledged message was on it.
+func checkBus(t *testing.T, url, region string, texts []map[string]string) {
+	t.Helper()
+	missing := map[string]bool{}
+	for _, of := range texts {
+		for id := range of {
+			missing[id] = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/local/bus?region="+region+"&type=message.posted&after=0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := plainHTTP.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	for lines := bufio.NewScanner(response.Body); len(missing) > 0 && lines.Scan(); {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var e struct{ Detail struct{ ID string } }
+		if err := json.Unmarshal([]byte(data), &e); err != nil {
+			t.Fatal(err)
+		}
+		delete(missing, e.Detail.ID)
+	}
+	if len(missing) > 0 {
+		t.Errorf("%d acknowledged messages were never on the bus of %s", len(missing), region)
+	}
 }

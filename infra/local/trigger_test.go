@@ -253,3 +253,32 @@ func TestNetwork(t *testing.T) {
 		}
 	})
 }
+
+// stopping is a function that is told to stop while it works.
+type stopping struct {
+	faultyFunction
+	stop context.CancelFunc
+}
+
+// Handle implements function.
+func (f *stopping) Handle(ctx context.Context, _ []stream.Record) (int, error) {
+	f.stop()
+	return 0, ctx.Err()
+}
+
+// TestTriggerStops without having lost or parked what it had in hand.
+func TestTriggerStops(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		ctx, stop := context.WithCancel(t.Context())
+		f := &stopping{faultyFunction{parked: map[int]string{}}, stop}
+		tr := &trigger{
+			source: &memorySource{n: n, done: stop}, function: f, log: quiet,
+			mark:     func(sequence string) error { t.Errorf("marked %s", sequence); return nil },
+			settings: triggerSettings{Batch: n, Tries: 1, Pause: time.Microsecond, Max: time.Second},
+		}
+		tr.run(ctx, "")
+		if len(f.parked) > 0 {
+			t.Errorf("parked %v", f.parked)
+		}
+	}
+}
