@@ -8,7 +8,7 @@ import (
 	"parley/projections"
 )
 
-// locks has a mutex for each of 2^lockBits parts of all keys. A Save takes those of its keys in
+// locks has a mutex for each of 2^lockBits parts of all keys. A Get takes one at a time, a Save those of its keys in
 // the order of the parts, so that no two can wait for each other.
 type locks [1 << lockBits]sync.Mutex
 
@@ -21,10 +21,15 @@ type lockSet [1 << lockBits / 64]uint64
 func (v *Views) lockSet(views []projections.View) *lockSet {
 	var set lockSet
 	for _, view := range views {
-		part := maphash.Comparable(v.seed, view.Key) >> (64 - lockBits)
+		part := v.part(view.Key)
 		set[part/64] |= 1 << (part % 64)
 	}
 	return &set
+}
+
+// part is the part in which a key lies.
+func (v *Views) part(key projections.Key) uint64 {
+	return maphash.Comparable(v.seed, key) >> (64 - lockBits)
 }
 
 // each calls f for each part of the set, from the first to the last.

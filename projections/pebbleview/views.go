@@ -9,8 +9,17 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"parley/projections"
+)
+
+// What is kept in memory of the views that are read by their keys: at most hotViews, and none
+// with a body of more than hotBytes. That is 16 MB at the very most. It serves the few views
+// that are asked for again and again: every command asks for its room and its member.
+const (
+	hotViews = 8192
+	hotBytes = 2048
 )
 
 // Views keeps views in a Pebble database. It implements [projections.Views]; make one with
@@ -20,6 +29,8 @@ type Views struct {
 	prefix []byte
 	seed   maphash.Seed
 	locks  locks
+	// hot holds views just as they are stored: its entries change under their locks.
+	hot *lru.Cache[projections.Key, projections.View]
 }
 
 var _ projections.Views = (*Views)(nil)
@@ -28,7 +39,11 @@ var _ projections.Views = (*Views)(nil)
 // database may have prefixes of which one begins with the other, and a prefix has one Views at a
 // time: its locks are what makes a Save atomic.
 func New(db *pebble.DB, prefix ...byte) *Views {
-	return &Views{db: db, prefix: slices.Clone(prefix), seed: maphash.MakeSeed()}
+	hot, err := lru.New[projections.Key, projections.View](hotViews)
+	if err != nil {
+		panic(err) // the size is a constant above 0
+	}
+	return &Views{db: db, prefix: slices.Clone(prefix), seed: maphash.MakeSeed(), hot: hot}
 }
 
 // Get implements [projections.Views]. It fails if a stored value is damaged.
@@ -37,18 +52,32 @@ func (v *Views) Get(ctx context.Context, keys ...projections.Key) ([]projections
 		return nil, fmt.Errorf("get views: %w", err)
 	}
 	views := make([]projections.View, len(keys))
-	var buf []byte
 	for _, i := range ascending(len(keys), func(i int) projections.Key { return keys[i] }) {
-		buf = appendKey(buf[:0], v.prefix, keys[i])
-		views[i].Key = keys[i]
-		err := v.read(buf, func(version int64, body []byte) {
-			views[i].Version, views[i].Body = version, bytes.Clone(body)
-		})
-		if err != nil {
+		var err error
+		if views[i], err = v.get(keys[i]); err != nil {
 			return nil, readError(keys[i].Partition, err)
 		}
 	}
 	return views, nil
+}
+
+// get reads one view, from memory or from the database. It is locked between reading and keeping
+// it, or a Save could come between and what is kept would be of yesterday.
+func (v *Views) get(key projections.Key) (projections.View, error) {
+	if view, ok := v.hot.Get(key); ok {
+		return view, nil
+	}
+	lock := &v.locks[v.part(key)]
+	lock.Lock()
+	defer lock.Unlock()
+	view := projections.View{Key: key}
+	err := v.read(appendKey(nil, v.prefix, key), func(version int64, body []byte) {
+		view.Version, view.Body = version, bytes.Clone(body)
+	})
+	if err == nil && view.Version > 0 && len(view.Body) <= hotBytes {
+		v.hot.Add(key, view)
+	}
+	return view, err
 }
 
 // Save implements [projections.Views]. All views that it saves become visible, and survive, or
@@ -74,7 +103,9 @@ func (v *Views) Save(ctx context.Context, views ...projections.View) error {
 		return err
 	}
 	if !batch.Empty() {
-		if err := batch.Commit(pebble.NoSync); err != nil {
+		err := batch.Commit(pebble.NoSync)
+		v.refresh(views, conflicts, err)
+		if err != nil {
 			return fmt.Errorf("save views: %w", err)
 		}
 	}
@@ -91,8 +122,7 @@ func (v *Views) fill(batch *pebble.Batch, views []projections.View, order []int)
 	for _, i := range order {
 		view := views[i]
 		buf = appendKey(buf[:0], v.prefix, view.Key)
-		var stored int64
-		err := v.read(buf, func(version int64, _ []byte) { stored = version })
+		stored, err := v.version(view.Key, buf)
 		if err != nil {
 			return nil, readError(view.Key.Partition, err)
 		}
@@ -103,6 +133,29 @@ func (v *Views) fill(batch *pebble.Batch, views []projections.View, order []int)
 		put(batch, buf, stored+1, view.Body)
 	}
 	return conflicts, nil
+}
+
+// version is the stored version of a view, which must be locked; 0 if there is none.
+func (v *Views) version(key projections.Key, encoded []byte) (stored int64, err error) {
+	if view, ok := v.hot.Get(key); ok {
+		return view.Version, nil
+	}
+	err = v.read(encoded, func(version int64, _ []byte) { stored = version })
+	return stored, err
+}
+
+// refresh brings what is kept in memory up to what was saved: all views but the conflicts. What
+// may or may not have been saved is forgotten.
+func (v *Views) refresh(views []projections.View, conflicts []projections.Key, err error) {
+	for _, view := range views {
+		if !v.hot.Contains(view.Key) || slices.Contains(conflicts, view.Key) {
+			continue
+		}
+		v.hot.Remove(view.Key)
+		if err == nil && len(view.Body) <= hotBytes {
+			v.hot.Add(view.Key, projections.View{Key: view.Key, Version: view.Version + 1, Body: bytes.Clone(view.Body)})
+		}
+	}
 }
 
 // put adds a view to the batch, copying its body only once.
