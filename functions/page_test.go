@@ -79,6 +79,10 @@ func TestWalkPages(t *testing.T) {
 			}
 		}
 	}
+	// A thread begins at its beginning.
+	if p := owner.page(s.room+replies, "limit=3"); p.Before != nil || p.After == nil || !slices.Equal(p.ids(), all[replies][:3]) {
+		t.Errorf("the first page of the thread: %v, before %v, after %v", p.ids(), p.Before, p.After)
+	}
 	// around an id that no message has
 	gap := events.PrecedingID(s.message).String()
 	if got := owner.page(s.room+"/messages", "limit=2&around="+gap).ids(); !slices.Equal(got, all["/messages"][:2]) {
