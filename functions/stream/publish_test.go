@@ -1,0 +1,180 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"parley/events"
+	"parley/events/logtest"
+	"parley/functions/stream"
+	"parley/projections"
+	"parley/projections/viewtest"
+)
+
+// What the bus refuses is sent again alone, and then parked; its neighbours are there once.
+func TestBusRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		records := s.posts(12, 10)
+		slow, never := records[3].Event.ID.String(), records[5].Event.ID.String()
+		s.bus.refuse = func(call int, e stream.Entry) error {
+			if id := idOf(e); id == never || id == slow && call < 3 {
+				return errFault
+			}
+			return nil
+		}
+		s.handle(records, 12, nil)
+		want := slices.Delete(ids(records), 5, 6)
+		got := slices.Clone(s.bus.taken)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("on the bus are %v, want %v", got, want)
+		}
+		var sizes []int
+		for _, call := range s.bus.calls {
+			sizes = append(sizes, len(call))
+		}
+		if !slices.Equal(sizes, []int{10, 2, 2, 1, 1, 2}) {
+			t.Errorf("the calls had %v entries", sizes)
+		}
+		if p := s.parked(); len(p) != 1 || p["publish/"+never+"/room/"+s.room].Error != errFault.Error() {
+			t.Errorf("parked are %v", p)
+		}
+		s.wantFeed(ids(records)...)
+	})
+}
+
+// A bus that is away fails the batch from the first record that is not known to be there.
+func TestBusAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for failing, done := range map[int]int{1: 0, 2: 10, 3: 20} {
+			s := newSetup(t)
+			poison := stream.Record{Err: errFault, Sequence: "1"}
+			records := s.posts(25, 10)
+			s.bus.failing = func(call int) (int, error) {
+				if call >= failing && call < failing+5 {
+					return 4, errFault
+				}
+				return 0, nil
+			}
+			s.handle(records, done, errFault)
+			s.handle(records[done:], 25-done, nil)
+			s.wantAll(records)
+
+			// With records that are not published among them the count is that of all records.
+			s = newSetup(t)
+			s.OwnOnly = true
+			records = s.posts(25, 10)
+			records[0].Event.Region, records[12].Event.Region = "us", "us"
+			batch := slices.Insert(slices.Clone(records), 5, poison)
+			s.bus.failing = func(call int) (int, error) {
+				if call >= 2 && call < 7 {
+					return 0, errFault
+				}
+				return 0, nil
+			}
+			s.handle(batch, 12, errFault) // one foreign, one poison, ten published
+			s.handle(batch[12:], len(batch)-12, nil)
+			s.wantAll(slices.DeleteFunc(slices.Clone(records), func(r stream.Record) bool { return r.Event.Region == "us" }))
+			s.wantFeed(ids(records)...)
+		}
+	})
+}
+
+// wantAll checks that each of the records is on the bus, at least once.
+func (s *setup) wantAll(records []stream.Record) {
+	s.t.Helper()
+	for _, id := range ids(records) {
+		if !slices.Contains(s.bus.taken, id) {
+			s.t.Errorf("%s is not on the bus", id)
+		}
+	}
+}
+
+// A call that fails now and then is tried again; nobody hears of it.
+func TestBusHiccups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		records := s.posts(15, 10)
+		s.bus.failing = func(call int) (int, error) {
+			if call%3 != 0 {
+				return 0, errFault
+			}
+			return 0, nil
+		}
+		s.handle(records, 15, nil)
+		s.wantTaken(ids(records)...)
+	})
+}
+
+// Parking what the bus refuses may fail as well: then the batch comes again from its call on.
+func TestRefusedAndParkFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		records := s.posts(12, 10)
+		bad := records[11].Event.ID.String()
+		s.bus.refuse = func(_ int, e stream.Entry) error {
+			if idOf(e) == bad {
+				s.views.OnSave = func([]projections.View) viewtest.Fault { return viewtest.NotStored }
+				return errFault
+			}
+			return nil
+		}
+		s.handle(records, 10, viewtest.ErrFault)
+		s.views.OnSave = nil
+		s.bus.refuse = nil
+		s.handle(records[10:], 2, nil)
+		s.wantAll(records)
+	})
+}
+
+// A context that ends fails the batch, at once even while waiting to try again.
+func TestCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		records := s.posts(15, 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		s.bus.failing = func(call int) (int, error) {
+			if call == 2 {
+				cancel()
+				return 0, errFault
+			}
+			return 0, nil
+		}
+		start := time.Now()
+		done, err := s.Handle(ctx, records)
+		if done != 10 || !errors.Is(err, context.Canceled) || time.Since(start) != 0 {
+			t.Errorf("%d handled, %v, after %v", done, err, time.Since(start))
+		}
+		if done, err := s.Handle(ctx, records); done != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("%d handled, %v", done, err)
+		}
+	})
+}
+
+// An event that took another's place is folded again and arrives a second time.
+func TestReplaced(t *testing.T) {
+	s := newSetup(t)
+	log := logtest.NewModel()
+	s.Engine = projections.NewEngine(log, s.views, projections.All()...)
+	first := s.posts(1, 10)
+	s.handle(first, 1, nil)
+	other, err := events.New(first[0].Event.ID, first[0].Event.Stream, "ada", "us", events.MessagePosted{Text: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := log.Append(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	s.handle([]stream.Record{{Event: other, Replaced: true}}, 1, nil)
+	m, err := projections.LoadMessages(t.Context(), s.views, s.room, other.ID)
+	if err != nil || len(m) != 1 || m[0].Text != "other" {
+		t.Errorf("the message is %+v, %v", m, err)
+	}
+	s.wantFeed(other.ID.String(), other.ID.String())
+	s.wantTaken(other.ID.String(), other.ID.String())
+}
