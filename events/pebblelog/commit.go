@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"parley/events"
+	"parley/events/pebblelog/window"
 )
 
 // commit is what is written in one batch and made durable by one fsync.
@@ -31,7 +32,7 @@ func (l *Log) startCommits(head uint64) {
 // when the one before has been applied and can be read.
 func (l *Log) gather(head uint64, gathered chan<- *commit, applied <-chan struct{}) {
 	defer close(gathered)
-	d := decider{head: head, values: map[string][]byte{}}
+	d := decider{head: head, values: map[string][]byte{}, new: window.New()}
 	for requests := l.queue.take(); requests != nil; requests = l.queue.take() {
 		d.commit = &commit{batch: l.db.NewBatch(), requests: requests, records: make([]Record, 0, len(requests))}
 		d.decide(l.db)

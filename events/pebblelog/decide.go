@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"parley/events"
+	"parley/events/pebblelog/window"
 )
 
 // decider says what becomes of each write of a commit, given what the log and the commit so far
@@ -15,6 +16,7 @@ type decider struct {
 	head   uint64            // the last position given out
 	it     *pebble.Iterator  // over the log before the commit
 	values map[string][]byte // by key, what the commit writes
+	new    *window.Windows   // tells, of streams under load, which keys are new
 
 	positionKey, arrival []byte // memory to be used again
 }
@@ -27,6 +29,9 @@ func (d *decider) decide(db *pebble.DB) {
 		defer func() { _ = d.it.Close() }() // its error has been met in a lookup
 	}
 	clear(d.values)
+	if err == nil {
+		err = d.track()
+	}
 	for _, r := range d.commit.requests {
 		for _, w := range r.writes {
 			if w.err = err; err == nil {
@@ -37,7 +42,7 @@ func (d *decider) decide(db *pebble.DB) {
 }
 
 func (d *decider) write(w *write) error {
-	current, err := d.current(w.key)
+	current, err := d.current(w)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look for the event: %w", err)
@@ -57,9 +62,42 @@ func (d *decider) write(w *write) error {
 	return nil
 }
 
+// busy is how many writes of one commit to one stream make it worth tracking.
+const busy = 8
+
+// track begins to track the streams that have got busy, before anything of this commit is
+// written to them.
+func (d *decider) track() error {
+	writes := map[events.Stream]int{}
+	for _, r := range d.commit.requests {
+		for _, w := range r.writes {
+			writes[w.event.Stream]++
+		}
+	}
+	for stream, n := range writes {
+		if n < busy || d.new.Tracks(string(stream)) {
+			continue
+		}
+		_, upper := bounds(stream, events.Range{})
+		floor := ""
+		if d.it.SeekLT(upper) {
+			floor = string(d.it.Key()) // it may be of the stream before: that is below all of this one's
+		}
+		if err := d.it.Error(); err != nil {
+			return err
+		}
+		d.new.Track(string(stream), floor)
+	}
+	return nil
+}
+
 // current is the value of a key in the commit or in the log before it, or nil. It is valid until
 // the next lookup.
-func (d *decider) current(key []byte) ([]byte, error) {
+func (d *decider) current(w *write) ([]byte, error) {
+	key := w.key
+	if d.new.Absent(string(w.event.Stream), string(key)) {
+		return nil, nil
+	}
 	if value := d.values[string(key)]; value != nil {
 		return value, nil
 	}
@@ -88,7 +126,9 @@ func (d *decider) arrive(w *write, modified bool) error {
 }
 
 func (d *decider) set(w *write) error {
-	d.values[string(w.key)] = w.value
+	key := string(w.key)
+	d.values[key] = w.value
+	d.new.Add(string(w.event.Stream), key)
 	return d.commit.batch.Set(w.key, w.value, nil)
 }
 

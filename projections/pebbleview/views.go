@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"parley/events/pebblelog/window"
 	"parley/projections"
 )
 
@@ -31,6 +32,7 @@ type Views struct {
 	locks  locks
 	// hot holds views just as they are stored: its entries change under their locks.
 	hot *lru.Cache[projections.Key, projections.View]
+	new newViews
 }
 
 var _ projections.Views = (*Views)(nil)
@@ -43,7 +45,10 @@ func New(db *pebble.DB, prefix ...byte) *Views {
 	if err != nil {
 		panic(err) // the size is a constant above 0
 	}
-	return &Views{db: db, prefix: slices.Clone(prefix), seed: maphash.MakeSeed(), hot: hot}
+	return &Views{
+		db: db, prefix: slices.Clone(prefix), seed: maphash.MakeSeed(), hot: hot,
+		new: newViews{windows: window.New()},
+	}
 }
 
 // Get implements [projections.Views]. It fails if a stored value is damaged.
@@ -92,6 +97,11 @@ func (v *Views) Save(ctx context.Context, views ...projections.View) error {
 			return errors.New("save views: a key was given twice")
 		}
 	}
+	if err := v.track(views); err != nil {
+		return fmt.Errorf("save views: %w", err)
+	}
+	v.new.saving.RLock()
+	defer v.new.saving.RUnlock()
 	batch := v.db.NewBatchWithSize(v.batchSize(views))
 	defer batch.Close()
 	set := v.lockSet(views)
@@ -137,6 +147,9 @@ func (v *Views) fill(batch *pebble.Batch, views []projections.View, order []int)
 
 // version is the stored version of a view, which must be locked; 0 if there is none.
 func (v *Views) version(key projections.Key, encoded []byte) (stored int64, err error) {
+	if v.new.absent(key) {
+		return 0, nil
+	}
 	if view, ok := v.hot.Get(key); ok {
 		return view.Version, nil
 	}

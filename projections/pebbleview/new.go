@@ -1,0 +1,87 @@
+package pebbleview
+
+import (
+	"sync"
+
+	"parley/events/pebblelog/window"
+	"parley/projections"
+)
+
+// busy is how many new views of one partition in one Save make the partition worth tracking.
+const busy = 8
+
+// newViews tells, of partitions that grow fast, which views are certainly not stored: nearly all
+// that a stream under load brings into being. It must be told of each view before it is stored.
+type newViews struct {
+	// saving is held for reading by every Save, from the time it looks at what is stored until
+	// it has stored its views, and for writing to begin tracking: the greatest key of a partition
+	// can only be read while none is on its way.
+	saving sync.RWMutex
+
+	mu      sync.Mutex
+	windows *window.Windows
+}
+
+// track begins to track the partitions that have got busy by this Save.
+func (v *Views) track(views []projections.View) error {
+	busy := v.new.busy(views)
+	if len(busy) == 0 {
+		return nil
+	}
+	v.new.saving.Lock()
+	defer v.new.saving.Unlock()
+	for _, partition := range busy {
+		greatest, err := v.greatest(partition)
+		if err != nil {
+			return err
+		}
+		v.new.mu.Lock()
+		v.new.windows.Track(partition, greatest)
+		v.new.mu.Unlock()
+	}
+	return nil
+}
+
+func (n *newViews) busy(views []projections.View) []string {
+	if len(views) < busy {
+		return nil
+	}
+	counts := map[string]int{}
+	for _, view := range views {
+		if view.Version == 0 {
+			counts[view.Key.Partition]++
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var found []string
+	for partition, count := range counts {
+		if count >= busy && !n.windows.Tracks(partition) {
+			found = append(found, partition)
+		}
+	}
+	return found
+}
+
+// absent reports whether a view is certainly not stored, and notes that it is about to be.
+func (n *newViews) absent(key projections.Key) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	absent := n.windows.Absent(key.Partition, key.Sort)
+	n.windows.Add(key.Partition, key.Sort)
+	return absent
+}
+
+// greatest is the greatest sort key of a partition, "" if it is empty.
+func (v *Views) greatest(partition string) (string, error) {
+	start := appendPartition(nil, v.prefix, partition)
+	rows, err := v.db.NewIter(bounds(start, projections.Range{}))
+	if err != nil {
+		return "", err
+	}
+	sort := ""
+	if rows.Last() {
+		sort = string(rows.Key()[len(start):])
+	}
+	return sort, rows.Close()
+}
