@@ -16,7 +16,7 @@ type decider struct {
 	head   uint64            // the last position given out
 	it     *pebble.Iterator  // over the log before the commit
 	values map[string][]byte // by key, what the commit writes
-	new    *window.Windows   // tells, of streams under load, which keys are new
+	new    *window.Windows   // tells, of streams that grow, which keys are new
 
 	positionKey, arrival []byte // memory to be used again
 }
@@ -62,23 +62,11 @@ func (d *decider) write(w *write) error {
 	return nil
 }
 
-// busy is how many writes of one commit to one stream make it worth tracking.
-const busy = 8
-
-// track begins to track the streams that have got busy, before anything of this commit is
+// track begins to track the streams that were found to grow, before anything of this commit is
 // written to them.
 func (d *decider) track() error {
-	writes := map[events.Stream]int{}
-	for _, r := range d.commit.requests {
-		for _, w := range r.writes {
-			writes[w.event.Stream]++
-		}
-	}
-	for stream, n := range writes {
-		if n < busy || d.new.Tracks(string(stream)) {
-			continue
-		}
-		_, upper := bounds(stream, events.Range{})
+	for _, stream := range d.new.Due() {
+		_, upper := bounds(events.Stream(stream), events.Range{})
 		floor := ""
 		if d.it.SeekLT(upper) {
 			floor = string(d.it.Key()) // it may be of the stream before: that is below all of this one's
@@ -86,7 +74,7 @@ func (d *decider) track() error {
 		if err := d.it.Error(); err != nil {
 			return err
 		}
-		d.new.Track(string(stream), floor)
+		d.new.Track(stream, floor)
 	}
 	return nil
 }
@@ -102,6 +90,7 @@ func (d *decider) current(w *write) ([]byte, error) {
 		return value, nil
 	}
 	if !d.it.SeekPrefixGE(key) {
+		d.new.Missed(string(w.event.Stream))
 		return nil, d.it.Error()
 	}
 	return d.it.ValueAndErr()

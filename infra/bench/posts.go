@@ -41,9 +41,9 @@ func comparePosts(ctx context.Context, o options, bin *binaries, out io.Writer) 
 		}
 		three = append(three, b.rate)
 		fmt.Fprintf(out, "   round %d: bare %.0f/s, one region %.0f/s, three regions %.0f/s\n", round+1, n, a.rate, b.rate)
-		fmt.Fprintf(out, "            one region:    visible here %s; caught up %.2f s after the load\n", a.here, a.rest.Seconds())
-		fmt.Fprintf(out, "            three regions: visible here %s, elsewhere less the %s asked for %s; caught up %.2f s after the load\n",
-			b.here, lag, b.there, b.rest.Seconds())
+		fmt.Fprintf(out, "            one region:    %.2f cores; visible here %s; caught up %.2f s after the load\n", a.cores, a.here, a.rest.Seconds())
+		fmt.Fprintf(out, "            three regions: %.2f cores; visible here %s, elsewhere less the %s asked for %s; caught up %.2f s after the load\n",
+			b.cores, b.here, lag, b.there, b.rest.Seconds())
 	}
 	limit := median(bare)
 	fmt.Fprintf(out, "   durable posts/s, %d connections, median of %d:\n", o.conns, o.rounds)
@@ -69,6 +69,7 @@ func postBare(ctx context.Context, o options, bin *binaries, dir string) (float6
 // outcome is what a round of load on Parley showed.
 type outcome struct {
 	rate        float64
+	cores       float64 // CPU time taken, per second
 	here, there lags
 	rest        time.Duration // from the end of the load until all of it was visible everywhere
 }
@@ -94,13 +95,16 @@ func postLocal(ctx context.Context, o options, bin *binaries, dir string, region
 	defer cancel()
 	samples := make(chan outcome, 1)
 	go func() { samples <- c.sample(sampling, room) }()
+	busy, _, _ := p.usage() // 0 where it cannot be read
+	start := time.Now()
 	rate, err := load(ctx, o.conns, time.Duration(o.seconds)*time.Second, targets)
 	if err != nil {
 		return outcome{}, err
 	}
 	end := time.Now()
+	busyAfter, _, _ := p.usage()
 	got := <-samples
-	got.rate = rate
+	got.rate, got.cores = rate, (busyAfter-busy).Seconds()/end.Sub(start).Seconds()
 	last, err := c.probe(ctx, room, c.regions[0])
 	if err != nil {
 		return got, err
@@ -150,18 +154,19 @@ func (c *client) probe(ctx context.Context, room string, to region) (string, err
 	return posted.ID, err
 }
 
-// sample posts one message after the other until ctx ends, and takes the time from its
-// acceptance until a query shows it: in the same region and, where there are more, in another.
+// sample posts a message now and then until ctx ends, and takes the time from its acceptance until
+// a query shows it: in the same region and, where there are more, in another. It asks seldom
+// enough to be no load of its own.
 func (c *client) sample(ctx context.Context, room string) outcome {
 	var got outcome
-	for ctx.Err() == nil {
+	for sleep(ctx, 20*time.Millisecond) == nil {
 		id, err := c.probe(ctx, room, c.regions[0])
 		if err != nil {
 			break
 		}
 		accepted := time.Now()
 		visible := func(r region) (time.Duration, bool) {
-			err := poll(ctx, time.Millisecond, func() (bool, error) {
+			err := poll(ctx, 2*time.Millisecond, func() (bool, error) {
 				status, err := c.do(ctx, "GET", r.URL+"/v1/rooms/"+room+"/messages/"+id, "user-00", nil, nil)
 				return status == http.StatusOK, err
 			})
@@ -170,7 +175,7 @@ func (c *client) sample(ctx context.Context, room string) outcome {
 		if took, ok := visible(c.regions[0]); ok {
 			got.here = append(got.here, took)
 		}
-		if len(c.regions) > 1 {
+		if len(c.regions) > 1 && sleep(ctx, lag/2) == nil { // it takes half the lag at least
 			if took, ok := visible(c.regions[1]); ok {
 				got.there = append(got.there, took-lag)
 			}

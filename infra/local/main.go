@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"parley/functions/api"
@@ -25,6 +26,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	if os.Getenv("GOGC") == "" {
+		// Most memory here is Pebble's and not the collector's. Its own heap is small: to let that
+		// grow to five times its live size before each collection costs some 50 MB under load.
+		debug.SetGCPercent(400)
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

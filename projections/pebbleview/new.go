@@ -7,11 +7,8 @@ import (
 	"parley/projections"
 )
 
-// busy is how many new views of one partition in one Save make the partition worth tracking.
-const busy = 8
-
-// newViews tells, of partitions that grow fast, which views are certainly not stored: nearly all
-// that a stream under load brings into being. It must be told of each view before it is stored.
+// newViews tells, of partitions that grow, which views are certainly not stored: nearly all that
+// a stream under load brings into being. It is told of each view before it is stored.
 type newViews struct {
 	// saving is held for reading by every Save, from the time it looks at what is stored until
 	// it has stored its views, and for writing to begin tracking: the greatest key of a partition
@@ -22,15 +19,17 @@ type newViews struct {
 	windows *window.Windows
 }
 
-// track begins to track the partitions that have got busy by this Save.
-func (v *Views) track(views []projections.View) error {
-	busy := v.new.busy(views)
-	if len(busy) == 0 {
+// track begins to track the partitions that were found to grow.
+func (v *Views) track() error {
+	v.new.mu.Lock()
+	due := v.new.windows.Due()
+	v.new.mu.Unlock()
+	if len(due) == 0 {
 		return nil
 	}
 	v.new.saving.Lock()
 	defer v.new.saving.Unlock()
-	for _, partition := range busy {
+	for _, partition := range due {
 		greatest, err := v.greatest(partition)
 		if err != nil {
 			return err
@@ -42,27 +41,6 @@ func (v *Views) track(views []projections.View) error {
 	return nil
 }
 
-func (n *newViews) busy(views []projections.View) []string {
-	if len(views) < busy {
-		return nil
-	}
-	counts := map[string]int{}
-	for _, view := range views {
-		if view.Version == 0 {
-			counts[view.Key.Partition]++
-		}
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var found []string
-	for partition, count := range counts {
-		if count >= busy && !n.windows.Tracks(partition) {
-			found = append(found, partition)
-		}
-	}
-	return found
-}
-
 // absent reports whether a view is certainly not stored, and notes that it is about to be.
 func (n *newViews) absent(key projections.Key) bool {
 	n.mu.Lock()
@@ -70,6 +48,13 @@ func (n *newViews) absent(key projections.Key) bool {
 	absent := n.windows.Absent(key.Partition, key.Sort)
 	n.windows.Add(key.Partition, key.Sort)
 	return absent
+}
+
+// missed notes that a view was looked for and is not stored.
+func (n *newViews) missed(partition string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.windows.Missed(partition)
 }
 
 // greatest is the greatest sort key of a partition, "" if it is empty.

@@ -97,7 +97,7 @@ func (v *Views) Save(ctx context.Context, views ...projections.View) error {
 			return errors.New("save views: a key was given twice")
 		}
 	}
-	if err := v.track(views); err != nil {
+	if err := v.track(); err != nil {
 		return fmt.Errorf("save views: %w", err)
 	}
 	v.new.saving.RLock()
@@ -154,6 +154,9 @@ func (v *Views) version(key projections.Key, encoded []byte) (stored int64, err 
 		return view.Version, nil
 	}
 	err = v.read(encoded, func(version int64, _ []byte) { stored = version })
+	if err == nil && stored == 0 {
+		v.new.missed(key.Partition)
+	}
 	return stored, err
 }
 

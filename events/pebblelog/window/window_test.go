@@ -12,30 +12,36 @@ import (
 func TestNeverWrong(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := New()
-		stored := map[[2]string]bool{}
+		stored := map[string]map[string]bool{}
 		greatest := map[string]string{}
-		saved := 0
 		next := rapid.IntRange(0, 50).Draw(t, "start")
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			partition := fmt.Sprint("p", rapid.IntRange(0, 2*partitions).Draw(t, "partition")%rapid.IntRange(1, 2*partitions).Draw(t, "spread"))
-			if !w.Tracks(partition) && rapid.Bool().Draw(t, "track") {
-				w.Track(partition, greatest[partition])
+		store := func(partition string, n int) {
+			key := fmt.Sprintf("%09d", max(0, n))
+			absent := w.Absent(partition, key)
+			if absent && stored[partition][key] {
+				t.Fatalf("%s in %s is stored and said to be absent", key, partition)
 			}
+			if !absent && !stored[partition][key] {
+				w.Missed(partition)
+			}
+			w.Add(partition, key)
+			if stored[partition] == nil {
+				stored[partition] = map[string]bool{}
+			}
+			stored[partition][key] = true
+			greatest[partition] = max(greatest[partition], key)
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			partition := fmt.Sprint("p", rapid.IntRange(0, 3).Draw(t, "partition"))
 			next += rapid.IntRange(0, 3).Draw(t, "step")
-			for i := range rapid.SampledFrom([]int{1, 1, 1, 1, 1, 1, generation}).Draw(t, "burst") {
-				key := fmt.Sprintf("%09d", max(0, next+i-rapid.IntRange(0, 20).Draw(t, "late")))
-				if i > 0 { // of a burst only the order counts, not each draw
-					key = fmt.Sprintf("%09d", next+i)
-				}
-				if w.Absent(partition, key) {
-					if stored[[2]string{partition, key}] {
-						t.Fatalf("%s in %s is stored and said to be absent", key, partition)
-					}
-					saved++
-				}
-				w.Add(partition, key)
-				stored[[2]string{partition, key}] = true
-				greatest[partition] = max(greatest[partition], key)
+			burst := rapid.SampledFrom([]int{1, 1, 1, 1, 1, enough, generation}).Draw(t, "burst")
+			for i := range burst {
+				store(partition, next+i)
+			}
+			next += burst
+			store(partition, next-rapid.IntRange(0, 3*generation).Draw(t, "late"))
+			for _, partition := range w.Due() {
+				w.Track(partition, greatest[partition])
 			}
 		}
 	})
@@ -44,17 +50,19 @@ func TestNeverWrong(t *testing.T) {
 // TestSaves shows that new keys in about their order need no look, though each comes late.
 func TestSaves(t *testing.T) {
 	w := New()
-	w.Track("p", "")
 	looks := 0
 	for i := range 10 * generation {
-		late := i ^ 0xff // out of order by up to 255
-		key := fmt.Sprintf("%09d", late)
+		key := fmt.Sprintf("%09d", i^0xff) // out of order by up to 255
 		if !w.Absent("p", key) {
 			looks++
+			w.Missed("p")
+		}
+		for _, partition := range w.Due() {
+			w.Track(partition, fmt.Sprintf("%09d", 0xff))
 		}
 		w.Add("p", key)
 	}
-	if looks > 0 {
+	if looks > 256 { // those of the beginning, until it was tracked and above the floor
 		t.Errorf("%d of %d new keys had to be looked for", looks, 10*generation)
 	}
 	if !w.Absent("p", fmt.Sprintf("%09d", 20*generation)) || w.Absent("p", fmt.Sprintf("%09d", 1)) {
@@ -65,17 +73,21 @@ func TestSaves(t *testing.T) {
 // TestForgets shows that memory is bounded.
 func TestForgets(t *testing.T) {
 	w := New()
-	for i := range 10 * partitions {
+	for i := range 2 * mostPartitions {
 		w.Track(fmt.Sprint(i), "")
+		for j := range 2 * generation / 16 {
+			w.Add(fmt.Sprint(i), fmt.Sprint(j))
+		}
+		w.Missed(fmt.Sprint("m", i))
+		if len(w.tracked) > mostPartitions || w.keys > mostKeys+generation || len(w.missed) > mostPartitions {
+			t.Fatalf("%d partitions are tracked, %d keys, %d looks", len(w.tracked), w.keys, len(w.missed))
+		}
 	}
-	if n := len(w.byPartition); n > partitions {
-		t.Errorf("%d partitions are tracked", n)
+	keys := 0
+	for _, window := range w.tracked {
+		keys += len(window.older) + len(window.recent)
 	}
-	w.Track("p", "")
-	for i := range 10 * generation {
-		w.Add("p", fmt.Sprintf("%09d", i))
-	}
-	if p := w.byPartition["p"]; len(p.older)+len(p.recent) > 2*generation {
-		t.Errorf("%d keys are remembered", len(p.older)+len(p.recent))
+	if keys != w.keys {
+		t.Errorf("it counts %d keys and holds %d", w.keys, keys)
 	}
 }
