@@ -151,14 +151,15 @@ func FuzzValidate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		valid, runes := utf8.ValidString(text), []rune(text)
 		oneLine := valid && !strings.ContainsAny(text, "\n\r\v\f\x00\x1b\x7f\u0085\u2028\u2029")
+		user := userForm.MatchString(text) && text != "." && text != ".."
 		for _, c := range []struct {
 			field     string
 			must, may bool // be taken
 		}{
 			{"text", valid && len(text) >= 1 && len(text) <= 20_000, valid && len(text) >= 1 && len(text) <= 20_000},
-			{"name", userForm.MatchString(text), oneLine && len(runes) <= 100 && strings.TrimSpace(text) != ""},
+			{"name", user, oneLine && len(runes) <= 100 && strings.TrimSpace(text) != ""},
 			{"topic", text == "" || userForm.MatchString(text), oneLine && len(runes) <= 500},
-			{"user", userForm.MatchString(text), userForm.MatchString(text)},
+			{"user", user, user},
 			{"region", regionForm.MatchString(text), regionForm.MatchString(text)},
 			{"room", roomForm.MatchString(text), roomForm.MatchString(text)},
 			{"emoji", emojiForm.MatchString(text), oneLine && text != "" && len(text) <= 32 && text == strings.TrimSpace(text)},

@@ -61,10 +61,11 @@ func line(s string, limit int) bool {
 
 func breaksLine(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
 
-// ValidateUser checks a user id: 1 to [MaxUserChars] characters of A-Za-z0-9._-
+// ValidateUser checks a user id: 1 to [MaxUserChars] characters of A-Za-z0-9._-, but not "." or
+// "..", which no path of a URL can carry.
 func ValidateUser(field, user string) error {
-	if len(user) < 1 || len(user) > MaxUserChars || strings.ContainsFunc(user, notUserChar) {
-		return Invalid(field, fmt.Sprintf("must have 1 to %d characters of A-Z a-z 0-9 . _ -", MaxUserChars))
+	if len(user) < 1 || len(user) > MaxUserChars || strings.ContainsFunc(user, notUserChar) || user == "." || user == ".." {
+		return Invalid(field, fmt.Sprintf("must have 1 to %d characters of A-Z a-z 0-9 . _ -, and not be . or ..", MaxUserChars))
 	}
 	return nil
 }

@@ -37,8 +37,8 @@ var limits = map[string]limit{
 	},
 	"user": {
 		events.ValidateUser,
-		[]string{"a", "Z", "0", ".", "_", "-", "ada.Lovelace_1815-", repeat("a", 64)},
-		[]string{"", repeat("a", 65), "a b", "a/b", "a#b", "é", "a\x00", "a\n", "\u212a", "a\xff"},
+		[]string{"a", "Z", "0", "...", ".a", "_", "-", "ada.Lovelace_1815-", repeat("a", 64)},
+		[]string{".", "..", "", repeat("a", 65), "a b", "a/b", "a#b", "é", "a\x00", "a\n", "\u212a", "a\xff"},
 	},
 	"region": {
 		events.ValidateRegion,

@@ -65,7 +65,7 @@ func register[I, O any](a *API, op Operation, middlewares huma.Middlewares, hand
 			return out, nil
 		}
 		p := a.problem(err)
-		if p.Status >= http.StatusInternalServerError {
+		if p.Status >= http.StatusInternalServerError && ctx.Err() == nil { // not because the client has gone
 			a.options.Logger.ErrorContext(ctx, "request failed", "operation", op.ID, "request_id", requestID(ctx), "error", err)
 		}
 		return nil, p
