@@ -21,7 +21,7 @@ var Timeline Projection = &projection[message, *message]{
 		if _, ok := e.Payload.(events.MessagePosted); ok {
 			keys = append(keys, messageKey(room, e.ID))
 		}
-		if message := about(e); follows(e.ID, message) {
+		if message := About(e); follows(e.ID, message) {
 			keys = append(keys, messageKey(room, message))
 		}
 		return keys
@@ -29,9 +29,9 @@ var Timeline Projection = &projection[message, *message]{
 	since: sortID, // see follows
 }
 
-// about names the message an event does something to, a reply to the root of its thread; zero
+// About names the message an event does something to, a reply to the root of its thread; zero
 // if there is none.
-func about(e events.Event) events.ID {
+func About(e events.Event) events.ID {
 	switch p := e.Payload.(type) {
 	case events.MessagePosted:
 		if p.Thread != nil {

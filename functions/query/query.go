@@ -56,7 +56,7 @@ func (h *queries) views(ctx context.Context, in Including, stream events.Stream,
 		return nil, err
 	}
 	with := []events.Event{e}
-	if message, ok := subject(e); ok {
+	if message := projections.About(e); message != (events.ID{}) {
 		posted, err := h.Log.Get(ctx, e.Stream, message)
 		if err == nil {
 			with = append(with, posted)
@@ -85,26 +85,6 @@ func (h *queries) see(ctx context.Context, roomText string, in Including) (proje
 		return nil, access, err
 	}
 	return views, access, notIncluded
-}
-
-// subject is the message that an event was done to.
-func subject(e events.Event) (events.ID, bool) {
-	switch p := e.Payload.(type) {
-	case events.MessageEdited:
-		return p.Message, true
-	case events.MessageDeleted:
-		return p.Message, true
-	case events.MessagePinned:
-		return p.Message, true
-	case events.MessageUnpinned:
-		return p.Message, true
-	case events.ReactionAdded:
-		return p.Message, true
-	case events.ReactionRemoved:
-		return p.Message, true
-	default:
-		return events.ID{}, false
-	}
 }
 
 // parseAsOf reads a time or an event's id; a time stands for the last id that it can have.

@@ -108,6 +108,7 @@ func myRoomOf(e projections.Entry) MyRoom {
 	return out
 }
 
+// RoomInput names a room.
 type RoomInput struct {
 	Including
 	Room string `path:"room"`
