@@ -29,21 +29,21 @@ func comparePosts(ctx context.Context, o options, bin *binaries, out io.Writer) 
 		if err != nil {
 			return err
 		}
-		bare = append(bare, n)
+		bare = append(bare, n.load.rate)
 		a, err := postLocal(ctx, o, bin, dir("one"), 1)
 		if err != nil {
 			return err
 		}
-		one = append(one, a.rate)
+		one = append(one, a.load.rate)
 		b, err := postLocal(ctx, o, bin, dir("three"), 3)
 		if err != nil {
 			return err
 		}
-		three = append(three, b.rate)
-		fmt.Fprintf(out, "   round %d: bare %.0f/s, one region %.0f/s, three regions %.0f/s\n", round+1, n, a.rate, b.rate)
-		fmt.Fprintf(out, "            one region:    %.2f cores; visible here %s; caught up %.2f s after the load\n", a.cores, a.here, a.rest.Seconds())
-		fmt.Fprintf(out, "            three regions: %.2f cores; visible here %s, elsewhere less the %s asked for %s; caught up %.2f s after the load\n",
-			b.cores, b.here, lag, b.there, b.rest.Seconds())
+		three = append(three, b.load.rate)
+		fmt.Fprintf(out, "   round %d: bare %s, one region %s, three regions %s\n", round+1, n.load, a.load, b.load)
+		fmt.Fprintf(out, "            one region:    visible here %s; caught up %.2f s after the load\n", a.here, a.rest.Seconds())
+		fmt.Fprintf(out, "            three regions: visible here %s, elsewhere less the %s asked for %s; caught up %.2f s after the load\n",
+			b.here, lag, b.there, b.rest.Seconds())
 	}
 	limit := median(bare)
 	fmt.Fprintf(out, "   durable posts/s, %d connections, median of %d:\n", o.conns, o.rounds)
@@ -53,23 +53,46 @@ func comparePosts(ctx context.Context, o options, bin *binaries, out io.Writer) 
 	return nil
 }
 
-func postBare(ctx context.Context, o options, bin *binaries, dir string) (float64, error) {
+func postBare(ctx context.Context, o options, bin *binaries, dir string) (outcome, error) {
 	p, err := bin.startBare(ctx, dir)
 	if err != nil {
-		return 0, err
+		return outcome{}, err
 	}
 	defer p.stop()
 	t := []target{{url: p.global() + "/v1/rooms/" + events.ID{1}.String() + "/messages", token: strings.Repeat("x", 250), text: text}}
-	if _, err := load(ctx, o.conns, time.Second, t); err != nil { // warm up
-		return 0, err
+	measured, err := p.underLoad(ctx, o, t)
+	return outcome{load: measured}, err
+}
+
+// measured is what a load showed of a process.
+type measured struct {
+	rate float64       // posts accepted a second
+	cpu  time.Duration // taken by the process for each; 0 where that cannot be read
+}
+
+func (m measured) String() string {
+	return fmt.Sprintf("%.0f/s (%d µs of CPU each)", m.rate, m.cpu.Microseconds())
+}
+
+// underLoad warms a process up and measures it.
+func (p *process) underLoad(ctx context.Context, o options, t []target) (measured, error) {
+	if _, err := load(ctx, o.conns, time.Second, t); err != nil {
+		return measured{}, err
 	}
-	return load(ctx, o.conns, time.Duration(o.seconds)*time.Second, t)
+	before, _, _ := p.usage()
+	start := time.Now()
+	rate, err := load(ctx, o.conns, time.Duration(o.seconds)*time.Second, t)
+	if err != nil {
+		return measured{}, err
+	}
+	after, _, _ := p.usage()
+	posts := rate * time.Since(start).Seconds()
+	return measured{rate, time.Duration(float64(after-before) / posts)}, nil
 }
 
 // outcome is what a round of load on Parley showed.
 type outcome struct {
-	rate        float64
-	cores       float64 // CPU time taken, per second
+	load        measured
 	here, there lags
 	rest        time.Duration // from the end of the load until all of it was visible everywhere
 }
@@ -88,23 +111,17 @@ func postLocal(ctx context.Context, o options, bin *binaries, dir string, region
 	if err != nil {
 		return outcome{}, err
 	}
-	if _, err := load(ctx, o.conns, time.Second, targets); err != nil { // warm up
-		return outcome{}, err
-	}
-	sampling, cancel := context.WithTimeout(ctx, time.Duration(o.seconds)*time.Second)
+	sampling, cancel := context.WithTimeout(ctx, time.Duration(1+o.seconds)*time.Second)
 	defer cancel()
 	samples := make(chan outcome, 1)
 	go func() { samples <- c.sample(sampling, room) }()
-	busy, _, _ := p.usage() // 0 where it cannot be read
-	start := time.Now()
-	rate, err := load(ctx, o.conns, time.Duration(o.seconds)*time.Second, targets)
+	under, err := p.underLoad(ctx, o, targets)
 	if err != nil {
 		return outcome{}, err
 	}
 	end := time.Now()
-	busyAfter, _, _ := p.usage()
 	got := <-samples
-	got.rate, got.cores = rate, (busyAfter-busy).Seconds()/end.Sub(start).Seconds()
+	got.load = under
 	last, err := c.probe(ctx, room, c.regions[0])
 	if err != nil {
 		return got, err
