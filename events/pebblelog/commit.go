@@ -16,57 +16,34 @@ type commit struct {
 	records  []Record
 }
 
-// startCommits starts the two goroutines that commit. One gathers: it takes what is queued and
-// decides what becomes of it. The other commits. So the next commit is made ready while the disk
-// works on the last one; but it is applied only after that one is durable, for once a commit has
-// failed no other must follow it.
-func (l *Log) startCommits(head uint64) {
-	l.queue.init()
-	gathered := make(chan *commit)
-	applied := make(chan struct{})
-	l.commits.Go(func() { l.gather(head, gathered, applied) })
-	l.commits.Go(func() { l.commit(gathered, applied) })
-}
-
-// gather decides, commit by commit, until the queue is closed and empty. Each commit is decided
-// when the one before has been applied and can be read.
-func (l *Log) gather(head uint64, gathered chan<- *commit, applied <-chan struct{}) {
-	defer close(gathered)
+// commitAll commits what is queued until the queue is closed and empty, one commit after the
+// other: each is decided when the one before is durable and can be read. What arrives while the
+// disk works on one is in the next. To decide the next one meanwhile was tried: the commits are
+// then smaller and more, and cost more than they save.
+//
+// Each commit is shown to the tail once it is durable, and only then are its callers woken. A
+// commit that holds only repeats and conflicts writes nothing. Once one has failed no other may
+// follow it.
+func (l *Log) commitAll(head uint64) {
 	d := decider{head: head, values: map[string][]byte{}, new: window.New()}
 	for requests := l.queue.take(); requests != nil; requests = l.queue.take() {
 		d.commit = &commit{batch: l.db.NewBatch(), requests: requests, records: make([]Record, 0, len(requests))}
 		d.decide(l.db)
-		gathered <- d.commit
-		<-applied
-	}
-}
-
-// commit makes each commit durable, shows it to the tail, and only then wakes its callers. A
-// commit that holds only repeats and conflicts writes nothing, but it too comes after the
-// commits that it may repeat.
-func (l *Log) commit(gathered <-chan *commit, applied chan<- struct{}) {
-	var stopped error
-	for c := range gathered {
-		err := stopped
+		// In two steps: Apply alone would end the process over an fsync that fails.
+		err := l.db.ApplyNoSyncWait(d.commit.batch, pebble.Sync)
 		if err == nil {
-			err = l.db.ApplyNoSyncWait(c.batch, pebble.Sync)
-		}
-		applied <- struct{}{}
-		if err == nil {
-			err = c.batch.SyncWait()
-		}
-		if err != nil && stopped == nil {
-			stopped = fmt.Errorf("%w: %w", ErrStopped, err)
-			l.tail.fail(stopped)
-			l.queue.abandon(stopped)
+			err = d.commit.batch.SyncWait()
 		}
 		if err != nil {
-			c.finish(fmt.Errorf("%w: %w", events.ErrUnknownOutcome, err))
-			continue
+			stopped := fmt.Errorf("%w: %w", ErrStopped, err)
+			l.tail.fail(stopped)
+			l.queue.abandon(stopped)
+			d.commit.finish(fmt.Errorf("%w: %w", events.ErrUnknownOutcome, stopped))
+			return
 		}
-		l.tail.publish(c.records)
-		c.finish(nil)
-		_ = c.batch.Close() // gives its memory back; the batch is done
+		l.tail.publish(d.commit.records)
+		d.commit.finish(nil)
+		_ = d.commit.batch.Close() // gives its memory back; the batch is done
 	}
 }
 

@@ -52,7 +52,7 @@ type Log struct {
 	now   func() time.Time
 
 	queue   queue
-	commits sync.WaitGroup // the two goroutines that commit
+	commits sync.WaitGroup // the goroutine that commits
 
 	tail tail
 

@@ -52,7 +52,8 @@ func open(dir string, o Options) (*Log, error) {
 		return nil, errors.Join(err, l.db.Close(), l.release())
 	}
 	l.tail.init(head)
-	l.startCommits(head)
+	l.queue.init()
+	l.commits.Go(func() { l.commitAll(head) })
 	return l, nil
 }
 
@@ -98,6 +99,10 @@ func (l *Log) pebbleOptions(o Options) *pebble.Options {
 		MemTableSize:       memTableBytes,
 		FormatMajorVersion: pebble.FormatTableFormatV6, // raised by hand: there is no way back
 	}
+	// The usual one looks for work ten times a second: three idle regions would take 1% of a core.
+	// This one starts what waits when another compaction ends, which is the only thing it can wait
+	// for while the number that may run at a time is fixed.
+	po.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	// By default a corrupt block ends the process. The read that meets it fails, that is enough.
 	po.EventListener = &pebble.EventListener{
 		DataCorruption: func(info pebble.DataCorruptionInfo) { log.Errorf("%s", info) },

@@ -91,6 +91,10 @@ func (o Options) pebble() *pebble.Options {
 		// of a log that was cut off is told from a damaged one.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 	}
+	// The usual one looks for work ten times a second: three idle regions would take 1% of a core.
+	// This one starts what waits when another compaction ends, which is the only thing it can wait
+	// for while the number that may run at a time is fixed.
+	options.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	// Most Saves begin with a look for a view that is not there yet: a Bloom filter of 10 bits a
 	// key answers that without reading a block. The other levels inherit it.
 	options.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
