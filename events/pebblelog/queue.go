@@ -62,6 +62,7 @@ type queue struct {
 	mu      sync.Mutex
 	ready   sync.Cond // waiting is not empty, or closed is set
 	waiting []*request
+	last    int // how many were taken last
 	closed  error
 }
 
@@ -83,12 +84,30 @@ func (q *queue) put(requests ...*request) error {
 // of its batch.
 const maxCommit = 1024
 
+// A commit lingers for others at most lingers times linger, about as long as an fsync takes.
+const (
+	lingers = 5
+	linger  = 200 * time.Microsecond
+)
+
 // take waits for requests and takes what is there, or returns nil if there will be no more.
+//
+// The callers of the last commit have just been woken; most of them are about to come again. So
+// where few have come yet it lingers a little: otherwise the first of them would get a commit to
+// itself and all others the next, and each commit costs an fsync.
 func (q *queue) take() []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.waiting) == 0 && q.closed == nil {
 		q.ready.Wait()
+	}
+	for range lingers {
+		if len(q.waiting) >= q.last/2 || q.closed != nil {
+			break
+		}
+		q.mu.Unlock()
+		time.Sleep(linger)
+		q.mu.Lock()
 	}
 	n := 0
 	for writes := 0; n < len(q.waiting) && writes < maxCommit; n++ {
@@ -98,7 +117,7 @@ func (q *queue) take() []*request {
 	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
 		q.waiting = nil
 	}
-	if n == 0 {
+	if q.last = n; n == 0 {
 		return nil
 	}
 	return taken

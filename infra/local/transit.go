@@ -28,7 +28,7 @@ func (w weather) delay() time.Duration {
 
 // tick is how often a flow looks for new items while it has some under way: often enough that
 // no item is late for it, seldom enough to take many at once.
-func (w weather) tick() time.Duration { return min(w.Lag/15, 10*time.Millisecond) }
+func (w weather) tick() time.Duration { return min(w.Lag/8, 20*time.Millisecond) }
 
 // transit holds the items that are under way in one flow. They leave in any order; it knows
 // below which position all have left. The zero transit is empty.
