@@ -60,13 +60,34 @@ func (r *request) wait(ctx context.Context) error {
 // queue holds the requests that wait for the next commit.
 type queue struct {
 	mu      sync.Mutex
-	ready   sync.Cond // waiting is not empty, or closed is set
+	ready   sync.Cond // as many wait as are wanted, or closed is set
 	waiting []*request
+	want    int // how many a lingering commit waits for
 	last    int // how many were taken last
 	closed  error
 }
 
 func (q *queue) init() { q.ready.L = &q.mu }
+
+// await lingers until so many requests wait, the queue is closed, or it has been long enough.
+// q.mu must be held.
+func (q *queue) await(want int) {
+	if len(q.waiting) >= want {
+		return
+	}
+	q.want = want
+	timer := time.AfterFunc(linger, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.want = 0
+		q.ready.Signal()
+	})
+	defer timer.Stop()
+	for len(q.waiting) < q.want && q.closed == nil {
+		q.ready.Wait()
+	}
+	q.want = 0
+}
 
 // put adds a request, or returns why there will be no more commits.
 func (q *queue) put(requests ...*request) error {
@@ -75,8 +96,9 @@ func (q *queue) put(requests ...*request) error {
 	if q.closed != nil {
 		return q.closed
 	}
-	q.waiting = append(q.waiting, requests...)
-	q.ready.Signal()
+	if q.waiting = append(q.waiting, requests...); len(q.waiting) >= q.want {
+		q.ready.Signal()
+	}
 	return nil
 }
 
@@ -84,11 +106,9 @@ func (q *queue) put(requests ...*request) error {
 // of its batch.
 const maxCommit = 1024
 
-// A commit lingers for others at most lingers times linger, about as long as an fsync takes.
-const (
-	lingers = 5
-	linger  = 200 * time.Microsecond
-)
+// linger is how long a commit waits for others at most. It must be worth an fsync, and be felt by
+// nobody.
+const linger = time.Millisecond
 
 // take waits for requests and takes what is there, or returns nil if there will be no more.
 //
@@ -101,14 +121,7 @@ func (q *queue) take() []*request {
 	for len(q.waiting) == 0 && q.closed == nil {
 		q.ready.Wait()
 	}
-	for range lingers {
-		if len(q.waiting) >= q.last/2 || q.closed != nil {
-			break
-		}
-		q.mu.Unlock()
-		time.Sleep(linger)
-		q.mu.Lock()
-	}
+	q.await(q.last / 2)
 	n := 0
 	for writes := 0; n < len(q.waiting) && writes < maxCommit; n++ {
 		writes += len(q.waiting[n].writes)
