@@ -47,6 +47,9 @@ var (
 	ErrNotFound = errors.New("event not found")
 	// ErrThrottled: the store refused for load; nothing was stored; try again later.
 	ErrThrottled = errors.New("log is throttled")
+	// ErrUnavailable: the log takes no appends, and will not by itself; nothing was stored. Another
+	// region may take it.
+	ErrUnavailable = errors.New("log takes no appends")
 	// ErrUnknownOutcome: the event may have been stored. Append the same event again, or read it
 	// by its id; never append another in its place.
 	ErrUnknownOutcome = errors.New("outcome of the append is unknown")

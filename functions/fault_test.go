@@ -112,6 +112,23 @@ func TestRepeatCannotBeLookedUp(t *testing.T) {
 	ada.put(s.room+"/messages/"+id.String(), `{"text":"a"}`).want(200)
 }
 
+// A region whose log has stopped says that another one may take the command.
+func TestLogStopped(t *testing.T) {
+	s := newScene(t)
+	working := s.log.Log
+	s.log.Log = stopped{working}
+	s.as("ada").post(s.room+"/messages", `{"text":"a"}`).refused(503, "unavailable")
+	s.log.Log = working
+	s.as("ada").post(s.room+"/messages", `{"text":"a"}`).want(201)
+}
+
+// stopped is a log that takes no appends.
+type stopped struct{ events.Log }
+
+func (stopped) Append(context.Context, events.Event) (events.Event, bool, error) {
+	return events.Event{}, false, events.ErrUnavailable
+}
+
 // Views that cannot be read refuse a command; nothing is stored, and the retry succeeds.
 func TestViewsFail(t *testing.T) {
 	eachOrder(t, func(t *testing.T, s *scene, o order) {

@@ -125,6 +125,9 @@ func TestDiskFails(t *testing.T) {
 	good := newMessage(t, room)
 	mustAppend(t, l, good)
 
+	if err := l.Err(); err != nil {
+		t.Errorf("a log that works takes no appends: %v", err)
+	}
 	disk.fail(errors.New("disk is gone"))
 	lost := newMessage(t, room)
 	if _, _, err := l.Append(t.Context(), lost); !errors.Is(err, events.ErrUnknownOutcome) {
@@ -134,6 +137,9 @@ func TestDiskFails(t *testing.T) {
 
 	if _, _, err := l.Append(t.Context(), newMessage(t, room)); !errors.Is(err, ErrStopped) || errors.Is(err, events.ErrUnknownOutcome) {
 		t.Errorf("append to a stopped log: %v", err)
+	}
+	if err := l.Err(); !errors.Is(err, ErrStopped) || !errors.Is(err, events.ErrUnavailable) {
+		t.Errorf("a stopped log says of itself: %v", err)
 	}
 	if _, err := l.Get(t.Context(), good.Stream, good.ID); err != nil {
 		t.Errorf("get what was durable: %v", err)

@@ -20,10 +20,10 @@ var (
 	// ErrInUse: the directory is open already, in this process or another.
 	ErrInUse = errors.New("log directory is in use")
 	// ErrClosed: the log was closed.
-	ErrClosed = errors.New("log is closed")
+	ErrClosed = fmt.Errorf("log is closed: %w", events.ErrUnavailable)
 	// ErrStopped: an earlier commit could not be made durable. Nothing was stored. Reads still
 	// answer; for appends close the log and open it again.
-	ErrStopped = errors.New("log has stopped after a failed commit")
+	ErrStopped = fmt.Errorf("log has stopped after a failed commit: %w", events.ErrUnavailable)
 	// ErrAhead: a follower asks for what comes after a position that was never given out. What
 	// it has followed was another log, or the log's directory was set back.
 	ErrAhead = errors.New("position lies beyond the head of the tail")
@@ -85,6 +85,14 @@ func (l *Log) Append(ctx context.Context, e events.Event) (events.Event, bool, e
 		return events.Event{}, false, fmt.Errorf("append event: %w", w.err)
 	}
 	return w.stored, w.repeat, nil
+}
+
+// Err returns why the log takes no appends any more: [ErrStopped] or [ErrClosed]. It returns nil
+// as long as it does.
+func (l *Log) Err() error {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	return l.queue.closed
 }
 
 // Get implements [events.Log].

@@ -87,6 +87,7 @@ var sentinels = []struct {
 	{events.ErrNotFound, Problem{Status: 404, Code: "not_found", Detail: "no such event", Retryable: true}},
 	{events.ErrThrottled, Problem{Status: 503, Code: "throttled", Detail: "the log is over its limit; nothing was stored; send it again", Retryable: true}},
 	{events.ErrUnknownOutcome, Problem{Status: 503, Code: "unknown_outcome", Detail: "it may or may not have been stored; send it again under the same id", Retryable: true}},
+	{events.ErrUnavailable, Problem{Status: 503, Code: "unavailable", Detail: "this region cannot store anything now; nothing was stored; send it again under the same id, to another region", Retryable: true}},
 	{events.ErrIDNotYours, Problem{Status: 403, Code: "id_not_yours", Detail: "of the id's 80 random bits the first 32 must be the first 32 bits of the SHA-256 of your user id"}},
 	{events.ErrIDFuture, Problem{Status: 422, Code: "id_in_future", Detail: "the time in the id is too far ahead; set your clock by the time given here and mint another"}},
 	{events.ErrIDPast, Problem{Status: 422, Code: "id_in_past", Detail: "the time in the id is too long ago and nothing is stored under it; mint another"}},

@@ -34,6 +34,9 @@ type Handler struct {
 	Log    events.Log
 	Views  projections.Views
 	Now    func() time.Time
+	// Writable returns why the log takes no appends; nil is always writable. It must not append:
+	// it is asked every second.
+	Writable func() error
 	// Stages returns how far each stage is behind, if that is known here; nil if not.
 	Stages func() map[string]time.Duration
 	// Timeout bounds the check; a region that does not answer is as good as down.
@@ -52,7 +55,7 @@ type Report struct {
 	Frontiers map[string]float64 `json:"frontiers"`
 }
 
-// ServeHTTP answers 200 and a [Report] if log and views can be read, else 503.
+// ServeHTTP answers 200 and a [Report] if log and views are as they should be, else 503.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.Timeout)
 	defer cancel()
@@ -67,13 +70,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(report) // the asker has gone
 }
 
-// Check reads the log and the views once.
+// Check reads the log and the views once, and asks whether the log can be written.
 func (h *Handler) Check(ctx context.Context) Report {
 	report := Report{Region: h.Region, Status: "ok", Frontiers: map[string]float64{}}
 	now := h.Now()
 	_, err := h.Log.Get(ctx, events.RegionStream(h.Region), events.ID{1})
 	if err != nil && !errors.Is(err, events.ErrNotFound) {
 		report.Status, report.Error = "failing", "the log cannot be read"
+		return report
+	}
+	if h.Writable != nil && h.Writable() != nil {
+		report.Status, report.Error = "failing", "the log cannot be written"
 		return report
 	}
 	beats, err := projections.LoadFrontiers(ctx, h.Views)

@@ -77,6 +77,11 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%d %+v", code, report)
 		}
 		views.OnQuery = nil
+		h.Writable = func() error { return events.ErrUnavailable }
+		if code, report := ask(t, h); code != 503 || report.Status != "failing" || report.Error != "the log cannot be written" {
+			t.Errorf("%d %+v", code, report)
+		}
+		h.Writable = func() error { return nil }
 		if code, _ := ask(t, h); code != 200 {
 			t.Errorf("not well again: %d", code)
 		}

@@ -114,7 +114,8 @@ func (r *region) newHandler(o options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Handler())
 	mux.Handle("GET /health", &health.Handler{
-		Region: r.name, Log: r.log, Views: r.views, Now: time.Now, Stages: r.stages, Timeout: 2 * time.Second,
+		Region: r.name, Log: r.log, Views: r.views, Now: time.Now,
+		Writable: r.log.Err, Stages: r.stages, Timeout: 2 * time.Second,
 	})
 	return r.unlessFailing(mux)
 }
