@@ -230,7 +230,7 @@ func TestPanic(t *testing.T) {
 	}
 	s.views.OnGet = func([]projections.Key) error { panic(http.ErrAbortHandler) }
 	defer func() {
-		if p := recover(); p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+		if p := recover(); p != http.ErrAbortHandler { // net/http compares it so
 			t.Errorf("panicked with %v", p)
 		}
 	}()

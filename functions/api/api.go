@@ -101,7 +101,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	h["Cache-Control"] = []string{"no-store"}
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+			if p == http.ErrAbortHandler { // net/http compares it so
 				panic(p)
 			}
 			a.options.Logger.ErrorContext(r.Context(), "panic in a handler", "request_id", id, "stack", string(debug.Stack()))

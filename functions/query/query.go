@@ -14,10 +14,8 @@ import (
 
 // Config is what the queries read, all of one region.
 type Config struct {
-	Region string
-	Log    events.Log
-	Views  projections.Views
-	Clock  *events.Clock
+	Log   events.Log
+	Views projections.Views
 }
 
 // queries holds the handlers, by subject in the files of this package.

@@ -15,11 +15,7 @@ func measureIdle(ctx context.Context, o options, bin *binaries, out io.Writer) e
 		return err
 	}
 	defer p.stop()
-	conversation := o.replay
-	if conversation == "" {
-		conversation = "generated"
-	}
-	o.replay, o.url = conversation, p.global()
+	o.replay, o.url = "generated", p.global()
 	if err := replay(ctx, o, io.Discard); err != nil {
 		return err
 	}

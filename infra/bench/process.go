@@ -107,9 +107,9 @@ func (p *process) await(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	return poll(ctx, 20*time.Millisecond, func() (bool, error) {
-		res, err := http.Get(url) //nolint:noctx // it answers at once or refuses
+		res, err := http.Get(url) // it answers at once or refuses
 		if err != nil {
-			return false, nil //nolint:nilerr // not up yet
+			return false, nil // not up yet
 		}
 		_ = res.Body.Close()
 		return res.StatusCode == http.StatusOK, nil

@@ -159,7 +159,7 @@ func (p *play) dispatch(ctx context.Context, lines []line, start time.Time, work
 		if p.options.speed > 0 {
 			due = start.Add(time.Duration(float64(l.At.Sub(lines[0].At)) / p.options.speed))
 		}
-		id, err := p.mint(l.Author, last[l.Room])
+		id, err := p.mint(ctx, l.Author, last[l.Room])
 		if err != nil {
 			return err
 		}
@@ -170,7 +170,7 @@ func (p *play) dispatch(ctx context.Context, lines []line, start time.Time, work
 			return err
 		}
 		if p.options.speed > 0 { // the id carries the time it was sent
-			if id, err = p.mint(l.Author, last[l.Room]); err != nil {
+			if id, err = p.mint(ctx, l.Author, last[l.Room]); err != nil {
 				return err
 			}
 		}
@@ -186,13 +186,15 @@ func (p *play) dispatch(ctx context.Context, lines []line, start time.Time, work
 	return nil
 }
 
-func (p *play) mint(author string, cause events.ID) (events.ID, error) {
+func (p *play) mint(ctx context.Context, author string, cause events.ID) (events.ID, error) {
 	for {
 		id, err := p.clock.Mint(author, cause)
 		if !errors.Is(err, events.ErrIDFuture) {
 			return id, err
 		}
-		time.Sleep(100 * time.Millisecond) // the room runs ahead of the time
+		if err := sleep(ctx, 100*time.Millisecond); err != nil { // the room runs ahead of the time
+			return id, err
+		}
 	}
 }
 

@@ -110,7 +110,7 @@ func (r *region) newHandler(o options) http.Handler {
 		Engine: projections.NewEngine(r.log, r.views,
 			projections.Rooms, projections.Members, projections.Users, projections.Inboxes),
 	})
-	query.Register(a, query.Config{Region: r.name, Log: r.log, Views: r.views, Clock: r.clock})
+	query.Register(a, query.Config{Log: r.log, Views: r.views})
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Handler())
 	mux.Handle("GET /health", &health.Handler{
