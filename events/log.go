@@ -25,10 +25,21 @@ type Log interface {
 	// this region.
 	Get(ctx context.Context, stream Stream, id ID) (Event, error)
 
+	// GetMany returns the events of any streams that have these keys, by key. A key that names no
+	// event in this region, yet, is not in the map; one may be given twice. It sees every Append
+	// that returned in this region.
+	GetMany(ctx context.Context, keys []Key) (map[Key]Event, error)
+
 	// Read yields the events of a stream within r in the order of their ids, reading in pages as
 	// it goes. It sees every Append that returned in this region before Read was called. After
 	// an error it yields no more.
 	Read(ctx context.Context, stream Stream, r Range) iter.Seq2[Event, error]
+}
+
+// Key names one event of the log.
+type Key struct {
+	Stream Stream
+	ID     ID
 }
 
 // Range is a part of a stream.

@@ -28,7 +28,7 @@ type Faults struct {
 	// OnAppend says how an Append goes. A nil function lets all pass.
 	OnAppend func(e events.Event) Fault
 
-	// OnRead is asked by every Get, and by every Read once at its beginning and once before each
+	// OnRead is asked by every Get, by GetMany for each key, and by every Read once at its beginning and once before each
 	// event. The error it returns is what the call fails with. A nil function lets all pass.
 	OnRead func(stream events.Stream) error
 }
@@ -73,6 +73,16 @@ func (f *Faults) Get(ctx context.Context, stream events.Stream, id events.ID) (e
 		return events.Event{}, fmt.Errorf("get event: %w", err)
 	}
 	return f.Log.Get(ctx, stream, id)
+}
+
+// GetMany implements [events.Log].
+func (f *Faults) GetMany(ctx context.Context, keys []events.Key) (map[events.Key]events.Event, error) {
+	for _, key := range keys {
+		if err := f.read(key.Stream); err != nil {
+			return nil, fmt.Errorf("get events: %w", err)
+		}
+	}
+	return f.Log.GetMany(ctx, keys)
 }
 
 // Read implements [events.Log].

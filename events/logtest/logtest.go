@@ -39,6 +39,7 @@ func Run(t *testing.T, d Driver) {
 		{"ManyAppenders", testManyAppenders},
 		{"AppendAgain", testAppendAgain},
 		{"Unreadable", testUnreadable},
+		{"GetMany", testGetMany},
 		{"ReadRange", testReadRange},
 		{"ReadPages", testReadPages},
 		{"ReadStreamsApart", testReadStreamsApart},

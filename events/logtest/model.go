@@ -2,6 +2,7 @@ package logtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -66,6 +67,25 @@ func (m *Model) Get(ctx context.Context, stream events.Stream, id events.ID) (ev
 		return events.Event{}, fmt.Errorf("get event: %w", events.ErrNotFound)
 	}
 	return events.Decode(stored)
+}
+
+// GetMany implements [events.Log].
+func (m *Model) GetMany(ctx context.Context, keys []events.Key) (map[events.Key]events.Event, error) {
+	found := map[events.Key]events.Event{}
+	for _, key := range keys {
+		e, err := m.Get(ctx, key.Stream, key.ID)
+		if errors.Is(err, events.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[key] = e
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("get events: %w", err)
+	}
+	return found, nil
 }
 
 // Read implements [events.Log]. It yields the stream as it was when the iteration began.

@@ -262,3 +262,35 @@ func testReopen(t *testing.T, d Driver) {
 		closeLog(t, log)
 	}
 }
+
+// GetMany returns what is there of what it is asked for, of any streams, however often.
+func testGetMany(t *testing.T, d Driver) {
+	log := d.open(t)
+	var keys []events.Key
+	want := map[events.Key]events.Event{}
+	for range 3 {
+		room := newRoom(t)
+		for range 70 {
+			e := newMessage(t, room, "hello")
+			mustAppend(t, log, e)
+			key := events.Key{Stream: room, ID: e.ID}
+			want[key] = e
+			keys = append(keys, key, key, events.Key{Stream: room, ID: newID(t, "ada")})
+		}
+	}
+	keys = append(keys, events.Key{Stream: newRoom(t), ID: keys[0].ID}, events.Key{})
+	got, err := log.GetMany(t.Context(), keys)
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("got %d events of %d, %v", len(got), len(want), err)
+	}
+	for key, e := range want {
+		wantEqual(t, got[key], e)
+	}
+	if got, err := log.GetMany(t.Context(), nil); err != nil || len(got) != 0 {
+		t.Errorf("no keys: %d events, %v", len(got), err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = log.GetMany(ctx, keys)
+	wantError(t, err, context.Canceled)
+}

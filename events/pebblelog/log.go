@@ -110,6 +110,22 @@ func (l *Log) Get(ctx context.Context, stream events.Stream, id events.ID) (even
 	return e, nil
 }
 
+// GetMany implements [events.Log].
+func (l *Log) GetMany(ctx context.Context, keys []events.Key) (map[events.Key]events.Event, error) {
+	found := make(map[events.Key]events.Event, len(keys))
+	for _, key := range keys {
+		e, err := l.Get(ctx, key.Stream, key.ID)
+		if errors.Is(err, events.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[key] = e
+	}
+	return found, ctx.Err()
+}
+
 // get reads the event of a key, which may not be durable yet.
 func (l *Log) get(key []byte) (events.Event, entry, error) {
 	l.reading.RLock()

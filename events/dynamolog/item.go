@@ -1,0 +1,141 @@
+package dynamolog
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+
+	"parley/events"
+)
+
+// The attributes of an item, all strings:
+//
+//	stream   partition key   "room/<id>"            31 bytes, 38 of two users' room
+//	id       sort key        the ULID               26
+//	type                     "message.posted/1"     16
+//	actor                    the user who did it    1 to 64
+//	region                   which accepted it      1 to 32
+//	data                     the payload, JSON      {"text":"…"}, 11 more than the text
+//
+// A text that is not UTF-8 is stored as binary, since DynamoDB's strings are; only an event that
+// this release cannot read has one.
+//
+// DynamoDB counts the bytes of names (27 in all) and values. A write costs one write unit for
+// each begun KB, in every region, so a message of up to 800 bytes of text costs one, whoever wrote
+// it and wherever. A strongly consistent read costs one read unit for each begun 4 KB.
+const (
+	attrStream = "stream"
+	attrID     = "id"
+	attrType   = "type"
+	attrActor  = "actor"
+	attrRegion = "region"
+	attrData   = "data"
+)
+
+// isAttribute reports whether an attribute is one of ours.
+func isAttribute(name string) bool {
+	switch name {
+	case attrStream, attrID, attrType, attrActor, attrRegion, attrData:
+		return true
+	default:
+		return false
+	}
+}
+
+// maxItem is how large an item can be, names and values.
+const maxItem = 400 << 10
+
+// itemOf returns the item of an event.
+func itemOf(e events.Event) map[string]types.AttributeValue {
+	s := events.Encode(e)
+	item := keyOf(e.Stream, e.ID)
+	item[attrType] = valueOf(s.Type)
+	item[attrActor] = valueOf(s.Actor)
+	item[attrRegion] = valueOf(s.Region)
+	item[attrData] = valueOf(s.Data)
+	return item
+}
+
+// keyOf returns the primary key of an event.
+func keyOf(stream events.Stream, id events.ID) map[string]types.AttributeValue {
+	return map[string]types.AttributeValue{
+		attrStream: &types.AttributeValueMemberS{Value: string(stream)},
+		attrID:     &types.AttributeValueMemberS{Value: id.String()},
+	}
+}
+
+// valueOf returns a text as it is stored.
+func valueOf(text string) types.AttributeValue {
+	if !utf8.ValidString(text) {
+		return &types.AttributeValueMemberB{Value: []byte(text)}
+	}
+	return &types.AttributeValueMemberS{Value: text}
+}
+
+// textOf undoes valueOf.
+func textOf(value types.AttributeValue) (text string, ok bool) {
+	switch v := value.(type) {
+	case *types.AttributeValueMemberS:
+		return v.Value, true
+	case *types.AttributeValueMemberB:
+		return string(v.Value), true
+	default:
+		return "", false
+	}
+}
+
+// eventOf reads an item. It fails only where not even the key is known. An attribute that is no
+// text makes an event that is [events.Unreadable]: it must not hide the rest of its stream.
+func eventOf(item map[string]types.AttributeValue) (events.Event, error) {
+	texts := make(map[string]string, len(item))
+	var broken error
+	for name, value := range item {
+		if !isAttribute(name) {
+			continue
+		}
+		text, ok := textOf(value)
+		if !ok {
+			broken = noText(name)
+		}
+		texts[name] = text
+	}
+	e, err := decode(texts)
+	if err == nil && broken != nil {
+		e.Payload = events.Unreadable{Err: broken}
+	}
+	return e, err
+}
+
+func noText(name string) error { return fmt.Errorf("attribute %q of an event is no string", name) }
+
+// decode reads an event from the attributes of an item, wherever they come from: an item of the
+// table or a record of its stream. It fails only where not even the key is known, see
+// [events.Decode]. Attributes that it does not know are none of its business.
+func decode(item map[string]string) (events.Event, error) {
+	return events.Decode(events.Stored{
+		Stream: item[attrStream],
+		ID:     item[attrID],
+		Type:   item[attrType],
+		Actor:  item[attrActor],
+		Region: item[attrRegion],
+		Data:   item[attrData],
+	})
+}
+
+// isTooLarge reports whether DynamoDB has refused an item for its size. Its code for that is the
+// one for every fault of a request.
+func isTooLarge(item map[string]types.AttributeValue, err error) bool {
+	var refusal smithy.APIError
+	if !errors.As(err, &refusal) || refusal.ErrorCode() != "ValidationException" {
+		return false
+	}
+	size := 0
+	for name, value := range item {
+		text, _ := textOf(value)
+		size += len(name) + len(text)
+	}
+	return size > maxItem
+}
