@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -38,9 +39,13 @@ const (
 // remembered between batches; should it be out of date, creating the next segment fails and it
 // is read again.
 type Feed struct {
+	Now func() time.Time // the clock of the journal; set it, if at all, before the feed is used
+
 	views Views
 	mu    sync.Mutex // held by Append: a region has one consumer, order is all that matters
+	all   bool       // every event is recognised, see RecogniseAll
 	ends  *lru.Cache[events.Stream, *feedEnd]
+	last  *journalEnd // nil: not known
 }
 
 // NewFeed returns the feed writer over views.
@@ -49,7 +54,18 @@ func NewFeed(views Views) *Feed {
 	if err != nil {
 		panic(err) // the size is a constant above 0
 	}
-	return &Feed{views: views, ends: ends}
+	return &Feed{Now: time.Now, views: views, ends: ends}
+}
+
+// RecogniseAll makes the feeds recognise every event that they hold, however long ago it arrived,
+// until it is called with false. It is for the time in which events are told again that are older
+// than a stream's usual redelivery, and costs memory and reads by the length of the feeds.
+func (f *Feed) RecogniseAll(all bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = all
+	f.ends.Purge()
+	f.last = nil
 }
 
 // FeedEntry is one arrival.
@@ -79,28 +95,64 @@ type arrived struct {
 // feedEnd is what must be known of a feed to go on with it.
 type feedEnd struct {
 	epoch  string
-	next   uint64    // the position to give next
-	last   []arrived // the last entries, as many as are recognised
-	recent map[arrived]bool
+	next   uint64             // the position to give next
+	last   []arrived          // the last entries, as many as are recognised
+	recent map[arrived]uint64 // to their positions
 }
 
-func (f *feedEnd) push(s *segment) {
-	for _, e := range s.Entries {
+func (f *feedEnd) push(s *segment, most int) {
+	for i, e := range s.Entries {
 		f.last = append(f.last, arrived{e.ID, e.Replaced})
-		f.recent[arrived{e.ID, e.Replaced}] = true
+		f.recent[arrived{e.ID, e.Replaced}] = s.First + uint64(i)
 	}
-	for ; len(f.last) > recognised; f.last = f.last[1:] {
+	for ; len(f.last) > most; f.last = f.last[1:] {
 		delete(f.recent, f.last[0])
 	}
 	f.epoch, f.next = s.Epoch, s.end()
 }
 
-// Append adds a batch to the feeds of its streams, in the order given; what a feed's end shows
-// to be there already is passed over. Beats have no feed. After an error any part of the batch
-// may have been added: append the same batch again.
-func (f *Feed) Append(ctx context.Context, batch []Arrival) error {
+// Append adds a batch to the feeds of its streams and then to the journal, in the order given, and
+// returns what the journal says of each arrival. What is there already, as the ends of feeds and
+// journal show, is passed over. Beats have no feed. After an error any part of the batch may have
+// been added: append the same batch again.
+func (f *Feed) Append(ctx context.Context, batch []Arrival) ([]JournalEntry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	all := make([]JournalEntry, 0, len(batch))
+	for part := range slices.Chunk(batch, recognised) { // of which the ends still show all
+		if err := f.extendAll(ctx, part); err != nil {
+			return nil, fmt.Errorf("append %d events to their feeds: %w", len(batch), err)
+		}
+		entries, err := f.entries(ctx, part)
+		if err == nil {
+			err = f.journal(ctx, entries)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("append %d events to the journal: %w", len(batch), err)
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
+}
+
+// entries makes the journal's entries of arrivals that are in their feeds.
+func (f *Feed) entries(ctx context.Context, batch []Arrival) ([]JournalEntry, error) {
+	entries := make([]JournalEntry, len(batch))
+	for i, a := range batch {
+		entries[i] = JournalEntry{Stream: a.Event.Stream, ID: a.Event.ID, About: memberOf(a.Event), Replaced: a.Replaced}
+		if kind, _ := a.Event.Stream.Split(); kind == events.KindRegion {
+			continue
+		}
+		end, err := f.end(ctx, a.Event.Stream)
+		if err != nil {
+			return nil, err
+		}
+		entries[i].Position = end.recent[arrived{a.Event.ID, a.Replaced}]
+	}
+	return entries, nil
+}
+
+func (f *Feed) extendAll(ctx context.Context, batch []Arrival) error {
 	pending := map[events.Stream][]Arrival{}
 	for _, a := range batch {
 		if kind, _ := a.Event.Stream.Split(); kind != events.KindRegion {
@@ -114,12 +166,12 @@ func (f *Feed) Append(ctx context.Context, batch []Arrival) error {
 		}
 		lost, err := f.extend(ctx, pending)
 		if err != nil {
-			return fmt.Errorf("append %d events to their feeds: %w", len(batch), err)
+			return err
 		}
 		if !lost {
 			tries = 0
 		} else if tries++; tries == attempts {
-			return errors.New("append to a feed: gave up, another writer is always ahead")
+			return errors.New("gave up, another writer is always ahead")
 		}
 	}
 	return nil
@@ -174,7 +226,7 @@ func (f *Feed) extend(ctx context.Context, pending map[events.Stream][]Arrival) 
 	for _, a := range additions {
 		pending[a.stream] = a.rest
 		if end, ok := f.ends.Get(a.stream); ok {
-			end.push(a.segment)
+			end.push(a.segment, f.recognised())
 		}
 	}
 	return len(taken) > 0, nil
@@ -187,7 +239,7 @@ func (f *feedEnd) segment(arrivals []Arrival) (s *segment, rest []Arrival) {
 	seen := map[arrived]bool{}
 	for i, a := range arrivals {
 		id := arrived{a.Event.ID, a.Replaced}
-		if f.recent[id] || seen[id] {
+		if f.recent[id] > 0 || seen[id] {
 			continue
 		}
 		if len(s.Entries) == segmentSize {
@@ -211,33 +263,79 @@ func (f *Feed) end(ctx context.Context, stream events.Stream) (*feedEnd, error) 
 			return nil, err
 		}
 		last = append(last, s)
-		if entries += len(s.Entries); entries >= recognised {
+		if entries += len(s.Entries); entries >= f.recognised() {
 			break
 		}
 	}
-	end := &feedEnd{epoch: rand.Text(), next: 1, recent: map[arrived]bool{}}
+	end := &feedEnd{epoch: rand.Text(), next: 1, recent: map[arrived]uint64{}}
 	for _, s := range slices.Backward(last) {
-		end.push(s)
+		end.push(s, f.recognised())
 	}
 	f.ends.Add(stream, end)
 	return end, nil
 }
 
-// segments yields the segments of a feed within r, whose Limit it ignores. It reads them in
-// pages that grow: a segment holds one entry or hundreds.
+// recognised is how many entries back a redelivered event is recognised.
+func (f *Feed) recognised() int {
+	if f.all {
+		return math.MaxInt
+	}
+	return recognised
+}
+
+// Missing returns those events of a stream that are not in its feed, in their order: what this
+// region's consumer was never told. Beats have no feed and are never missing.
+func (f *Feed) Missing(ctx context.Context, stream events.Stream, of []events.Event) ([]events.Event, error) {
+	if kind, _ := stream.Split(); kind == events.KindRegion {
+		return nil, nil
+	}
+	told := map[events.ID]bool{}
+	for s, err := range segments(ctx, f.views, stream, Range{}) {
+		if err != nil {
+			return nil, fmt.Errorf("look for events in their feed: %w", err)
+		}
+		for _, e := range s.Entries {
+			told[e.ID] = true
+		}
+	}
+	var missing []events.Event
+	for _, e := range of {
+		if !told[e.ID] {
+			missing = append(missing, e)
+		}
+	}
+	return missing, nil
+}
+
+// segments yields the segments of a feed within r, whose Limit it ignores.
 func segments(ctx context.Context, views Views, stream events.Stream, r Range) iter.Seq2[*segment, error] {
-	return func(yield func(*segment, error) bool) {
+	return documents(ctx, views, feedPartition(stream), r, func(s *segment, key Key) error {
+		if len(s.Entries) == 0 || key != segmentKey(stream, s.First) {
+			return errDamaged
+		}
+		return nil
+	})
+}
+
+// errDamaged says that a segment of a feed or of the journal holds something else.
+var errDamaged = errors.New("a segment is damaged")
+
+// documents yields the segments in a partition within r, whose Limit it ignores. It reads them in
+// pages that grow: a segment holds one entry or hundreds. Check refuses one that is not what its
+// key says.
+func documents[S any](ctx context.Context, views Views, partition string, r Range, check func(*S, Key) error) iter.Seq2[*S, error] {
+	return func(yield func(*S, error) bool) {
 		const most = 64
 		for r.Limit = 2; ; r.Limit = min(2*r.Limit, most) {
-			got, err := views.Query(ctx, feedPartition(stream), r)
+			got, err := views.Query(ctx, partition, r)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 			for _, view := range got {
-				s, err := decode[segment](view.Body)
-				if err == nil && (len(s.Entries) == 0 || segmentKey(stream, s.First) != view.Key) {
-					err = errors.New("segment of a feed is damaged")
+				s, err := decode[S](view.Body)
+				if err == nil {
+					err = check(s, view.Key)
 				}
 				if !yield(s, err) || err != nil {
 					return

@@ -119,7 +119,7 @@ func TestFeedIsDense(t *testing.T) {
 						feed = projections.NewFeed(faults)
 					}
 				},
-				append: func(batch []projections.Arrival) error { return feed.Append(context.Background(), batch) },
+				append: func(batch []projections.Arrival) error { return discard(feed.Append(context.Background(), batch)) },
 			}.deliver(t, all)
 			eachOnce(t, views, all)
 		}))
@@ -139,10 +139,10 @@ func TestFeedIsDenseAcrossSegments(t *testing.T) {
 				script := append(make([]viewtest.Fault, save), fault)
 				for _, batch := range [][]projections.Arrival{all[:1000], all[500:1000], all[1000:]} {
 					faults.OnSave = viewtest.Script(script...)
-					untilDone(t, func() error { return feed.Append(t.Context(), batch) })
+					untilDone(t, func() error { return discard(feed.Append(t.Context(), batch)) })
 					faults.OnSave = viewtest.Script()
 					feed = projections.NewFeed(faults)
-					untilDone(t, func() error { return feed.Append(t.Context(), batch) })
+					untilDone(t, func() error { return discard(feed.Append(t.Context(), batch)) })
 				}
 				eachOnce(t, views, all)
 			})
@@ -153,7 +153,7 @@ func TestFeedIsDenseAcrossSegments(t *testing.T) {
 // A batch of any size ends, though its beginning is long past when its end is added.
 func TestFeedOfOneHugeBatch(t *testing.T) {
 	views, all := viewtest.NewModel(), arriving(12_000)
-	if err := projections.NewFeed(views).Append(t.Context(), all); err != nil {
+	if _, err := projections.NewFeed(views).Append(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
 	eachOnce(t, views, all)
@@ -166,19 +166,75 @@ func TestFeedRecognisesABatch(t *testing.T) {
 			views, all := viewtest.NewModel(), arriving(1024)
 			feed := projections.NewFeed(views)
 			for i := range all {
-				if err := feed.Append(t.Context(), all[i:i+1]); err != nil {
+				if _, err := feed.Append(t.Context(), all[i:i+1]); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if restart {
 				feed = projections.NewFeed(views)
 			}
-			if err := feed.Append(t.Context(), all); err != nil {
+			if _, err := feed.Append(t.Context(), all); err != nil {
 				t.Fatal(err)
 			}
 			eachOnce(t, views, all)
 		})
 	}
+}
+
+// A stream that lost its place tells all again: what was told long ago is still recognised.
+func TestFeedRecognisesAll(t *testing.T) {
+	views, all := viewtest.NewModel(), arriving(6000)
+	feed := projections.NewFeed(views)
+	if _, err := feed.Append(t.Context(), all[:5000]); err != nil {
+		t.Fatal(err)
+	}
+	feed.RecogniseAll(true)
+	for from := range 3 { // the whole, and again from memory
+		if _, err := feed.Append(t.Context(), all[from*1000:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eachOnce(t, views, all)
+	feed.RecogniseAll(false)
+	if _, err := feed.Append(t.Context(), all[5500:]); err != nil {
+		t.Fatal(err)
+	}
+	eachOnce(t, views, all)
+}
+
+// What a feed was never given is missing from it, wherever it stands among the rest.
+func TestFeedMissing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		views, all := viewtest.NewModel(), arriving(rapid.IntRange(1, 1500).Draw(t, "events"))
+		feed := projections.NewFeed(views)
+		var given []projections.Arrival
+		want, got := map[events.Stream][]events.ID{}, map[events.Stream][]events.ID{}
+		of := map[events.Stream][]events.Event{}
+		missing := rapid.IntRange(1, 5).Draw(t, "one in so many is missing")
+		for i, a := range all {
+			of[a.Event.Stream] = append(of[a.Event.Stream], a.Event)
+			if i%missing == 0 {
+				want[a.Event.Stream] = append(want[a.Event.Stream], a.Event.ID)
+			} else {
+				given = append(given, a)
+			}
+		}
+		if _, err := feed.Append(context.Background(), given); err != nil {
+			t.Fatal(err)
+		}
+		for stream, list := range of {
+			left, err := feed.Missing(context.Background(), stream, list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range left {
+				got[stream] = append(got[stream], e.ID)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("missing are\n%v, want\n%v", got, want)
+		}
+	})
 }
 
 // Two writers of the same arrivals, as when a trigger is started before the last one ended.
@@ -188,7 +244,7 @@ func TestRacingFeeds(t *testing.T) {
 		race(t, func(writer, batch int) error {
 			feed := projections.NewFeed(views)
 			for part := range slices.Chunk(all, batch) {
-				if err := feed.Append(context.Background(), part); err != nil {
+				if _, err := feed.Append(context.Background(), part); err != nil {
 					return err
 				}
 			}
@@ -206,7 +262,7 @@ func TestRacingFeedsOfDifferentArrivals(t *testing.T) {
 		race(t, func(writer, batch int) error {
 			feed := projections.NewFeed(views)
 			for part := range slices.Chunk(halves[writer], batch) {
-				if err := feed.Append(context.Background(), part); err != nil {
+				if _, err := feed.Append(context.Background(), part); err != nil {
 					return err
 				}
 			}
@@ -253,7 +309,7 @@ func TestListFeedPages(t *testing.T) {
 	views, all := viewtest.NewModel(), arriving(2600)
 	for len(all) > 0 { // segments of 1, 2, 3 …, 512, …
 		n := min(len(all), 1+len(dense(t, views, feedStreams[0])))
-		if err := projections.NewFeed(views).Append(t.Context(), all[:n]); err != nil {
+		if _, err := projections.NewFeed(views).Append(t.Context(), all[:n]); err != nil {
 			t.Fatal(err)
 		}
 		all = all[n:]
@@ -282,7 +338,7 @@ func TestFeedOfReplaced(t *testing.T) {
 	batch := arrivals(post(1, "ada", "was"), post(2, "bob", "other"))
 	batch = append(batch, projections.Arrival{Event: post(1, "ada", "is"), Replaced: true})
 	for range 3 { // also of a feed that must read its end
-		if err := projections.NewFeed(views).Append(t.Context(), append(batch, batch...)); err != nil {
+		if _, err := projections.NewFeed(views).Append(t.Context(), append(batch, batch...)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -296,18 +352,20 @@ func TestFeedOfReplaced(t *testing.T) {
 func TestBeatsHaveNoFeed(t *testing.T) {
 	views := viewtest.NewModel()
 	beat := newEvent(makeID(1, "eu", 1), events.RegionStream("eu"), "eu", "eu", events.RegionBeat{})
-	if err := projections.NewFeed(views).Append(t.Context(), arrivals(beat)); err != nil {
+	if _, err := projections.NewFeed(views).Append(t.Context(), arrivals(beat)); err != nil {
 		t.Fatal(err)
 	}
 	entries, epoch, err := projections.ListFeed(t.Context(), views, beat.Stream, 0, 10)
 	same(t, "feed of beats", len(entries), 0, err)
 	same(t, "epoch", epoch, "", nil)
+	missing, err := projections.NewFeed(views).Missing(t.Context(), beat.Stream, []events.Event{beat})
+	same(t, "missing beats", len(missing), 0, err)
 }
 
 // A feed that cannot be read is not begun anew.
 func TestDamagedFeedIsAnError(t *testing.T) {
 	views := viewtest.NewModel()
-	if err := projections.NewFeed(views).Append(t.Context(), arriving(3)); err != nil {
+	if _, err := projections.NewFeed(views).Append(t.Context(), arriving(3)); err != nil {
 		t.Fatal(err)
 	}
 	partition := "feed/" + string(feedStreams[0])
@@ -319,7 +377,7 @@ func TestDamagedFeedIsAnError(t *testing.T) {
 	if err := views.Save(t.Context(), got...); err != nil {
 		t.Fatal(err)
 	}
-	if err := projections.NewFeed(views).Append(t.Context(), arriving(9)); err == nil {
+	if _, err := projections.NewFeed(views).Append(t.Context(), arriving(9)); err == nil {
 		t.Error("Append: no error")
 	}
 	if _, _, err := projections.ListFeed(t.Context(), views, feedStreams[0], 0, 10); err == nil {
@@ -329,3 +387,6 @@ func TestDamagedFeedIsAnError(t *testing.T) {
 		t.Error("CountUnread: no error")
 	}
 }
+
+// discard keeps the error of an Append.
+func discard(_ []projections.JournalEntry, err error) error { return err }

@@ -3,8 +3,10 @@ package projections_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"parley/events"
+	"parley/events/logtest"
 	"parley/projections"
 	"parley/projections/viewtest"
 )
@@ -67,7 +69,7 @@ func FuzzFoldIntoAnyBody(f *testing.F) {
 func FuzzFeedOverAnySegment(f *testing.F) {
 	stream := events.RoomStream(plain)
 	views := viewtest.NewModel()
-	if err := projections.NewFeed(views).Append(context.Background(), arriving(3)); err != nil {
+	if _, err := projections.NewFeed(views).Append(context.Background(), arriving(3)); err != nil {
 		f.Fatal(err)
 	}
 	first := projections.Key{Partition: "feed/" + string(stream), Sort: "00000000000000000001"}
@@ -80,11 +82,47 @@ func FuzzFeedOverAnySegment(f *testing.F) {
 		if err := views.Save(t.Context(), projections.View{Key: first, Body: body}); err != nil {
 			t.Fatal(err)
 		}
-		err := projections.NewFeed(views).Append(t.Context(), arriving(9))
+		_, err := projections.NewFeed(views).Append(t.Context(), arriving(9))
 		if err == nil {
 			dense(t, views, stream)
 			if _, err := projections.CountUnread(t.Context(), views, plain, "bob", events.ID{}); err != nil {
 				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// Whatever the journal's segment holds, going on with it and telling what happened either works or
+// is an error.
+func FuzzJournalOverAnySegment(f *testing.F) {
+	views := viewtest.NewModel()
+	if _, err := projections.NewFeed(views).Append(context.Background(), arriving(3)); err != nil {
+		f.Fatal(err)
+	}
+	first := projections.Key{Partition: "journal", Sort: "00000000000000000001"}
+	f.Add(bodies(f, views, []projections.Key{first})[0])
+	for _, body := range []string{
+		"", "null", "{}", `{"epoch":"a","first":1,"rows":[]}`, `{"first":1,"streams":[],"rows":[{"s":1}]}`,
+		`{"first":1,"streams":["room/a"],"rows":[{"s":-1}]}`, `{"first":18446744073709551615,"streams":[""],"rows":[{}]}`,
+		`{"first":1,"at":-9223372036854775808,"streams":["nonsense"],"rows":[{"p":18446744073709551615}],"frontiers":{"":-1}}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		views, log := viewtest.NewModel(), logtest.NewModel()
+		if err := views.Save(t.Context(), projections.View{Key: first, Body: body}); err != nil {
+			t.Fatal(err)
+		}
+		here := projections.Syncer{Region: "here", Log: log, Views: views}
+		_, _, _, _ = here.Since(t.Context(), "ada", projections.Place{Region: "here"}, 10)
+		_, _, _, _ = here.Since(t.Context(), "ada", projections.Place{Region: "there", Low: time.Now()}, 10)
+		entries, err := projections.NewFeed(views).Append(t.Context(), arriving(9))
+		if err != nil {
+			return
+		}
+		for i, e := range entries[1:] {
+			if e.Number != entries[i].Number+1 {
+				t.Fatalf("numbers %d and %d follow each other", entries[i].Number, e.Number)
 			}
 		}
 	})

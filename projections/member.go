@@ -124,24 +124,6 @@ func LoadMember(ctx context.Context, views Views, room, user string) (Member, er
 	return states[0].read(room, user), nil
 }
 
-// LoadAccess reads a room and what a user is in it with one request: what every command and
-// every query asks first.
-func LoadAccess(ctx context.Context, views Views, roomID, user string) (Room, Member, error) {
-	got, err := views.Get(ctx, roomKey(roomID), memberKey(roomID, user))
-	if err != nil {
-		return Room{}, Member{}, err
-	}
-	r, err := decode[room](got[0].Body)
-	if err != nil {
-		return Room{}, Member{}, err
-	}
-	m, err := decode[member](got[1].Body)
-	if err != nil {
-		return Room{}, Member{}, err
-	}
-	return r.read(roomID), m.read(roomID, user), nil
-}
-
 // ListMembers reads whoever was ever a member of a room or is banned from it, in the order of
 // their names, beginning behind after. What each is now is said by [Member].
 func ListMembers(ctx context.Context, views Views, room, after string, limit int) ([]Member, error) {

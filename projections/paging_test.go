@@ -206,7 +206,7 @@ func TestInboxEntry(t *testing.T) {
 	views := viewtest.NewModel()
 	engine := projections.NewEngine(nil, views, projections.All()...)
 	apply(t, engine, batch)
-	if err := projections.NewFeed(views).Append(t.Context(), batch); err != nil {
+	if _, err := projections.NewFeed(views).Append(t.Context(), batch); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {

@@ -51,7 +51,7 @@ func TestCountUnread(t *testing.T) {
 				}
 				ids = append(ids, e.ID)
 			}
-			if err := feed.Append(context.Background(), batch); err != nil {
+			if _, err := feed.Append(context.Background(), batch); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -92,7 +92,7 @@ func TestCountUnreadExamples(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			views := viewtest.NewModel()
 			for i := range test.feed {
-				if err := projections.NewFeed(views).Append(t.Context(), test.feed[i:i+1]); err != nil {
+				if _, err := projections.NewFeed(views).Append(t.Context(), test.feed[i:i+1]); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -115,7 +115,7 @@ func TestCountUnreadBounds(t *testing.T) {
 			id := makeID(100, "ada", uint32(there))
 			batch = append(batch, projections.Arrival{Event: events.Event{ID: id, Stream: feedStreams[0], Type: kind, Actor: "ada"}})
 		}
-		if err := feed.Append(t.Context(), batch); err != nil {
+		if _, err := feed.Append(t.Context(), batch); err != nil {
 			t.Fatal(err)
 		}
 	}

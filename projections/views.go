@@ -46,6 +46,10 @@ type Views interface {
 	Query(ctx context.Context, partition string, r Range) ([]View, error)
 }
 
+// ErrUnavailable: the store cannot be reached or refuses for load, and did so for a while; try
+// again later. To be tested with errors.Is.
+var ErrUnavailable = errors.New("views are unavailable")
+
 // ConflictError names the views that a Save found changed by another writer.
 type ConflictError struct{ Keys []Key }
 
