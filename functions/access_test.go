@@ -57,6 +57,7 @@ var ways = map[string]struct {
 // elsewhere are the operations that are about no room that is there.
 var elsewhere = map[string]struct{ method, path, body string }{
 	"listRooms":  {"GET", "/v1/rooms", ""},
+	"sync":       {"GET", "/v1/sync", ""},
 	"createRoom": {"POST", "/v1/rooms", `{"name":"x"}`},
 	"putRoom":    {"PUT", "/v1/rooms/{mine}", `{"name":"x"}`},
 	"openDirect": {"PUT", "/v1/direct/zoe", ""},

@@ -105,6 +105,9 @@ func TestConversation(t *testing.T) {
 	if got := ada.get(room).value("archived"); got != true {
 		t.Errorf("archived is %v", got)
 	}
+	if news := bob.get("/v1/sync?cursor=" + bob.get("/v1/rooms").text("cursor")).want(200); news.value("reset") != false {
+		t.Errorf("what bob missed is %s", news.body)
+	}
 	if diff := cmp.Diff([]string(nil), r.doc.unasked()); diff != "" {
 		t.Errorf("operations that were not asked: %s", diff)
 	}

@@ -3,6 +3,7 @@ package functions_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -120,6 +121,25 @@ func TestLogStopped(t *testing.T) {
 	s.as("ada").post(s.room+"/messages", `{"text":"a"}`).refused(503, "unavailable")
 	s.log.Log = working
 	s.as("ada").post(s.room+"/messages", `{"text":"a"}`).want(201)
+}
+
+// Views that are away are said to be, and to be worth another try.
+func TestViewsAway(t *testing.T) {
+	s := newScene(t)
+	a := s.as("ada")
+	views := s.views.Views
+	s.views.Views = away{}
+	a.get(s.room+"/messages").refused(503, "views_unavailable")
+	a.post(s.room+"/messages", `{"text":"a"}`).refused(503, "views_unavailable")
+	s.views.Views = views
+	a.post(s.room+"/messages", `{"text":"a"}`).want(201)
+}
+
+// away is a store of views that cannot be reached.
+type away struct{ projections.Views }
+
+func (away) Get(context.Context, ...projections.Key) ([]projections.View, error) {
+	return nil, fmt.Errorf("get views: %w", projections.ErrUnavailable)
 }
 
 // stopped is a log that takes no appends.

@@ -1,11 +1,17 @@
 package functions_test
 
 import (
+	"bytes"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"parley/functions/api"
+	"parley/projections"
 )
 
 // FuzzAPI sends any method, path and body: the answer is never a fault of the server, what the
@@ -55,4 +61,35 @@ func FuzzAPI(f *testing.F) {
 func validMethod(method string) bool {
 	_, err := http.NewRequest(method, "/", nil)
 	return err == nil && method != ""
+}
+
+// FuzzCursor reads any text as a cursor: it is refused with a problem, unless it is one, and then
+// it says what it was made of.
+func FuzzCursor(f *testing.F) {
+	cursors, err := api.NewCursors(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		f.Fatal(err)
+	}
+	place := projections.Place{Region: "eu-west-1", Epoch: "ABC", Number: 1 << 40, Low: time.UnixMilli(1_800_000_000_000)}
+	f.Add(cursors.Encode("ada", place), "ada", "eu", "A", uint64(3), int64(0))
+	f.Add("", "", "", "", uint64(0), int64(-1))
+	f.Fuzz(func(t *testing.T, text, user, region, epoch string, number uint64, low int64) {
+		if _, err := cursors.Decode("cursor", user, text); err != nil && !errors.As(err, new(*api.Problem)) {
+			t.Fatal(err)
+		}
+		if len(region) > 32 || len(epoch) > 32 || low < 0 || low > 1<<50 {
+			return
+		}
+		p := projections.Place{Region: region, Epoch: epoch, Number: number}
+		if low > 0 {
+			p.Low = time.UnixMilli(low)
+		}
+		made := cursors.Encode(user, p)
+		if got, err := cursors.Decode("cursor", user, made); err != nil || got != p || len(made) > api.MaxCursor {
+			t.Fatalf("%+v became %+v, %v, in %d bytes", p, got, err, len(made))
+		}
+		if _, err := cursors.Decode("cursor", user+"x", made); err == nil {
+			t.Fatal("another's cursor is taken")
+		}
+	})
 }

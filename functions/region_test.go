@@ -136,9 +136,13 @@ func (w *world) region(t testing.TB, name string) *region {
 	auth := api.NewAuth(api.AuthConfig{Issuer: issuer, Now: w.now, Keys: func(*jwt.Token) (any, error) { return w.key.Public(), nil }})
 	r.api = api.New(api.Options{Region: name, Auth: auth, Rate: w.rate, Logger: logger, Now: w.now})
 	command.Register(r.api, command.Config{Region: name, Log: r.log, Views: r.views, Clock: r.clock, Engine: engine, Logger: logger})
-	query.Register(r.api, query.Config{Log: r.log, Views: r.views})
+	cursors, err := api.NewCursors(make([]byte, 32))
+	must(t, err)
+	query.Register(r.api, query.Config{Region: name, Log: r.log, Views: r.views, Cursors: cursors})
 	r.handler = r.api.Handler()
-	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: projections.NewFeed(r.views), Views: r.views, Bus: r.bus, Log: logger}
+	feed := projections.NewFeed(r.views)
+	feed.Now = w.now
+	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger}
 	r.doc = readDocument(t, r.api, w.rate.PerSecond > 0)
 	return r
 }

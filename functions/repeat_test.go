@@ -315,11 +315,12 @@ func TestTwoRegionsAccept(t *testing.T) {
 	}
 }
 
-// shown is an answer without what names the request.
+// shown is an answer without what names the request, or a place in this region.
 func shown(a *answer) any {
 	object, ok := a.value().(map[string]any)
 	if ok {
 		delete(object, "request_id")
+		delete(object, "cursor")
 	}
 	return fmt.Sprint(a.status, object)
 }

@@ -27,8 +27,8 @@ func ParseRoom(field, text string) (string, error) {
 
 // See returns the room if the user may know of it: a private room is invisible to all but its
 // members, as if it were not there. Whoever is banned is told so, and nothing else.
-func See(ctx context.Context, views projections.Views, room, user string) (Access, error) {
-	r, m, err := projections.LoadAccess(ctx, views, room, user)
+func See(ctx context.Context, known *projections.Known, views projections.Views, room, user string) (Access, error) {
+	r, m, err := known.LoadAccess(ctx, views, room, user)
 	switch {
 	case err != nil:
 		return Access{}, err

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"parley/events"
+	"parley/projections"
 )
 
 // Problem is an error as clients get it: application/problem+json (RFC 9457) with a stable code
@@ -78,7 +79,7 @@ func internal() *Problem {
 	return &Problem{Status: http.StatusInternalServerError, Code: "internal", Detail: "this is a fault of the server; it has been logged under the request id", Retryable: true}
 }
 
-// sentinels says which answer each error of the log and the clock becomes.
+// sentinels says which answer each error of the log, the clock and the views becomes.
 var sentinels = []struct {
 	err     error
 	problem Problem
@@ -88,6 +89,7 @@ var sentinels = []struct {
 	{events.ErrThrottled, Problem{Status: 503, Code: "throttled", Detail: "the log is over its limit; nothing was stored; send it again", Retryable: true}},
 	{events.ErrUnknownOutcome, Problem{Status: 503, Code: "unknown_outcome", Detail: "it may or may not have been stored; send it again under the same id", Retryable: true}},
 	{events.ErrUnavailable, Problem{Status: 503, Code: "unavailable", Detail: "this region cannot store anything now; nothing was stored; send it again under the same id, to another region", Retryable: true}},
+	{projections.ErrUnavailable, Problem{Status: 503, Code: "views_unavailable", Detail: "the views of this region cannot be reached now; send it again, a command under the same id: it may have been stored", Retryable: true}},
 	{events.ErrIDNotYours, Problem{Status: 403, Code: "id_not_yours", Detail: "of the id's 80 random bits the first 32 must be the first 32 bits of the SHA-256 of your user id"}},
 	{events.ErrIDFuture, Problem{Status: 422, Code: "id_in_future", Detail: "the time in the id is too far ahead; set your clock by the time given here and mint another"}},
 	{events.ErrIDPast, Problem{Status: 422, Code: "id_in_past", Detail: "the time in the id is too long ago and nothing is stored under it; mint another"}},

@@ -1,7 +1,10 @@
 package api
 
 import (
+	"encoding/json"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"parley/events"
 	"parley/projections"
@@ -95,4 +98,34 @@ func UserOf(u projections.User) User {
 type Accepted struct {
 	Event  string `json:"event" doc:"The event's id. Give it as includes= to a query that must show its effect, and as after to a command that must sort behind it."`
 	Repeat bool   `json:"repeat,omitempty" doc:"The command had been accepted before; nothing was added."`
+}
+
+// Event is an event as it is in the log.
+type Event struct {
+	ID      string    `json:"id"`
+	Stream  string    `json:"stream"`
+	Type    string    `json:"type"`
+	Version int       `json:"version"`
+	Actor   string    `json:"actor"`
+	Region  string    `json:"region" doc:"The region that accepted it."`
+	Data    EventData `json:"data"`
+}
+
+// EventData is the payload of an event: an object, by type and version.
+type EventData json.RawMessage
+
+// MarshalJSON implements [json.Marshaler].
+func (d EventData) MarshalJSON() ([]byte, error) { return d, nil }
+
+// Schema implements [huma.SchemaProvider].
+func (EventData) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true, Description: "By type and version."}
+}
+
+// EventOf is the edge at which an event's content is opened for a client.
+func EventOf(e events.Event) Event {
+	return Event{
+		ID: e.ID.String(), Stream: string(e.Stream), Type: e.Type, Version: e.Version,
+		Actor: e.Actor, Region: e.Region, Data: EventData(e.Data),
+	}
 }

@@ -29,11 +29,14 @@ type Config struct {
 }
 
 // commands holds the handlers, by subject in the files of this package.
-type commands struct{ Config }
+type commands struct {
+	Config
+	known *projections.Known
+}
 
 // Register adds the commands to an API.
 func Register(a *api.API, c Config) {
-	h := &commands{c}
+	h := &commands{c, projections.NewKnown()}
 	h.registerRooms(a)
 	h.registerMembers(a)
 	h.registerMessages(a)

@@ -106,7 +106,7 @@ func (h *commands) read(ctx context.Context, in *readInput) (*output[api.Accepte
 		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField, causes: []cause{{"up_to", upTo}},
 		payload: events.RoomRead{Room: room, UpTo: upTo},
 		allow: func(ctx context.Context) error {
-			access, err := api.See(ctx, h.Views, room, user)
+			access, err := api.See(ctx, h.known, h.Views, room, user)
 			if err != nil {
 				return err
 			}

@@ -83,7 +83,7 @@ func (h *commands) onMember(ctx context.Context, in MemberPath, payload events.P
 
 // accessTo looks at the room, the caller and the user in question.
 func (h *commands) accessTo(ctx context.Context, room, caller, user string) (api.Access, projections.Member, error) {
-	access, err := api.See(ctx, h.Views, room, caller)
+	access, err := api.See(ctx, h.known, h.Views, room, caller)
 	if err != nil {
 		return access, projections.Member{}, err
 	}

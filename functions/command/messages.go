@@ -133,7 +133,7 @@ func (h *commands) mayWrite(ctx context.Context, room, user string) error {
 
 // may takes an open room and a member with a role.
 func (h *commands) may(ctx context.Context, room, user string, role events.Role) error {
-	access, err := api.See(ctx, h.Views, room, user)
+	access, err := api.See(ctx, h.known, h.Views, room, user)
 	if err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func (h *commands) direct(ctx context.Context, in *directInput) (*output[api.Roo
 		stream: events.RoomStream(id), actor: user, id: in.Key, idField: keyField,
 		payload: events.RoomCreated{Private: true, Direct: users},
 		allow: func(ctx context.Context) (err error) {
-			room, member, err = projections.LoadAccess(ctx, h.Views, id, user)
+			room, member, err = h.known.LoadAccess(ctx, h.Views, id, user)
 			if err == nil && room.Exists() {
 				return already{room.Created}
 			}
@@ -168,7 +168,7 @@ func (h *commands) change(ctx context.Context, in *changeInput) (*output[api.Acc
 	done, err := h.do(ctx, command{
 		stream: events.RoomStream(room), actor: user, id: in.Key, idField: keyField, payload: payload,
 		allow: func(ctx context.Context) error {
-			access, err := api.See(ctx, h.Views, room, user)
+			access, err := api.See(ctx, h.known, h.Views, room, user)
 			if err != nil {
 				return err
 			}

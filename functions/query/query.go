@@ -14,18 +14,27 @@ import (
 
 // Config is what the queries read, all of one region.
 type Config struct {
-	Log   events.Log
-	Views projections.Views
+	Region  string
+	Log     events.Log
+	Views   projections.Views
+	Cursors *api.Cursors
+	// Arrived returns a channel that is closed when something arrives after the call; nil: then
+	// it is looked for now and then.
+	Arrived func() <-chan struct{}
 }
 
 // queries holds the handlers, by subject in the files of this package.
-type queries struct{ Config }
+type queries struct {
+	Config
+	known *projections.Known
+}
 
 // Register adds the queries to an API.
 func Register(a *api.API, c Config) {
-	h := &queries{c}
+	h := &queries{c, projections.NewKnown()}
 	h.registerMessages(a)
 	h.registerRooms(a)
+	h.registerSync(a)
 }
 
 // maxLimit is the longest page.
@@ -78,7 +87,7 @@ func (h *queries) see(ctx context.Context, roomText string, in Including) (proje
 	if notIncluded != nil {
 		views = h.Views
 	}
-	access, err := api.See(ctx, views, room, user)
+	access, err := api.See(ctx, h.known, views, room, user)
 	if err != nil {
 		return nil, access, err
 	}

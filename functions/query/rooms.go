@@ -51,8 +51,9 @@ type MyRoom struct {
 
 // RoomPage is a part of the caller's rooms.
 type RoomPage struct {
-	Rooms []MyRoom `json:"rooms"`
-	After *string  `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
+	Rooms  []MyRoom `json:"rooms"`
+	After  *string  `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
+	Cursor string   `json:"cursor" doc:"For GET /v1/sync: what happens after this answer was begun. Use that of the first page."`
 }
 
 type roomsOutput struct{ Body RoomPage }
@@ -69,11 +70,15 @@ func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, erro
 	if err != nil {
 		return nil, err
 	}
+	here, err := h.syncer().Here(ctx) // before anything is read: what comes meanwhile is told twice rather than not at all
+	if err != nil {
+		return nil, err
+	}
 	entries, after, err := projections.LoadInbox(ctx, views, user, in.After, in.Limit)
 	if err != nil {
 		return nil, err
 	}
-	out := &roomsOutput{}
+	out := &roomsOutput{RoomPage{Cursor: h.Cursors.Encode(user, here)}}
 	out.Body.Rooms = make([]MyRoom, len(entries))
 	for i, e := range entries {
 		out.Body.Rooms[i] = myRoomOf(e)

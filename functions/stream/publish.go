@@ -103,6 +103,7 @@ func (h *Handler) refused(ctx context.Context, batch []arrival, entries []Entry,
 	var entriesAgain []Entry
 	for i, err := range refused {
 		if err == nil {
+			h.passed(ctx, batch[i].Event, Published)
 			continue
 		}
 		if !last {

@@ -1,7 +1,8 @@
 // Package stream is what runs when the log's stream has new records: it projects them into this
-// region's views and feed, and publishes them on this region's bus, in that order.
+// region's views and feed, publishes them on this region's bus, and pushes them to whoever is
+// connected, in that order.
 //
-// Both stages must succeed, or the batch is reported as failed from a record on and comes
+// The first two stages must succeed, or the batch is reported as failed from a record on and comes
 // again: every event is handled at least once, and handling it twice changes nothing. An event
 // that cannot be handled at all is parked and the stream goes on.
 package stream
@@ -30,7 +31,18 @@ type Record struct {
 	Sequence string
 }
 
-// Handler handles batches of records of one region. Every field must be set but Log and OwnOnly.
+// Outcome is what has become of an event.
+type Outcome string
+
+// The outcomes.
+const (
+	Projected Outcome = "projected" // its region's views and feed have it
+	Published Outcome = "published" // it is on its region's bus
+	Parked    Outcome = "parked"
+)
+
+// Handler handles batches of records of one region. Every field must be set but Log, Passed, Push
+// and OwnOnly.
 type Handler struct {
 	Region string
 	Engine *projections.Engine
@@ -38,6 +50,13 @@ type Handler struct {
 	Views  projections.Views // where events are parked
 	Bus    Bus
 	Log    *slog.Logger // of what was parked; nil: none
+	// Passed is told what has become of each event, as soon as it has; nil: nobody is. An event of
+	// which not even the envelope could be decoded is told as the zero event.
+	Passed func(ctx context.Context, e events.Event, outcome Outcome)
+
+	// Push is told of what was projected and published, in the order of arrival; nil: nobody is. It
+	// must bound the time it takes. What comes again is told again.
+	Push func(ctx context.Context, what []projections.Happened)
 
 	// OwnOnly publishes only what this region accepted. Where each subscriber listens in one
 	// region it must be off; where one listens in all it saves her the repeats.
@@ -58,13 +77,28 @@ func (h *Handler) Handle(ctx context.Context, records []Record) (int, error) {
 	if unpublished, err := h.publish(ctx, batch); err != nil {
 		return unpublished.index, fmt.Errorf("publish: %w", err)
 	}
+	h.push(ctx, batch)
 	return len(records), nil
+}
+
+// push tells those who are connected. Nothing waits for it and nothing fails by it: who missed
+// something sees a gap in the positions and catches up.
+func (h *Handler) push(ctx context.Context, batch []arrival) {
+	if h.Push == nil || len(batch) == 0 {
+		return
+	}
+	what := make([]projections.Happened, len(batch))
+	for i, a := range batch {
+		what[i] = projections.Happened{JournalEntry: a.entry, Event: a.Event}
+	}
+	h.Push(ctx, what)
 }
 
 // arrival is a record that can be handled, with its place in the batch as it came.
 type arrival struct {
 	projections.Arrival
 	index int
+	entry projections.JournalEntry
 }
 
 // decoded parks what cannot be read and returns the rest.
@@ -76,7 +110,7 @@ func (h *Handler) decoded(ctx context.Context, records []Record) ([]arrival, err
 			err = unreadable.Err
 		}
 		if err == nil {
-			batch = append(batch, arrival{projections.Arrival{Event: r.Event, Replaced: r.Replaced}, i})
+			batch = append(batch, arrival{Arrival: projections.Arrival{Event: r.Event, Replaced: r.Replaced}, index: i})
 			continue
 		}
 		if err := h.Park(ctx, "decode", r, err); err != nil {
@@ -110,10 +144,23 @@ func (h *Handler) project(ctx context.Context, batch []arrival) ([]arrival, erro
 		}
 		batch = kept
 	}
-	if err := h.Feed.Append(ctx, arrivals(batch)); err != nil {
+	entries, err := h.Feed.Append(ctx, arrivals(batch))
+	if err != nil {
 		return nil, fmt.Errorf("project: %w", err)
 	}
+	for i := range batch {
+		batch[i].entry = entries[i]
+	}
+	for _, a := range batch {
+		h.passed(ctx, a.Event, Projected)
+	}
 	return batch, nil
+}
+
+func (h *Handler) passed(ctx context.Context, e events.Event, outcome Outcome) {
+	if h.Passed != nil {
+		h.Passed(ctx, e, outcome)
+	}
 }
 
 func arrivals(batch []arrival) []projections.Arrival {
@@ -141,5 +188,9 @@ func (h *Handler) Park(ctx context.Context, stage string, r Record, cause error)
 	if h.Log != nil {
 		h.Log.ErrorContext(ctx, "parked an event", "stage", stage, "type", r.Event.Type, "error", cause)
 	}
-	return projections.Park(ctx, h.Views, key, parked)
+	if err := projections.Park(ctx, h.Views, key, parked); err != nil {
+		return err
+	}
+	h.passed(ctx, r.Event, Parked)
+	return nil
 }
