@@ -1,0 +1,245 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"parley/events/dynamolocal"
+	"parley/events/dynamolocal/dynamotest"
+	"parley/events/dynamolog"
+	"parley/infra/lambda/config"
+	"parley/projections"
+	"parley/projections/dynamoview"
+)
+
+const (
+	eventsTable = "parley-events"
+	viewsTable  = "parley-views"
+	inRegion    = "eu-west-1"
+)
+
+// cloud is a region of Parley on AWS: the tables, the bus, the issuer of tokens, and each function
+// in a process of the real binary.
+type cloud struct {
+	t         testing.TB
+	aws       aws.Config
+	issuer    *issuer
+	bus       *eventBridge
+	functions map[string]*host
+	records   *streamReader
+	views     projections.Views
+}
+
+// newCloud makes a region. fault says what goes wrong between the functions and DynamoDB; nil:
+// nothing.
+func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud {
+	t.Helper()
+	place := dynamotest.Open(t)
+	c := &cloud{t: t, aws: place.Config(inRegion), issuer: newIssuer(t), bus: newEventBridge(t), functions: map[string]*host{}}
+	if err := dynamolog.CreateTable(t.Context(), c.aws, eventsTable); err != nil {
+		t.Fatal(err)
+	}
+	if err := dynamoview.CreateTable(t.Context(), c.aws, viewsTable); err != nil {
+		t.Fatal(err)
+	}
+	c.records = newStreamReader(t, c.aws)
+	c.views = dynamoview.New(c.aws, viewsTable)
+	if fault != nil {
+		place = dynamotest.Spoil(t, place, fault)
+	}
+	for _, f := range config.Functions {
+		c.functions[f] = newHost(t, c.environment(f, place))
+	}
+	t.Cleanup(func() {
+		c.checkOutput()
+		if t.Failed() {
+			for name, f := range c.functions {
+				t.Logf("%s said\n%s", name, strings.Join(f.logs.lines(), "\n"))
+			}
+		}
+	})
+	return c
+}
+
+// environment is what Lambda would set for a function, and what the template sets.
+func (c *cloud) environment(function string, place dynamolocal.Endpoint) []string {
+	return []string{
+		"_HANDLER=" + function, "AWS_REGION=" + inRegion, "AWS_ACCESS_KEY_ID=" + place.Key, "AWS_SECRET_ACCESS_KEY=local",
+		"AWS_ENDPOINT_URL_DYNAMODB=" + place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.bus.url,
+		"PARLEY_EVENTS_TABLE=" + eventsTable, "PARLEY_VIEWS_TABLE=" + viewsTable, "PARLEY_BUS=parley",
+		"PARLEY_ISSUER=" + c.issuer.url, "PARLEY_AUDIENCE=parley", "PARLEY_JWKS=" + c.issuer.url, "PARLEY_CURSOR_KEY=0123456789abcdef0123456789abcdef",
+	}
+}
+
+// checkOutput holds every line that any process wrote against its form.
+func (c *cloud) checkOutput() {
+	for name, f := range c.functions {
+		for _, line := range f.metrics.lines() {
+			if m, err := readMetrics([]byte(line)); err != nil || m.dimensions["Function"] != name || m.dimensions["Region"] != inRegion {
+				c.t.Errorf("%s writes the metrics %s: %v", name, line, err)
+			}
+		}
+		for _, line := range f.logs.lines() {
+			var fields map[string]any
+			if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["level"] == nil || fields["message"] == nil {
+				c.t.Errorf("%s logs the line %s", name, line)
+			}
+			if strings.Contains(line, secret) {
+				c.t.Errorf("%s logs what a user wrote: %s", name, line)
+			}
+		}
+	}
+}
+
+// secret stands in texts of users, which no log may quote.
+const secret = "sEcReT"
+
+// counted is the sum of a metric over all invocations of a function.
+func (c *cloud) counted(function, metric string) (sum int) {
+	c.t.Helper()
+	for _, line := range c.functions[function].metrics.lines() {
+		m, err := readMetrics([]byte(line))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, v := range m.values[metric] {
+			sum += int(v)
+		}
+	}
+	return sum
+}
+
+// parked are the parked events, by key.
+func (c *cloud) parked() map[string]projections.Parked {
+	c.t.Helper()
+	list, err := projections.ListParked(c.t.Context(), c.views, "", 1000)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	parked := map[string]projections.Parked{}
+	for _, p := range list {
+		parked[p.Key] = p
+	}
+	return parked
+}
+
+// user talks to the region through its gateway.
+type user struct {
+	c     *cloud
+	name  string
+	token string
+}
+
+func (c *cloud) user(name string) user { return user{c, name, c.issuer.token(name)} }
+
+// reply is what came back.
+type reply struct {
+	t       testing.TB
+	asked   string
+	status  int
+	headers map[string]string
+	body    []byte
+}
+
+// do sends a request the way the gateway's routes do: GET /health to the health function, GET to
+// the query function, all else to the command function.
+func (u user) do(method, path, body string) reply {
+	u.c.t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	r.Header.Set("Authorization", "Bearer "+u.token)
+	name := config.Command
+	if method == http.MethodGet {
+		name = config.Query
+	}
+	if path == "/health" {
+		name = config.Health
+	}
+	text, err := u.c.functions[name].invoke(eventOf(u.c.t, r, true))
+	if err != nil {
+		u.c.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	a := readAnswer(u.c.t, text)
+	return reply{u.c.t, method + " " + path, a.StatusCode, a.Headers, a.body}
+}
+
+func (u user) get(path string) reply { u.c.t.Helper(); return u.do(http.MethodGet, path, "") }
+
+// must sends a command that must be accepted, again if it came too soon: tests are faster than users
+// may be.
+func (u user) must(method, path, body string) reply {
+	u.c.t.Helper()
+	r := u.do(method, path, body)
+	for r.status == http.StatusTooManyRequests {
+		pause, err := strconv.Atoi(r.headers["Retry-After"])
+		if err != nil {
+			u.c.t.Fatalf("%s: %d, Retry-After: %v", r.asked, r.status, err)
+		}
+		time.Sleep(time.Duration(pause) * time.Second)
+		r = u.do(method, path, body)
+	}
+	if r.status != http.StatusOK && r.status != http.StatusCreated {
+		u.c.t.Fatalf("%s: %d %s", r.asked, r.status, r.body)
+	}
+	return r
+}
+
+// post posts a message and returns its id.
+func (u user) post(room, text string) string {
+	u.c.t.Helper()
+	return u.must("POST", room+"/messages", `{"text":"`+text+`"}`).text("id")
+}
+
+// into decodes the body.
+func (r reply) into(v any) {
+	r.t.Helper()
+	if err := json.Unmarshal(r.body, v); err != nil {
+		r.t.Fatalf("%s: %s: %v", r.asked, r.body, err)
+	}
+}
+
+// text is a field of the body.
+func (r reply) text(field string) string {
+	r.t.Helper()
+	var fields map[string]any
+	r.into(&fields)
+	text, _ := fields[field].(string)
+	return text
+}
+
+// message is so much of a message as the tests look at.
+type message struct {
+	ID, Author, Text string
+	Deleted          bool
+	Reactions        map[string][]string
+}
+
+// messages are those of a room, oldest first.
+func (u user) messages(path string) []message {
+	u.c.t.Helper()
+	var page struct{ Messages []message }
+	r := u.get(path)
+	if r.status != http.StatusOK {
+		u.c.t.Fatalf("%s: %d %s", r.asked, r.status, r.body)
+	}
+	r.into(&page)
+	return page.Messages
+}
+
+// texts are the texts of messages, in their order.
+func texts(messages []message) string {
+	var all []string
+	for _, m := range messages {
+		all = append(all, m.Text)
+	}
+	return strings.Join(all, " | ")
+}

@@ -1,0 +1,129 @@
+package config_test
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"parley/infra/lambda/config"
+)
+
+// good is an environment in which every function starts.
+func good() map[string]string {
+	return map[string]string{
+		"AWS_REGION": "eu-west-1", "PARLEY_EVENTS_TABLE": "parley-events", "PARLEY_VIEWS_TABLE": "parley-views",
+		"PARLEY_BUS": "parley", "PARLEY_ISSUER": "https://issuer.example/", "PARLEY_AUDIENCE": "parley",
+		"PARLEY_JWKS":       "https://issuer.example/jwks",
+		"PARLEY_CURSOR_KEY": "0123456789abcdef0123456789abcdef",
+	}
+}
+
+func read(handler string, environment map[string]string) (config.Config, error) {
+	return config.Read(handler, func(name string) string { return environment[name] })
+}
+
+func TestDefaults(t *testing.T) {
+	for _, f := range config.Functions {
+		c, err := read(f, good())
+		if err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+		if c.Function != f || c.Region != "eu-west-1" || c.LogLevel != slog.LevelInfo || c.OwnOnly {
+			t.Errorf("%s: %+v", f, c)
+		}
+	}
+	if c, _ := read(config.Command, good()); c.Rate != 50 {
+		t.Errorf("the rate is %d", c.Rate)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	environment := good()
+	environment["PARLEY_PUBLISH"], environment["PARLEY_LOG_LEVEL"] = "own", "debug"
+	if c, err := read(config.Stream, environment); err != nil || !c.OwnOnly || c.LogLevel != slog.LevelDebug {
+		t.Errorf("%+v, %v", c, err)
+	}
+	environment["PARLEY_RATE"] = "0"
+	if c, err := read(config.Command, environment); err != nil || c.Rate != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// Where nothing is set, all that must be is named at once, and nothing else.
+func TestMissing(t *testing.T) {
+	for _, f := range config.Functions {
+		_, err := read(f, nil)
+		if err == nil {
+			t.Errorf("%s starts on nothing", f)
+			continue
+		}
+		for _, v := range config.Variables {
+			needed := v.Default == "" && slices.Contains(v.Functions, f)
+			if strings.Contains(err.Error(), v.Name+" is not set: "+v.Meaning) != needed {
+				t.Errorf("%s: needs %s: %t, and the error is %v", f, v.Name, needed, err)
+			}
+		}
+	}
+}
+
+// Each value is checked, and the error names the variable and never the others.
+func TestWrong(t *testing.T) {
+	wrong := map[string][]string{
+		"AWS_REGION":          {"a/b", strings.Repeat("x", 100)},
+		"PARLEY_EVENTS_TABLE": {"ab", "a b c", "täble", strings.Repeat("x", 256)},
+		"PARLEY_VIEWS_TABLE":  {"ab"},
+		"PARLEY_PUBLISH":      {"none", "ALL"},
+		"PARLEY_ISSUER":       {"issuer.example", "ftp://issuer.example", ":"},
+		"PARLEY_JWKS":         {"file:///etc/passwd", "https://"},
+		"PARLEY_CURSOR_KEY":   {"too short"},
+		"PARLEY_RATE":         {"-1", "many", "1.5"},
+		"PARLEY_LOG_LEVEL":    {"loud", "INFO+2"},
+	}
+	for name, values := range wrong {
+		for _, value := range values {
+			environment := good()
+			environment[name] = value
+			for _, v := range config.Variables {
+				if v.Name != name {
+					continue
+				}
+				_, err := read(v.Functions[0], environment)
+				if err == nil || !strings.HasPrefix(err.Error(), name+" (") || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%s=%q: %v", name, value, err)
+				}
+			}
+		}
+	}
+}
+
+func TestHandler(t *testing.T) {
+	for _, handler := range []string{"", "bootstrap", "COMMAND"} {
+		_, err := read(handler, good())
+		if err == nil || !strings.Contains(err.Error(), "_HANDLER") || !strings.Contains(err.Error(), "command, query, health, stream, beat") {
+			t.Errorf("_HANDLER=%q: %v", handler, err)
+		}
+	}
+}
+
+// What functions and metrics the tables speak of exist, and no name is given twice.
+func TestTables(t *testing.T) {
+	seen := map[string]bool{}
+	check := func(name, meaning string, functions []string) {
+		if name == "" || meaning == "" || len(functions) == 0 || seen[name] {
+			t.Errorf("%q is incomplete or there twice", name)
+		}
+		seen[name] = true
+		for _, f := range functions {
+			if !slices.Contains(config.Functions, f) {
+				t.Errorf("%s speaks of a function %q", name, f)
+			}
+		}
+	}
+	for _, v := range config.Variables {
+		check(v.Name, v.Meaning, v.Functions)
+	}
+	for _, m := range config.Metrics {
+		check(m.Name, m.Meaning, m.Functions)
+	}
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"parley/infra/lambda/config"
+)
+
+// startMoto starts moto, which plays EventBridge and SQS, and returns where it is.
+func startMoto(t *testing.T) string {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("needs moto, and python3 is not on the path")
+	}
+	if err := exec.Command(python, "-c", "import moto.server").Run(); err != nil {
+		t.Skip("needs moto, and it is not installed: pip install 'moto[server,events,sqs]'")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_ = l.Close()
+	var said output
+	cmd := exec.Command(python, "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // killed
+		close(exited)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		<-exited
+	})
+	address := "http://127.0.0.1:" + port
+	for deadline := time.Now().Add(time.Minute); ; {
+		if r, err := http.Get(address); err == nil {
+			_ = r.Body.Close()
+			return address
+		}
+		select {
+		case <-exited:
+			t.Fatalf("moto does not start: %s", said.lines())
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("moto does not answer: %s", said.lines())
+		}
+	}
+}
+
+// sqs makes a call to moto's SQS, in the form of its query API, and reads the answer.
+func sqs(t *testing.T, address string, into any, parameters ...string) {
+	t.Helper()
+	form := url.Values{"Version": {"2012-11-05"}}
+	for i := 0; i < len(parameters); i += 2 {
+		form.Set(parameters[i], parameters[i+1])
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	// Whose call it is moto reads from the signature, which it does not check.
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=key/20260101/"+inRegion+"/sqs/aws4_request, SignedHeaders=host, Signature=none")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("SQS answers %d %s, %v", answer.StatusCode, body, err)
+	}
+	if err := xml.Unmarshal(body, into); err != nil {
+		t.Fatalf("SQS answers %s: %v", body, err)
+	}
+}
+
+// motoQueue makes the bus, a queue, and a rule that sends to it what matches a pattern.
+func motoQueue(t *testing.T, address, pattern string) (queue string) {
+	t.Helper()
+	bus := eventbridge.NewFromConfig(at(address))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := bus.CreateEventBus(t.Context(), &eventbridge.CreateEventBusInput{Name: aws.String("parley")})
+	must(err)
+	var made struct {
+		URL string `xml:"CreateQueueResult>QueueUrl"`
+	}
+	sqs(t, address, &made, "Action", "CreateQueue", "QueueName", "subscriber")
+	_, err = bus.PutRule(t.Context(), &eventbridge.PutRuleInput{
+		Name: aws.String("messages"), EventBusName: aws.String("parley"), EventPattern: &pattern,
+	})
+	must(err)
+	targets, err := bus.PutTargets(t.Context(), &eventbridge.PutTargetsInput{
+		Rule: aws.String("messages"), EventBusName: aws.String("parley"),
+		Targets: []types.Target{{Id: aws.String("queue"), Arn: aws.String("arn:aws:sqs:" + inRegion + ":123456789012:subscriber")}},
+	})
+	must(err)
+	if targets.FailedEntryCount != 0 {
+		t.Fatalf("the target is refused: %v", targets.FailedEntries)
+	}
+	return made.URL
+}
+
+// TestMoto sends through another implementation of EventBridge than the double of these tests:
+// from the real binary over a rule to a queue, where a subscriber reads it.
+func TestMoto(t *testing.T) {
+	address := startMoto(t)
+	c := newCloud(t, nil)
+	queue := motoQueue(t, address, `{"source":["parley"],"detail-type":["message.posted"]}`)
+	c.functions[config.Stream].env = append(c.functions[config.Stream].env, "AWS_ENDPOINT_URL_EVENTBRIDGE="+address)
+	room := c.talk(12)
+	c.settle()
+	got := map[string]string{}
+	for deadline := time.Now().Add(time.Minute); len(got) < 12 && time.Now().Before(deadline); {
+		var answer struct {
+			Messages []struct {
+				Body   string
+				Handle string `xml:"ReceiptHandle"`
+			} `xml:"ReceiveMessageResult>Message"`
+		}
+		sqs(t, address, &answer, "Action", "ReceiveMessage", "QueueUrl", queue, "MaxNumberOfMessages", "10", "WaitTimeSeconds", "1")
+		for _, m := range answer.Messages {
+			var e struct {
+				Source, Region string
+				Type           string `json:"detail-type"`
+				Detail         struct {
+					ID, Stream, Actor string
+					PublishedBy       string `json:"published_by"`
+					Data              struct{ Text string }
+				}
+			}
+			if err := json.Unmarshal([]byte(m.Body), &e); err != nil || e.Source != "parley" || e.Type != "message.posted" ||
+				e.Detail.PublishedBy != inRegion || "/v1/rooms/"+strings.TrimPrefix(e.Detail.Stream, "room/") != room || e.Detail.Actor != "ada" {
+				t.Errorf("in the queue is %s: %v", m.Body, err)
+			}
+			got[e.Detail.ID] = e.Detail.Data.Text
+			sqs(t, address, &struct{}{}, "Action", "DeleteMessage", "QueueUrl", queue, "ReceiptHandle", m.Handle)
+		}
+	}
+	for _, m := range c.user("ada").messages(room + "/messages") {
+		if got[m.ID] != m.Text || m.Text == "" {
+			t.Errorf("of %s the subscriber got %q", m.ID, got[m.ID])
+		}
+	}
+	if len(got) != 12 {
+		t.Errorf("the subscriber got %d messages", len(got))
+	}
+	// A bus that is not there is noticed with this implementation too.
+	env := append(c.functions[config.Stream].env, "PARLEY_BUS=parlay")
+	if said := failStart(t, env...); !strings.Contains(said, fmt.Sprintf("there is no event bus %q", "parlay")) {
+		t.Error(said)
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+
+	"parley/events/dynamolog"
+	"parley/functions/stream"
+)
+
+// streamFunction is invoked with batches of the event table's stream.
+type streamFunction struct {
+	handler *stream.Handler
+	log     *slog.Logger
+}
+
+// streamAnswer names the records that must come again, for ReportBatchItemFailures. Lambda goes on
+// from the lowest, so one is enough; an empty list is success, and so would be null.
+type streamAnswer struct {
+	Failures []streamFailure `json:"batchItemFailures"`
+}
+
+type streamFailure struct {
+	Sequence string `json:"itemIdentifier"` // the record's SequenceNumber
+}
+
+var errNoRecords = errors.New("an invocation without records: is it a DynamoDB stream that invokes this function?")
+
+// invoke handles a batch. It fails only where the payload is not one: what fails in a batch is
+// told in the answer.
+func (f *streamFunction) invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	changes, err := dynamolog.ParseChanges(payload)
+	if err != nil {
+		return nil, err
+	}
+	if len(changes) == 0 {
+		return nil, errNoRecords
+	}
+	records := make([]stream.Record, len(changes))
+	for i, c := range changes {
+		records[i] = stream.Record{Event: c.Event, Replaced: c.Replaced, Err: c.Err, Raw: c.Raw, Sequence: c.Sequence}
+	}
+	answer := streamAnswer{Failures: []streamFailure{}}
+	if done, err := f.handler.Handle(ctx, records); done < len(records) {
+		f.log.WarnContext(ctx, "a batch is not handled to its end", "records", len(records), "handled", done, "error", err)
+		answer.Failures = append(answer.Failures, streamFailure{records[done].Sequence})
+	}
+	return json.Marshal(answer)
+}
