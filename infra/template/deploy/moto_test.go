@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMoto deploys, by the real aws command, into moto, which plays AWS: first to one region, then
+// to two. It builds the real binary and takes the whole way, with these detours, all of them
+// moto's:
+//   - Its CloudFormation knows no AWS::DynamoDB::GlobalTable and passes over it, as it does over
+//     secrets, the API, its routes, and alarms. The test makes table and secret, as the stack would
+//     have.
+//   - It fails at an archive's pattern, which is left out, and at a reference to a bus, which is
+//     replaced by the bus's name.
+//   - It forgets the outputs of a stack made by a change set: the test says what the endpoint is.
+//   - It cannot read a template from a bucket behind its own address, so templates are sent in the call.
+//
+// So it shows that the commands are ones that the aws command takes, in an order in which they
+// work, that what is there is recognised, and that these resources can be made of the templates:
+// roles, functions, log groups, the views, the trigger, the bus, queues, and the buckets. What it
+// cannot show is the rest; cfn-lint and the tests of the templates stand for that.
+func TestMoto(t *testing.T) {
+	cli := inMoto(t)
+	full := readAll(t)
+	texts := templates{full.global, forMoto(full.region)}
+
+	first := deployed(t, cli, texts, "us-east-1")
+	for _, want := range []string{
+		"us-east-1: make the bucket for code", "us-east-1: upload the binary", "make the log, with a replica in us-east-1\n",
+		"make the API, functions, views and bus", "https://it.us-east-1.example.com/health",
+	} {
+		if !strings.Contains(first, want) {
+			t.Errorf("the first time it does not say %q:\n%s", want, first)
+		}
+	}
+	checkDeployed(t, cli, "us-east-1")
+
+	second := deployed(t, cli, texts, "eu-west-1", "us-east-1")
+	for _, want := range []string{
+		"us-east-1: bring the log up to date", "us-east-1: add a replica in eu-west-1", "eu-west-1: make the bucket for code",
+		"eu-west-1 is new. Its log has all events",
+	} {
+		if !strings.Contains(second, want) {
+			t.Errorf("the second time it does not say %q:\n%s", want, second)
+		}
+	}
+	for _, not := range []string{"us-east-1: make", "us-east-1: upload"} {
+		if strings.Contains(second, not) {
+			t.Errorf("the second time it says %q:\n%s", not, second)
+		}
+	}
+	checkDeployed(t, cli, "eu-west-1")
+}
+
+// deployed carries a deployment out and returns what it prints.
+func deployed(t *testing.T, cli aws, texts templates, regions ...string) string {
+	t.Helper()
+	root, err := findRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s := parsed(t, "-stage", "it", "-regions", strings.Join(regions, ","), "-issuer", "https://issuer.example.com", "-audience", "parley")
+	if err := carryOut(t.Context(), s, texts, place{root, t.TempDir(), cli, &out}); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	secret, err := cli(t.Context(), "secretsmanager", "get-secret-value", "--region", "us-east-1", "--secret-id", "parley-it-cursors", "--query", "SecretString", "--output", "text")
+	if err != nil || strings.Contains(out.String(), strings.TrimSpace(secret)) {
+		t.Fatalf("the key of cursors is missing or was printed: %v", err)
+	}
+	return out.String()
+}
+
+// checkDeployed asks moto what is there.
+func checkDeployed(t *testing.T, cli aws, region string) {
+	t.Helper()
+	ask := func(into any, args ...string) {
+		t.Helper()
+		text, err := cli(t.Context(), append(args, "--region", region, "--output", "json")...)
+		if err == nil {
+			err = json.Unmarshal([]byte(text), into)
+		}
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+	}
+	var function struct {
+		Runtime, Handler string
+		Environment      struct{ Variables map[string]string }
+	}
+	ask(&function, "lambda", "get-function-configuration", "--function-name", "parley-it-stream")
+	want := map[string]string{
+		"PARLEY_EVENTS_TABLE": "parley-it-events", "PARLEY_VIEWS_TABLE": "parley-it-views", "PARLEY_BUS": "parley-it", "PARLEY_PUBLISH": "all", "PARLEY_LOG_LEVEL": "info",
+	}
+	for name, value := range want {
+		if got := function.Environment.Variables[name]; got != value {
+			t.Errorf("%s: the function's %s is %q", region, name, got)
+		}
+	}
+	if function.Runtime != "provided.al2023" || function.Handler != "stream" || len(function.Environment.Variables) != len(want) {
+		t.Errorf("%s: the function is %+v", region, function)
+	}
+	checkCursorKey(t, cli, region)
+	var mappings struct {
+		EventSourceMappings []struct {
+			EventSourceArn string
+			BatchSize      int
+		}
+	}
+	ask(&mappings, "lambda", "list-event-source-mappings")
+	if m := mappings.EventSourceMappings; len(m) != 1 || !strings.Contains(m[0].EventSourceArn, ":"+region+":123456789012:table/parley-it-events/stream/") || m[0].BatchSize != 1000 {
+		t.Errorf("%s: the trigger is %+v", region, m)
+	}
+	var role struct{ PolicyNames []string }
+	ask(&role, "iam", "list-role-policies", "--role-name", "parley-it-"+region+"-beat")
+	if !slices.Equal(role.PolicyNames, []string{"beat"}) {
+		t.Errorf("%s: the role of beat has %q", region, role.PolicyNames)
+	}
+}
+
+// checkCursorKey holds the key of cursors in a region against the secret of the log's stack.
+func checkCursorKey(t *testing.T, cli aws, region string) {
+	t.Helper()
+	secret, err := cli(t.Context(), "secretsmanager", "get-secret-value", "--region", "us-east-1", "--secret-id", "parley-it-cursors", "--query", "SecretString", "--output", "text")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := cli(t.Context(), "lambda", "get-function-configuration", "--region", region, "--function-name", "parley-it-query", "--query", "Environment.Variables.PARLEY_CURSOR_KEY", "--output", "text")
+	if err != nil || strings.TrimSpace(given) != strings.TrimSpace(secret) || len(strings.TrimSpace(given)) != 64 {
+		t.Errorf("%s: the key of cursors is not that of the secret: %v", region, err)
+	}
+}
+
+// forMoto takes out of the template of a region what moto fails at.
+func forMoto(text string) string {
+	text = regexp.MustCompile(`(?m)^  Archive:\n(    .*\n|\n)+`).ReplaceAllString(text, "")
+	text = strings.ReplaceAll(text, ": !Ref Bus\n", ": !Sub parley-${Stage}\n")
+	resources, _, _ := strings.Cut(text, "\nOutputs:\n")
+	return resources
+}
+
+// inMoto starts moto and returns the aws command, with it in the place of AWS, and what it lacks
+// made up for.
+func inMoto(t *testing.T) aws {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	address := startMoto(t)
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(name, value)
+	}
+	for _, name := range []string{"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"} {
+		t.Setenv(name, "") // to be as it was after the test
+		_ = os.Unsetenv(name)
+	}
+	cli, err := findAWS()
+	if err != nil {
+		t.Skip("needs the aws command: ", err)
+	}
+	return func(ctx context.Context, args ...string) (string, error) {
+		if at := slices.Index(args, "--s3-bucket"); at >= 0 {
+			args = slices.Delete(slices.Clone(args), at, at+4)
+		}
+		if at := slices.Index(args, "--region"); strings.Contains(line(args), "Outputs[") {
+			return "https://it." + args[at+1] + ".example.com", nil
+		}
+		text, err := cli(ctx, args...)
+		if err == nil && slices.Contains(args, "parley-it-global") && slices.Contains(args, "deploy") {
+			err = makeTables(ctx, cli, args)
+		}
+		return text, err
+	}
+}
+
+// makeTables makes the tables that the stack of the log would have made, in the regions that the
+// step's template names.
+func makeTables(ctx context.Context, cli aws, deploy []string) error {
+	regions := []string{"us-east-1"}
+	if slices.ContainsFunc(deploy, func(arg string) bool { return strings.HasSuffix(arg, "global-eu-west-1.yaml") }) {
+		regions = []string{"eu-west-1"}
+	}
+	for _, region := range regions {
+		_, err := cli(ctx, "dynamodb", "create-table", "--region", region, "--table-name", "parley-it-events", "--billing-mode", "PAY_PER_REQUEST",
+			"--attribute-definitions", "AttributeName=stream,AttributeType=S", "AttributeName=id,AttributeType=S",
+			"--key-schema", "AttributeName=stream,KeyType=HASH", "AttributeName=id,KeyType=RANGE",
+			"--stream-specification", "StreamEnabled=true,StreamViewType=NEW_IMAGE")
+		if err != nil && !says(err, "ResourceInUseException") {
+			return err
+		}
+	}
+	_, err := cli(ctx, "secretsmanager", "create-secret", "--region", "us-east-1", "--name", "parley-it-cursors", "--secret-string", strings.Repeat("0123456789abcdef", 4))
+	if says(err, "ResourceExistsException") {
+		return nil
+	}
+	return err
+}
+
+// startMoto starts moto and returns where it is.
+func startMoto(t *testing.T) string {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("needs moto, and python3 is not on the PATH")
+	}
+	if exec.Command(python, "-c", "import moto.server").Run() != nil {
+		t.Skip("needs moto, and it is not installed: pip install 'moto[server,cloudformation]'")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_ = l.Close()
+	cmd := exec.Command(python, "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // killed
+		close(exited)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		<-exited
+	})
+	for deadline := time.After(2 * time.Minute); ; {
+		if r, err := http.Get("http://127.0.0.1:" + port); err == nil {
+			_ = r.Body.Close()
+			return "http://127.0.0.1:" + port
+		}
+		select {
+		case <-exited:
+			t.Fatal("moto does not start")
+		case <-deadline:
+			t.Fatal("moto does not answer")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
