@@ -21,7 +21,7 @@ import (
 
 const usage = `bench puts load on Parley and says what it bears.
 
-  go run ./infra/bench [-run posts,pages,idle] [-seconds 5] [-rounds 3] [-conns 64]
+  go run ./infra/bench [-run posts,pages,idle,append,units,coldstart] [-seconds 5] [-rounds 3] [-conns 64]
       Compares Parley, in processes it starts itself, with the limits of this machine:
         posts   durable posts a second over HTTP, against a bare net/http handler that
                 decodes the same JSON and commits the same bytes to Pebble with fsync;
@@ -29,6 +29,14 @@ const usage = `bench puts load on Parley and says what it bears.
         pages   a page of 50 of a room with 1,000,000 messages, against one with 1,000
         idle    CPU time and resident memory of three regions that hold a conversation
                 and have nothing to do
+        append  appends a second to the log on DynamoDB against a bare PutItem of the same
+                bytes; on DynamoDB Local, which it fetches and starts (needs npm and Java;
+                its licence wants you to have an AWS account)
+        units   what each kind of event, and each message of -conversation FILE, costs in
+                request units of DynamoDB; on DynamoDB Local, as append
+        coldstart
+                the Lambda binary: its size, and the time from exec to its first answer for
+                each function; on DynamoDB Local, as append
 
   go run ./infra/bench -replay FILE [-url http://127.0.0.1:8080] [-speed 0] [-faults]
       Plays a conversation (JSON lines: room, author, at, text) against a running Parley
@@ -49,12 +57,14 @@ type options struct {
 	rounds  int
 	conns   int
 	replay  string
-	url     string
-	speed   float64
-	faults  bool
-	rows    int
-	bare    string
-	dir     string
+	// conversation is what the comparison units posts.
+	conversation string
+	url          string
+	speed        float64
+	faults       bool
+	rows         int
+	bare         string
+	dir          string
 }
 
 func main() {
@@ -102,6 +112,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each round is done; the median counts")
 	flags.IntVar(&o.conns, "conns", 64, "connections that send at the same time")
 	flags.IntVar(&o.rows, "rows", 1_000_000, "messages of the large room of the comparison pages")
+	flags.StringVar(&o.conversation, "conversation", "generated", "the `file` whose messages the comparison units posts, or generated")
 	flags.StringVar(&o.replay, "replay", "", "the `file` to play, or generated")
 	flags.StringVar(&o.url, "url", "http://127.0.0.1:8080", "the global endpoint of the running Parley")
 	flags.Float64Var(&o.speed, "speed", 0, "how many times faster than it happened; 0 is as fast as it goes")
@@ -124,12 +135,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 // compare makes the comparisons asked for.
 func compare(ctx context.Context, o options, out io.Writer) error {
 	all := map[string]func(context.Context, options, *binaries, io.Writer) error{
-		"posts": comparePosts, "pages": comparePages, "idle": measureIdle,
+		"posts": comparePosts, "pages": comparePages, "idle": measureIdle, "append": compareAppend, "units": compareUnits, "coldstart": compareColdStart,
 	}
 	names := strings.Split(o.run, ",")
 	for _, name := range names {
 		if all[name] == nil {
-			return fmt.Errorf("-run: %q is not one of posts, pages, idle", name)
+			return fmt.Errorf("-run: %q is not one of posts, pages, idle, append, units, coldstart", name)
 		}
 	}
 	bin, err := build(ctx)

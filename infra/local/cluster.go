@@ -6,43 +6,40 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"parley/functions/api"
 )
 
 // options are the settings of a cluster.
 type options struct {
-	data    string
+	storage storage
 	regions []string // in order of preference
 	weather weather
 	rate    api.Rate
 	trigger triggerSettings
 	archive int // entries that each bus keeps
 	auth    *api.Auth
+	cursors *api.Cursors
 	logger  *slog.Logger
 }
 
-const (
-	cacheBytes     = 64 << 20 // of blocks, shared by all databases
-	defaultArchive = 100_000
-)
+const defaultArchive = 100_000
 
 // cluster is all regions and what lies between them.
 type cluster struct {
 	regions []*region
 	network *network
 
-	cache *pebble.Cache
-	stop  context.CancelFunc
-	work  sync.WaitGroup
+	storage storage
+	stop    context.CancelFunc
+	work    sync.WaitGroup
 }
 
-// openCluster opens all regions. Their work begins with start.
-func openCluster(o options) (*cluster, error) {
-	c := &cluster{network: newNetwork(), cache: pebble.NewCache(cacheBytes), stop: func() {}}
+// openCluster opens all regions. Their work begins with start. The storage is closed with the
+// cluster, or when it cannot be opened.
+func openCluster(ctx context.Context, o options) (*cluster, error) {
+	c := &cluster{network: newNetwork(), storage: o.storage, stop: func() {}}
 	for _, name := range o.regions {
-		r, err := openRegion(name, o, c.cache)
+		r, err := openRegion(ctx, name, o)
 		if err != nil {
 			return nil, errors.Join(err, c.close())
 		}
@@ -52,7 +49,7 @@ func openCluster(o options) (*cluster, error) {
 		for _, to := range c.regions {
 			if from != to {
 				from.flows = append(from.flows, &flow{
-					from: from.name, to: to.name, source: from.log, target: to.log, identity: to.identity,
+					from: from.name, to: to.name, source: from.follow(), target: to.follow(), identity: to.identity,
 					network: c.network, weather: o.weather, regions: o.regions, marks: from.marks, log: from.logger,
 				})
 			}
@@ -97,6 +94,5 @@ func (c *cluster) close() error {
 	for _, r := range c.regions {
 		errs = append(errs, r.close())
 	}
-	c.cache.Unref()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.storage.close())...)
 }

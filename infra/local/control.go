@@ -27,10 +27,11 @@ func (c *control) handler() http.Handler {
 	mux.Handle("/local/token", methods{http.MethodPost: c.token})
 	mux.Handle("/local/regions", methods{http.MethodGet: c.list})
 	mux.Handle("/local/regions/{region}", methods{http.MethodGet: c.show, http.MethodPut: c.change})
+	mux.Handle("/local/counts", methods{http.MethodGet: c.counts})
 	mux.Handle("/local/bus", methods{http.MethodGet: c.subscribe})
 	mux.Handle("/local/.well-known/jwks.json", methods{http.MethodGet: c.keys})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, api.Fail(http.StatusNotFound, "no_such_path", "under /local there are token, regions, bus and .well-known/jwks.json"))
+		refuse(w, api.Fail(http.StatusNotFound, "no_such_path", "under /local there are token, regions, counts, bus and .well-known/jwks.json"))
 	})
 	return c.guard(mux)
 }

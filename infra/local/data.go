@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -18,20 +19,28 @@ import (
 //	VERSION      what made it, and how it is laid out
 //	LOCK         held by the process that uses it
 //	token.key    signs the tokens of /local/token
-//	<region>/    IDENTITY, log/ and views/
+//	<region>/    IDENTITY, log/ and views/; with -store dynamodb only bus/
+//	dynamodb/    what DynamoDB Local keeps, if it was started here
 const (
 	versionFile  = "VERSION"
 	lockFile     = "LOCK"
 	identityFile = "IDENTITY"
-	dataVersion  = "parley local 1\n"
 )
+
+// dataVersion is what VERSION says of data in a store.
+func dataVersion(store string) string {
+	if store == storePebble {
+		return "parley local 1\n"
+	}
+	return "parley local 1 " + store + "\n"
+}
 
 // errDataInUse says that another process has the data folder.
 var errDataInUse = errors.New("another parley is using it")
 
 // lockData makes the data folder, or recognises it, and keeps other processes out until the
 // returned lock is closed.
-func lockData(dir string) (*pebble.Lock, error) {
+func lockData(dir, store string) (*pebble.Lock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
@@ -42,7 +51,7 @@ func lockData(dir string) (*pebble.Lock, error) {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil { // a lock goes by name within a process
 		return nil, fmt.Errorf("find the data folder: %w", err)
 	}
-	if err := recognise(dir); err != nil {
+	if err := recognise(dir, dataVersion(store)); err != nil {
 		return nil, err
 	}
 	lock, err := pebble.LockDirectory(dir, vfs.Default)
@@ -53,20 +62,22 @@ func lockData(dir string) (*pebble.Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
-	if err := writeOnce(filepath.Join(dir, versionFile), []byte(dataVersion)); err != nil {
+	if err := writeOnce(filepath.Join(dir, versionFile), []byte(dataVersion(store))); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
 }
 
 // recognise refuses a folder that holds something else.
-func recognise(dir string) error {
+func recognise(dir, want string) error {
 	version, err := os.ReadFile(filepath.Join(dir, versionFile))
 	switch {
-	case err == nil && string(version) == dataVersion:
+	case err == nil && string(version) == want:
 		return nil
+	case err == nil && slices.Contains([]string{dataVersion(storePebble), dataVersion(storeDynamo)}, string(version)):
+		return errors.New("it was made with another -store; give that one, or another folder")
 	case err == nil && strings.HasPrefix(string(version), "parley local "):
-		return fmt.Errorf("it was made by another release (%s), this one knows %q only", strings.TrimSpace(string(version)), strings.TrimSpace(dataVersion))
+		return fmt.Errorf("it was made by another release (%s), this one knows %q only", strings.TrimSpace(string(version)), strings.TrimSpace(want))
 	case err == nil:
 		return fmt.Errorf("its file %s was not written by parley", versionFile)
 	case !errors.Is(err, fs.ErrNotExist):

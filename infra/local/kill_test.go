@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/dynamolocal"
+	"parley/events/dynamolocal/dynamotest"
 )
 
 // child is the program in a process of its own, on data that outlives it.
@@ -112,8 +114,18 @@ func (w *writer) until(stop <-chan struct{}, method, path string, body any) bool
 // TestKill kills the process under load, again and again. Every message that was acknowledged is
 // in every region, once, and all regions tell them in one order.
 func TestKill(t *testing.T) {
-	const kills, writers, between = 4, 16, 400
-	c := &child{t: t, args: []string{"-addr", "127.0.0.1:0", "-data", t.TempDir(), "-rate", "0", "-lag", "20ms"}}
+	t.Run(storePebble, func(t *testing.T) { testKill(t, 4, 400) })
+	t.Run(storeDynamo, func(t *testing.T) {
+		// The tables live on, as they do on AWS when a function is killed.
+		server := dynamotest.Start(t, dynamolocal.Options{})
+		testKill(t, 2, 100, "-store", storeDynamo, "-endpoint", server.URL)
+	})
+}
+
+// testKill kills the process so many times, after so many messages each.
+func testKill(t *testing.T, kills, between int64, args ...string) {
+	const writers = 16
+	c := &child{t: t, args: append([]string{"-addr", "127.0.0.1:0", "-data", t.TempDir(), "-rate", "0", "-lag", "20ms"}, args...)}
 	c.start()
 	defer func() { c.kill() }()
 	urls, _ := c.at()

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"parley/events"
+	"parley/events/dynamolocal/dynamotest"
 )
 
 // asProgram names the variable that makes the test binary be the program.
@@ -25,7 +26,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	goleak.VerifyTestMain(m,
-		goleak.IgnoreTopFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"))
+		goleak.IgnoreTopFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"),
+		// DynamoDB Local ends with the process.
+		goleak.IgnoreAnyFunction("parley/events/dynamolocal.start.func1"), goleak.IgnoreAnyFunction("os/exec.(*Cmd).Start.func2"))
 }
 
 // testSettings are those of three regions close together, on ports that are free.
@@ -35,6 +38,17 @@ func testSettings(data string) settings {
 		panic(err)
 	}
 	return s
+}
+
+// onEachStore runs a test on the embedded store, and on DynamoDB where that was asked for.
+func onEachStore(t *testing.T, test func(t *testing.T, set settings)) {
+	t.Run(storePebble, func(t *testing.T) { test(t, testSettings(t.TempDir())) })
+	t.Run(storeDynamo, func(t *testing.T) {
+		place := dynamotest.Open(t)
+		set := testSettings(t.TempDir())
+		set.store, set.endpoint, set.key = storeDynamo, place.URL, place.Key
+		test(t, set)
+	})
 }
 
 // running is a server under test.
@@ -48,7 +62,7 @@ type running struct {
 // serve starts a server and stops it at the end of the test.
 func serve(t *testing.T, s settings) *running {
 	t.Helper()
-	srv, unlock, err := open(s, quiet)
+	srv, unlock, err := open(t.Context(), s, quiet, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

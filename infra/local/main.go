@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: s.level}))
-	srv, unlock, err := open(s, log)
+	srv, unlock, err := open(ctx, s, log, stdout)
 	if err != nil {
 		fmt.Fprintf(stderr, "parley: %v\n", err)
 		return exitFailed
@@ -75,8 +75,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // open takes the data folder and the addresses, opens all regions and serves them. The folder
 // stays taken until unlock is called, after the server was closed.
-func open(s settings, log *slog.Logger) (srv *server, unlock func(), err error) {
-	lock, err := lockData(s.data)
+func open(ctx context.Context, s settings, log *slog.Logger, stdout io.Writer) (srv *server, unlock func(), err error) {
+	lock, err := lockData(s.data, s.store)
 	if errors.Is(err, errDataInUse) {
 		return nil, nil, fmt.Errorf("another parley is using %s; stop it or give another -data", s.data)
 	}
@@ -84,7 +84,7 @@ func open(s settings, log *slog.Logger) (srv *server, unlock func(), err error) 
 		return nil, nil, fmt.Errorf("%s cannot be used as -data: %w", s.data, err)
 	}
 	srv = newServer(len(s.regions))
-	if err := srv.open(s, log); err != nil {
+	if err := srv.open(ctx, s, log, stdout); err != nil {
 		return nil, nil, errors.Join(err, srv.close(), lock.Close())
 	}
 	return srv, func() { _ = lock.Close() }, nil
@@ -94,7 +94,7 @@ func newServer(regions int) *server {
 	return &server{closing: make(chan struct{}), failed: make(chan error, 1+regions), stop: func() {}}
 }
 
-func (s *server) open(set settings, log *slog.Logger) error {
+func (s *server) open(ctx context.Context, set settings, log *slog.Logger, stdout io.Writer) error {
 	if err := s.listen(set.host, set.port, set.regions); err != nil {
 		return err
 	}
@@ -103,8 +103,17 @@ func (s *server) open(set settings, log *slog.Logger) error {
 		return err
 	}
 	tokens.url = s.url(0) + "/local"
-	c, err := openCluster(options{
-		data: set.data, regions: set.regions, weather: weather{set.lag, defaultWeather.Twice},
+	storage, err := openStorage(ctx, set, stdout)
+	if err != nil {
+		return err
+	}
+	cursors, err := api.NewCursors(tokens.cursorKey())
+	if err != nil {
+		return err
+	}
+	c, err := openCluster(ctx, options{
+		cursors: cursors,
+		storage: storage, regions: set.regions, weather: weather{set.lag, defaultWeather.Twice},
 		rate:    api.Rate{PerSecond: set.rate, Burst: burstSeconds * set.rate},
 		auth:    api.NewAuth(api.AuthConfig{Issuer: tokens.url, Audience: audience, Keys: tokens.find}),
 		trigger: defaultTrigger, archive: defaultArchive, logger: log,

@@ -26,7 +26,9 @@ func TestCommandLine(t *testing.T) {
 		{"-regions a,a", "twice"},
 		{"-regions a/b", "-regions"},
 		{"-regions a,b,c,d,e,f,g,h,i,j", "-regions"},
-		{"-store dynamodb", "pebble"},
+		{"-store sqlite", "dynamodb"},
+		{"-endpoint http://127.0.0.1:8000", "-store dynamodb"},
+		{"-store dynamodb -endpoint 127.0.0.1:8000", "URL"},
 		{"-lag 3", "150ms"},
 		{"-lag -1s", "-lag"},
 		{"-lag 2m", "-lag"},
@@ -52,7 +54,7 @@ func TestHelp(t *testing.T) {
 	if code := run(t.Context(), []string{"-help"}, &out, &errs); code != 0 || errs.Len() > 0 {
 		t.Errorf("-help exits with %d and %q", code, errs.String())
 	}
-	for _, flag := range []string{"-addr", "-data", "-regions", "-lag", "-rate", "-store", "-log"} {
+	for _, flag := range []string{"-addr", "-data", "-regions", "-lag", "-rate", "-store", "-endpoint", "-log"} {
 		if !strings.Contains(out.String(), "\n  "+flag+" ") {
 			t.Errorf("-help does not explain %s", flag)
 		}

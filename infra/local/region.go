@@ -6,21 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"parley/events"
-	"parley/events/pebblelog"
 	"parley/functions/api"
 	"parley/functions/command"
 	"parley/functions/health"
 	"parley/functions/query"
 	"parley/functions/stream"
 	"parley/projections"
-	"parley/projections/pebbleview"
 )
 
 // The states of a region.
@@ -32,21 +27,19 @@ const (
 
 // region is one deployment: log, views, bus, and the functions that work on them.
 type region struct {
-	name     string
-	identity string // of its folder: another folder has nothing of what this one has
-	url      string // where its API is served
+	name string
+	url  string // where its API is served
 
-	log     *pebblelog.Log
-	db      *pebble.DB // views, bus and marks
-	views   *pebbleview.Views
-	marks   marks
+	*store
 	clock   *events.Clock
 	bus     *bus
 	trigger *trigger
-	flows   []*flow // to the other regions
-	handler http.Handler
-	state   atomic.Value // string
-	logger  *slog.Logger
+
+	arrivals arrivals
+	flows    []*flow // to the other regions
+	handler  http.Handler
+	state    atomic.Value // string
+	logger   *slog.Logger
 }
 
 // streamMark is the name under which a region remembers how far its log was handled.
@@ -55,48 +48,49 @@ const streamMark = "stream"
 // beatEvery is how often a region says that it is there.
 const beatEvery = time.Minute
 
-// openRegion opens a region in its folder below the data folder.
-func openRegion(name string, o options, cache *pebble.Cache) (r *region, err error) {
-	r = &region{name: name, logger: o.logger.With("region", name), clock: events.NewClock(time.Now)}
+// openRegion opens a region.
+func openRegion(ctx context.Context, name string, o options) (*region, error) {
+	r := &region{name: name, logger: o.logger.With("region", name), clock: events.NewClock(time.Now)}
 	r.state.Store(stateUp)
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("open region %s: %w", name, err), r.close())
-		}
-	}()
-	dir := filepath.Join(o.data, name)
-	if r.identity, err = identity(dir); err != nil {
-		return r, err
+	if err := r.open(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open region %s: %w", name, err), r.close())
 	}
-	r.log, err = pebblelog.Open(filepath.Join(dir, "log"), pebblelog.Options{Cache: cache, Logger: r.logger})
-	if err != nil {
-		return r, err
+	return r, nil
+}
+
+func (r *region) open(ctx context.Context, o options) (err error) {
+	if r.store, err = o.storage.open(ctx, r.name, r.logger); err != nil {
+		return err
 	}
-	r.db, err = pebbleview.Open(filepath.Join(dir, "views"), pebbleview.Options{Cache: cache, Logger: r.logger})
-	if err != nil {
-		return r, err
-	}
-	r.views, r.marks = pebbleview.New(r.db, viewsPrefix), marks{r.db}
-	if r.bus, err = openBus(r.db, o.archive); err != nil {
-		return r, err
+	if r.bus, err = openBus(r.busDB, o.archive); err != nil {
+		return err
 	}
 	r.trigger = r.newTrigger(o.trigger)
 	r.handler = r.newHandler(o)
-	return r, r.checkMark()
+	mark, err := r.marks.load(ctx, streamMark)
+	if err != nil {
+		return err
+	}
+	return r.check(mark)
 }
 
 func (r *region) newTrigger(settings triggerSettings) *trigger {
+	log, feed := r.follow(), projections.NewFeed(r.views)
 	return &trigger{
-		source: tail{r.log},
+		source:   log,
+		recovery: &recovery{log, feed},
 		function: &stream.Handler{
 			Region: r.name,
 			Engine: projections.NewEngine(r.log, r.views, projections.All()...),
-			Feed:   projections.NewFeed(r.views),
+			Feed:   feed,
+			Push:   func(context.Context, []projections.Happened) { r.arrivals.tell() },
 			Views:  r.views,
 			Bus:    r.bus,
 			Log:    r.logger,
 		},
-		mark:     func(sequence string) error { return r.marks.save(streamMark, sequence) },
+		mark: func(ctx context.Context, sequence string) error {
+			return r.marks.save(ctx, streamMark, sequence)
+		},
 		settings: settings,
 		log:      r.logger,
 	}
@@ -110,12 +104,14 @@ func (r *region) newHandler(o options) http.Handler {
 		Engine: projections.NewEngine(r.log, r.views,
 			projections.Rooms, projections.Members, projections.Users, projections.Inboxes),
 	})
-	query.Register(a, query.Config{Log: r.log, Views: r.views})
+	query.Register(a, query.Config{
+		Region: r.name, Log: r.log, Views: r.views, Cursors: o.cursors, Arrived: r.arrivals.next,
+	})
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Handler())
 	mux.Handle("GET /health", &health.Handler{
 		Region: r.name, Log: r.log, Views: r.views, Now: time.Now,
-		Writable: r.log.Err, Stages: r.stages, Timeout: 2 * time.Second,
+		Writable: r.writable, Stages: r.stages, Timeout: 2 * time.Second,
 	})
 	return r.unlessFailing(mux)
 }
@@ -145,32 +141,16 @@ func (r *region) stages() map[string]time.Duration {
 	return stages
 }
 
-// checkMark refuses a log that is behind what was made of it: it was deleted or set back.
-func (r *region) checkMark() error {
-	text, err := r.marks.load(streamMark)
-	if err != nil {
-		return err
-	}
-	position, err := parsePosition(text)
-	if err != nil {
-		return err
-	}
-	if head := r.log.Head(); position > head {
-		return fmt.Errorf("its views have seen %d events, its log has only %d: delete the region's folder, the other regions will fill it again", position, head)
-	}
-	return nil
-}
-
 // run does the region's work in the background until ctx ends.
 func (r *region) run(ctx context.Context, start func(func())) error {
-	after, err := r.marks.load(streamMark)
+	after, err := r.marks.load(ctx, streamMark)
 	if err != nil {
 		return err
 	}
 	start(func() { r.trigger.run(ctx, after) })
 	start(func() { r.beat(ctx) })
 	for _, f := range r.flows {
-		if err := f.resume(); err != nil {
+		if err := f.resume(ctx); err != nil {
 			return err
 		}
 		start(func() { f.run(ctx) })
@@ -196,14 +176,10 @@ func (r *region) beat(ctx context.Context) {
 
 // close closes what is open. Nothing may work on the region any more.
 func (r *region) close() error {
-	var errs []error
-	if r.db != nil {
-		errs = append(errs, r.db.Close())
+	if r.store == nil {
+		return nil
 	}
-	if r.log != nil {
-		errs = append(errs, r.log.Close())
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := r.store.close(); err != nil {
 		return fmt.Errorf("close region %s: %w", r.name, err)
 	}
 	return nil

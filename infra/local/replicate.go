@@ -10,14 +10,24 @@ import (
 	"sync/atomic"
 	"time"
 
-	"parley/events/pebblelog"
+	"parley/events"
+	"parley/functions/stream"
 )
 
-// replica is one region's log as replication sees it, see [pebblelog.Log].
+// replica is one region's log as replication sees it.
 type replica interface {
-	Tail(ctx context.Context, after uint64, limit int) ([]pebblelog.Record, error)
-	Replicate(ctx context.Context, records []pebblelog.Record) error
-	Head() uint64
+	source
+	// All hands to f what is in the log by now, in batches, and returns a sequence from which its
+	// stream goes on: with whatever comes later, and maybe with some of what f was given.
+	All(ctx context.Context, f func([]accepted) error) (after string, err error)
+	// Replicate makes a batch durable: the last writer of an item wins. It must not keep the slice.
+	Replicate(ctx context.Context, batch []accepted) error
+}
+
+// accepted is an event and when the region in it accepted it.
+type accepted struct {
+	event events.Event
+	at    time.Time
 }
 
 // flow replicates what one region accepts to one other, as badly as a global table does: each
@@ -34,9 +44,10 @@ type flow struct {
 	identity       string   // of the target's log: another one has nothing yet
 	log            *slog.Logger
 
-	after   uint64 // the position in the source's log up to which it was read
-	full    uint64 // the position up to which all is passed on, whoever accepted it
-	saved   uint64 // the position of the last mark
+	fresh   bool      // the target has nothing yet
+	after   string    // the sequence up to which the source was read
+	saved   string    // the last mark
+	savedAt time.Time // and when it was saved
 	transit transit
 
 	oldest atomic.Int64 // when the oldest item under way was accepted, Unix ns; 0: none is
@@ -44,17 +55,17 @@ type flow struct {
 
 // The bounds of one flow.
 const (
-	flowItems  = 16384    // under way
-	flowBytes  = 16 << 20 // of data under way
-	flowBatch  = 512      // items made durable by one call
-	flowUnread = 4096     // foreign records that are read again after a crash, at most
+	flowItems = 16384                  // under way
+	flowBytes = 16 << 20               // of data under way
+	flowBatch = 512                    // items made durable by one call
+	flowMarks = 100 * time.Millisecond // between two marks; what came between is sent again after a crash
+	flowLast  = 5 * time.Second        // to save the last mark when it stops
 )
 
-// flowMark is how far a flow has come: the target has durably all up to Position that the flow
+// flowMark is how far a flow has come: the target has durably all up to Sequence that the flow
 // is to pass on. It holds for this Target log only, and only while all Regions still run.
 type flowMark struct {
-	Position uint64   `json:"position"`
-	Full     uint64   `json:"full"`
+	Sequence string   `json:"sequence"`
 	Target   string   `json:"target"`
 	Regions  []string `json:"regions"`
 }
@@ -64,8 +75,8 @@ func (f *flow) markName() string { return "replicate/" + f.to }
 // resume reads the flow's mark. A target that is new gets everything that is in the source's log
 // by now, as a new replica of a table does; and so does every target if a region no longer runs,
 // because whatever that one has not passed on must come from those that have it.
-func (f *flow) resume() error {
-	text, err := f.marks.load(f.markName())
+func (f *flow) resume(ctx context.Context) error {
+	text, err := f.marks.load(ctx, f.markName())
 	if err != nil {
 		return err
 	}
@@ -76,29 +87,39 @@ func (f *flow) resume() error {
 		}
 	}
 	gone := slices.ContainsFunc(mark.Regions, func(r string) bool { return !slices.Contains(f.regions, r) })
-	if gone || mark.Target != f.identity {
-		f.full = f.source.Head()
-		return nil
+	f.fresh = gone || mark.Target != f.identity
+	if !f.fresh {
+		f.after, f.saved = mark.Sequence, mark.Sequence
 	}
-	f.after, f.saved, f.full = mark.Position, mark.Position, mark.Full
 	return nil
 }
 
-// save writes the flow's mark if it has moved by at least so many positions.
-func (f *flow) save(step uint64) error {
-	position := f.transit.settled(f.after)
-	if position < f.saved+max(step, 1) {
-		return nil
+// save writes the flow's mark if it has moved.
+func (f *flow) save(ctx context.Context) error {
+	if sequence := f.transit.settled(f.after); sequence != f.saved && !f.fresh {
+		return f.mark(ctx, sequence)
 	}
-	text, err := json.Marshal(flowMark{position, f.full, f.identity, f.regions})
+	return nil
+}
+
+func (f *flow) mark(ctx context.Context, sequence string) error {
+	text, err := json.Marshal(flowMark{sequence, f.identity, f.regions})
 	if err != nil {
 		return fmt.Errorf("write the mark of replication to %s: %w", f.to, err)
 	}
-	if err := f.marks.save(f.markName(), string(text)); err != nil {
+	if err := f.marks.save(ctx, f.markName(), string(text)); err != nil {
 		return err
 	}
-	f.saved = position
+	f.saved, f.savedAt = sequence, time.Now()
 	return nil
+}
+
+// saveNowAndThen writes the mark unless it was written a moment ago.
+func (f *flow) saveNowAndThen(ctx context.Context) error {
+	if time.Since(f.savedAt) < flowMarks {
+		return nil
+	}
+	return f.save(ctx)
 }
 
 // run replicates until ctx ends.
@@ -114,7 +135,9 @@ func (f *flow) run(ctx context.Context) {
 		pause(ctx, min(10*time.Millisecond<<min(failed, 20), 5*time.Second))
 		failed++
 	}
-	if err := f.save(1); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flowLast)
+	defer cancel()
+	if err := f.save(ctx); err != nil {
 		f.log.Warn("replication will repeat some events after the next start", "from", f.from, "to", f.to, "error", err)
 	}
 }
@@ -122,6 +145,9 @@ func (f *flow) run(ctx context.Context) {
 // step reads what is new, waits until an item is due or it is time to read again, and delivers
 // what is due. With nothing under way it waits for something new.
 func (f *flow) step(ctx context.Context) error {
+	if f.fresh {
+		return f.copyAll(ctx)
+	}
 	if err := f.read(ctx); err != nil {
 		return err
 	}
@@ -136,39 +162,70 @@ func (f *flow) step(ctx context.Context) error {
 	return f.deliver(ctx)
 }
 
+// copyAll fills a target that has nothing yet with all that is in the source's log, whoever
+// accepted it.
+func (f *flow) copyAll(ctx context.Context) error {
+	after, err := f.source.All(ctx, func(batch []accepted) error {
+		for len(batch) > 0 {
+			n := min(flowBatch, len(batch))
+			f.network.await(ctx, f.from, f.to)
+			passed, err := f.network.pass(f.from, f.to, func() error { return f.target.Replicate(ctx, batch[:n]) })
+			if err != nil {
+				return err
+			}
+			if passed {
+				batch = batch[n:]
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.fresh, f.after = false, after
+	return f.mark(ctx, after)
+}
+
 // read takes new records from the source's log.
 func (f *flow) read(ctx context.Context) error {
 	limit := flowItems - f.transit.items()
-	if f.transit.items() > 0 && (limit <= 0 || f.transit.bytes > flowBytes || f.source.Head() <= f.after) {
+	if limit <= 0 || f.transit.bytes > flowBytes {
 		return nil
 	}
-	got, err := f.source.Tail(ctx, f.after, limit)
-	var damaged *pebblelog.DamagedError
-	if errors.As(err, &damaged) {
-		f.log.ErrorContext(ctx, "a damaged event cannot be replicated", "from", f.from, "position", damaged.Position)
-		f.after = damaged.Position
+	got, err := f.source.Next(ctx, f.after, limit, f.transit.items() == 0)
+	if _, ok := errors.AsType[*trimmedError](err); ok {
+		f.log.ErrorContext(ctx, "the stream has lost events before they were replicated; all are copied from the log", "from", f.from, "to", f.to)
+		f.fresh = true
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for _, r := range got {
-		f.after = r.Position
-		if r.Modified {
-			f.transit.merge(r)
-		}
-		if f.forwards(r) {
-			f.transit.add(r, f.weather)
-		}
+	for i, r := range got.list {
+		f.take(ctx, r, got.at[i])
 	}
 	f.note()
-	return f.save(flowUnread)
+	return f.saveNowAndThen(ctx)
 }
 
-// forwards reports whether a record is for this flow to pass on: what its own region accepted.
-// An event whose region was rewritten because the last writer won is passed on by that writer.
-func (f *flow) forwards(r pebblelog.Record) bool {
-	return r.Event.Region == f.from || r.Position <= f.full && r.Event.Region != ""
+// take sends a record on its way if it is for this flow to pass on: if its own region accepted
+// it. An event whose region was rewritten because the last writer won is passed on by that writer.
+func (f *flow) take(ctx context.Context, r stream.Record, at time.Time) {
+	before := f.after
+	f.after = r.Sequence
+	if r.Err != nil {
+		f.log.ErrorContext(ctx, "a damaged event cannot be replicated", "from", f.from, "to", f.to, "error", r.Err)
+		return
+	}
+	if r.Replaced {
+		f.transit.merge(r.Event)
+	}
+	if r.Event.Region == f.from {
+		f.transit.add(accepted{r.Event, at}, before, f.weather)
+	}
 }
 
 // deliver makes durable in the target what is due.
@@ -177,9 +234,9 @@ func (f *flow) deliver(ctx context.Context) error {
 	if len(due) == 0 {
 		return nil
 	}
-	batch := make([]pebblelog.Record, len(due))
+	batch := make([]accepted, len(due))
 	for i, d := range due {
-		batch[i] = d.item.record
+		batch[i] = d.item.accepted
 	}
 	passed, err := f.network.pass(f.from, f.to, func() error { return f.target.Replicate(ctx, batch) })
 	if !passed || err != nil {
@@ -188,7 +245,7 @@ func (f *flow) deliver(ctx context.Context) error {
 	}
 	f.transit.done(due)
 	f.note()
-	return f.save(1)
+	return f.saveNowAndThen(ctx)
 }
 
 // note keeps for health how old the oldest item under way is.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -21,19 +20,19 @@ import (
 
 // failing is a replica whose Replicate fails now and then, with nothing stored or with all.
 type failing struct {
-	*pebblelog.Log
+	tail
 	every int
 }
 
 // Replicate implements replica.
-func (f failing) Replicate(ctx context.Context, batch []pebblelog.Record) error {
+func (f failing) Replicate(ctx context.Context, batch []accepted) error {
 	if f.every > 0 && rand.N(f.every) == 0 {
 		if rand.N(2) == 0 {
-			_ = f.Log.Replicate(ctx, batch)
+			_ = f.tail.Replicate(ctx, batch)
 		}
 		return errors.New("the other region did not answer")
 	}
-	return f.Log.Replicate(ctx, batch)
+	return f.tail.Replicate(ctx, batch)
 }
 
 // world is some regions that are nothing but logs, and the flows between them.
@@ -41,7 +40,7 @@ type world struct {
 	t       testing.TB
 	names   []string
 	logs    map[string]*pebblelog.Log
-	marks   map[string]marks
+	marks   map[string]pebbleMarks
 	network *network
 	weather weather
 	every   int // one in so many deliveries fails
@@ -52,7 +51,7 @@ type world struct {
 
 func newWorld(t testing.TB, w weather, names ...string) *world {
 	world := &world{
-		t: t, names: names, logs: map[string]*pebblelog.Log{}, marks: map[string]marks{},
+		t: t, names: names, logs: map[string]*pebblelog.Log{}, marks: map[string]pebbleMarks{},
 		network: newNetwork(), weather: w, stop: func() {},
 	}
 	for _, name := range names {
@@ -61,7 +60,7 @@ func newWorld(t testing.TB, w weather, names ...string) *world {
 			t.Fatal(err)
 		}
 		world.logs[name] = log
-		world.marks[name] = marks{openMemory(t)}
+		world.marks[name] = pebbleMarks{openMemory(t)}
 	}
 	return world
 }
@@ -92,10 +91,10 @@ func (w *world) start(names ...string) {
 				continue
 			}
 			f := &flow{
-				from: from, to: to, source: w.logs[from], target: failing{w.logs[to], w.every}, identity: "of " + to,
+				from: from, to: to, source: tail{w.logs[from]}, target: failing{tail{w.logs[to]}, w.every}, identity: "of " + to,
 				network: w.network, weather: w.weather, regions: names, marks: w.marks[from], log: quiet,
 			}
-			if err := f.resume(); err != nil {
+			if err := f.resume(ctx); err != nil {
 				w.t.Fatal(err)
 			}
 			w.flows.Go(func() { f.run(ctx) })
@@ -107,14 +106,14 @@ func (w *world) start(names ...string) {
 func (w *world) halt(crash bool) {
 	before := map[string]string{}
 	if crash {
-		w.eachMark(func(m marks, name string) { before[fmt.Sprint(m, name)], _ = m.load(name) })
+		w.eachMark(func(m marks, name string) { before[fmt.Sprint(m, name)], _ = m.load(context.Background(), name) })
 	}
 	w.stop()
 	w.flows.Wait()
 	if crash {
 		w.eachMark(func(m marks, name string) {
 			if mark := before[fmt.Sprint(m, name)]; mark != "" {
-				_ = m.save(name, mark)
+				_ = m.save(context.Background(), name, mark)
 			}
 		})
 	}
@@ -286,9 +285,9 @@ func TestReplicationReorders(t *testing.T) {
 	const n = 300
 	w := newWorld(t, weather{Lag: 40 * time.Millisecond, Twice: 0.5}, "a", "b")
 	defer w.close()
-	spy := &spy{Log: w.logs["b"]}
+	spy := &spy{tail: tail{w.logs["b"]}}
 	f := &flow{
-		from: "a", to: "b", source: w.logs["a"], target: spy, network: w.network, weather: w.weather,
+		from: "a", to: "b", source: tail{w.logs["a"]}, target: spy, network: w.network, weather: w.weather,
 		regions: []string{"a", "b"}, marks: w.marks["a"], log: quiet,
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -305,10 +304,10 @@ func TestReplicationReorders(t *testing.T) {
 	if spy.early > 0 {
 		t.Errorf("%d items came too early", spy.early)
 	}
-	if slices.IsSorted(spy.positions) {
+	if slices.IsSorted(spy.ids) {
 		t.Error("all items came in order")
 	}
-	if len(spy.positions) == n {
+	if len(spy.ids) == n {
 		t.Error("no item came twice")
 	}
 	if f.waited(time.Now()) != 0 {
@@ -318,20 +317,20 @@ func TestReplicationReorders(t *testing.T) {
 
 // spy notes what is delivered.
 type spy struct {
-	*pebblelog.Log
-	positions []uint64
-	early     int
+	tail
+	ids   []string
+	early int
 }
 
 // Replicate implements replica.
-func (s *spy) Replicate(ctx context.Context, batch []pebblelog.Record) error {
-	for _, r := range batch {
-		s.positions = append(s.positions, r.Position)
-		if time.Since(r.At) < 20*time.Millisecond {
+func (s *spy) Replicate(ctx context.Context, batch []accepted) error {
+	for _, a := range batch {
+		s.ids = append(s.ids, a.event.ID.String())
+		if time.Since(a.at) < 20*time.Millisecond {
 			s.early++
 		}
 	}
-	return s.Log.Replicate(ctx, batch)
+	return s.tail.Replicate(ctx, batch)
 }
 
 // TestRegionsComeAndGo lets a region leave before all have heard of what it accepted, and
@@ -375,21 +374,20 @@ func TestNewTarget(t *testing.T) {
 		id, _ := clock.Mint("ada")
 		w.append("a", id, id.String(), "hello")
 	}
-	db, source := w.marks["a"].db, w.logs["a"]
-	f := &flow{to: "b", regions: []string{"a", "b"}, marks: marks{db}, identity: "first", after: 7, full: 3, source: source}
-	if err := f.save(1); err != nil {
+	marks, source := w.marks["a"], tail{w.logs["a"]}
+	f := &flow{to: "b", regions: []string{"a", "b"}, marks: marks, identity: "first", after: "7", source: source}
+	if err := f.save(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for identity, want := range map[string][2]uint64{"first": {7, 3}, "second": {0, 9}} {
-		again := &flow{to: "b", regions: []string{"a", "b"}, marks: marks{db}, identity: identity, source: source}
-		if err := again.resume(); err != nil || [2]uint64{again.after, again.full} != want {
-			t.Errorf("for the %s log: resumes after %d, all up to %d, %v; want %d", identity, again.after, again.full, err, want)
+	for identity, want := range map[string]string{"first": "false 7", "second": "true "} {
+		again := &flow{to: "b", regions: []string{"a", "b"}, marks: marks, identity: identity, source: source}
+		if err := again.resume(t.Context()); err != nil || fmt.Sprint(again.fresh, " ", again.after) != want {
+			t.Errorf("for the %s log: fresh %v, resumes after %q, %v; want %s", identity, again.fresh, again.after, err, want)
 		}
 	}
-	var mark flowMark
-	text, _ := f.marks.load("replicate/b")
-	if err := json.Unmarshal([]byte(text), &mark); err != nil || mark.Position != 7 {
-		t.Errorf("mark is %s, %v", text, err)
+	again := &flow{to: "b", regions: []string{"b", "c"}, marks: marks, identity: "first", source: source}
+	if err := again.resume(t.Context()); err != nil || !again.fresh {
+		t.Errorf("after a region has left: fresh %v, %v", again.fresh, err)
 	}
 }
 
@@ -398,19 +396,19 @@ func TestMerge(t *testing.T) {
 	var tr transit
 	at := time.Unix(1000, 0)
 	e := events.Event{ID: events.ID{1}, Stream: "room/a"}
-	tr.add(pebblelog.Record{Position: 1, Event: e, At: at}, weather{Twice: 1})
-	tr.add(pebblelog.Record{Position: 2, Event: events.Event{ID: events.ID{2}, Stream: "room/a"}, At: at}, weather{})
-	tr.merge(pebblelog.Record{Position: 3, Event: e, Modified: true})
-	if got := tr.settled(3); got != 1 {
-		t.Errorf("settled up to %d before the other left, want 1", got)
+	tr.add(accepted{e, at}, "", weather{Twice: 1})
+	tr.add(accepted{events.Event{ID: events.ID{2}, Stream: "room/a"}, at}, "1", weather{})
+	tr.merge(e)
+	if got := tr.settled("3"); got != "1" {
+		t.Errorf("settled up to %s before the other left, want 1", got)
 	}
 	due := tr.due(at, 10)
-	if len(due) != 1 || due[0].item.record.Position != 2 {
+	if len(due) != 1 || due[0].item.event.ID != (events.ID{2}) {
 		t.Fatalf("due are %d items", len(due))
 	}
 	tr.back(due)
 	tr.done(tr.due(at, 10))
-	if got := tr.settled(3); got != 3 || tr.bytes != 0 {
-		t.Errorf("settled up to %d with %d bytes, want all", got, tr.bytes)
+	if got := tr.settled("3"); got != "3" || tr.bytes != 0 {
+		t.Errorf("settled up to %s with %d bytes, want all", got, tr.bytes)
 	}
 }

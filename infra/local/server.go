@@ -89,7 +89,7 @@ func (s *server) serve(c *cluster, tokens *issuer, log *slog.Logger) error {
 		return err
 	}
 	for i, r := range c.regions {
-		s.answer(s.listeners[1+i], r.handler, log)
+		s.answer(s.listeners[1+i], s.allowPage(r.handler), log)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -100,10 +100,9 @@ func (s *server) serve(c *cluster, tokens *issuer, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.global)
 	mux.Handle("/local/", control.handler())
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte(s.welcome()))
-	})
+	page := s.pageHandler()
+	mux.Handle("GET /{$}", page)
+	mux.Handle("GET /page/", page)
 	s.answer(s.listeners[0], mux, log)
 	return nil
 }

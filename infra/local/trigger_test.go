@@ -23,7 +23,7 @@ type memorySource struct {
 }
 
 // Next implements source. What is asked for behind the last record means that all are done.
-func (s *memorySource) Next(ctx context.Context, after string, limit int) (records, error) {
+func (s *memorySource) Next(ctx context.Context, after string, limit int, _ bool) (records, error) {
 	if s.fail > 0 {
 		s.fail--
 		return records{}, errors.New("the stream is away")
@@ -38,7 +38,11 @@ func (s *memorySource) Next(ctx context.Context, after string, limit int) (recor
 	for i := first; i <= s.n && len(list) < limit; i++ {
 		list = append(list, stream.Record{Sequence: strconv.Itoa(i)})
 	}
-	return records{list, time.Now()}, nil
+	at := make([]time.Time, len(list))
+	for i := range at {
+		at[i] = time.Now()
+	}
+	return records{list, at}, nil
 }
 
 func atoi(text string) int {
@@ -130,7 +134,7 @@ func TestTriggerFaults(t *testing.T) {
 				log:      quiet,
 			}
 			saves := rapid.IntRange(0, 5).Draw(t, "saves before a restart")
-			tr.mark = func(sequence string) error {
+			tr.mark = func(_ context.Context, sequence string) error {
 				for i := marked + 1; i <= atoi(sequence); i++ {
 					if !f.handled[i] && f.parked[i] == "" {
 						t.Fatalf("mark %s was set before %d was handled or parked", sequence, i)
@@ -181,7 +185,7 @@ func TestTriggerBisects(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		tr := &trigger{
-			source: &memorySource{n: 1000, done: stop}, function: f, mark: func(string) error { return nil },
+			source: &memorySource{n: 1000, done: stop}, function: f, mark: func(context.Context, string) error { return nil },
 			settings: defaultTrigger, log: quiet,
 		}
 		tr.run(ctx, "")
@@ -200,7 +204,7 @@ func TestTriggerWaited(t *testing.T) {
 		f := &faultyFunction{faults: map[int]*fault{1: {How: "whole", Times: poison, Park: poison}}, handled: map[int]bool{}, parked: map[int]string{}}
 		ctx, stop := context.WithCancel(t.Context())
 		tr := &trigger{
-			source: &memorySource{n: 2, done: stop}, function: f, mark: func(string) error { return nil },
+			source: &memorySource{n: 2, done: stop}, function: f, mark: func(context.Context, string) error { return nil },
 			settings: defaultTrigger, log: quiet,
 		}
 		if got := tr.waited(time.Now()); got != 0 {
@@ -273,7 +277,7 @@ func TestTriggerStops(t *testing.T) {
 		f := &stopping{faultyFunction{parked: map[int]string{}}, stop}
 		tr := &trigger{
 			source: &memorySource{n: n, done: stop}, function: f, log: quiet,
-			mark:     func(sequence string) error { t.Errorf("marked %s", sequence); return nil },
+			mark:     func(_ context.Context, sequence string) error { t.Errorf("marked %s", sequence); return nil },
 			settings: triggerSettings{Batch: n, Tries: 1, Pause: time.Microsecond, Max: time.Second},
 		}
 		tr.run(ctx, "")

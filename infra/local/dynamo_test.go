@@ -1,0 +1,87 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"parley/events/dynamolocal"
+	"parley/events/dynamolocal/dynamotest"
+)
+
+// TestDynamoStartsItself keeps its tables below the data folder, and goes on where it was.
+func TestDynamoStartsItself(t *testing.T) {
+	if os.Getenv("PARLEY_DYNAMODB") != "local" {
+		t.Skip("starts DynamoDB Local: set PARLEY_DYNAMODB=local to allow that (its licence wants you to have an AWS account)")
+	}
+	set := testSettings(t.TempDir())
+	set.store = storeDynamo
+	set.port = freePorts(t, 1+len(set.regions))
+	s := serve(t, set)
+	ada := s.at(1, "ada")
+	room := ada.create("Hello")
+	for range 20 {
+		ada.post(room, "here")
+	}
+	s.agree(room, "ada", 20)
+	s.halt()
+	s = serve(t, set)
+	ada.post(room, "again")
+	s.agree(room, "ada", 21)
+	s.halt()
+
+	set.store = storePebble
+	if _, _, err := open(t.Context(), set, quiet, io.Discard); err == nil || !strings.Contains(err.Error(), "another -store") {
+		t.Errorf("the data of another store: %v", err)
+	}
+}
+
+// TestOtherEventTable refuses views that were made from a table that is no longer there.
+func TestOtherEventTable(t *testing.T) {
+	place := dynamotest.Open(t)
+	set := testSettings(t.TempDir())
+	set.store, set.endpoint, set.key = storeDynamo, place.URL, place.Key
+	s := serve(t, set)
+	s.at(1, "ada").create("Hello")
+	s.halt()
+	dropTable(t, place, "two", "parley-two-events")
+	if _, _, err := open(t.Context(), set, quiet, io.Discard); err == nil || !strings.Contains(err.Error(), "delete the table of views") {
+		t.Errorf("views of another table: %v", err)
+	}
+	dropTable(t, place, "two", "parley-two-views")
+	s = serve(t, set)
+	if !eventually(10*time.Second, func() bool {
+		_, _, text := s.at(2, "ada").try("GET", "/v1/rooms", nil)
+		return strings.Contains(string(text), "Hello")
+	}) {
+		t.Error("the others have not filled the region again")
+	}
+	if _, err := os.Stat(filepath.Join(set.data, "dynamodb")); err == nil {
+		t.Error("an endpoint was given and a folder for tables was made")
+	}
+}
+
+// TestNoDynamo says what is wrong where nothing answers.
+func TestNoDynamo(t *testing.T) {
+	set := testSettings(t.TempDir())
+	set.store, set.endpoint = storeDynamo, "http://127.0.0.1:1"
+	_, _, err := open(t.Context(), set, quiet, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "http://127.0.0.1:1") {
+		t.Errorf("with no DynamoDB: %v", err)
+	}
+}
+
+func dropTable(t *testing.T, place dynamolocal.Endpoint, region, table string) {
+	t.Helper()
+	place.Client = dynamolocal.NewClient()
+	defer place.Client.CloseIdleConnections()
+	_, err := dynamodb.NewFromConfig(place.Config(region)).DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: &table})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,277 @@
+// The client: everything a chat needs of the servers, and nothing of how it looks.
+
+import { Endpoints } from './endpoints.js';
+import { Http } from './http.js';
+import { Minter } from './ids.js';
+import { Live } from './live.js';
+import { Names } from './names.js';
+import { Outbox } from './outbox.js';
+import { Store } from './store.js';
+import { Timeline } from './timeline.js';
+
+const PAGE = 60;
+const ASK_EVERY = 1_000;
+
+const messagesOf = (room) => `/v1/rooms/${room}/messages`;
+
+export class Client {
+  static async of({ session, endpoints, storage }) {
+    return new Client(session, new Endpoints(endpoints), await Minter.of(session.user), storage);
+  }
+
+  constructor(session, endpoints, minter, storage) {
+    this.session = session;
+    this.endpoints = endpoints;
+    this.minter = minter;
+    this.store = new Store(session.user);
+    this.http = new Http(endpoints, session, (region) => this.#servedBy(region));
+    this.names = new Names(this.http);
+    this.outbox = new Outbox({ store: this.store, http: this.http, minter, storage });
+    this.live = new Live({
+      endpoints, session, http: this.http,
+      apply: (happened) => this.#apply(happened),
+      reload: () => this.reload(),
+    });
+    this.ready = new Promise((resolve) => { this.#loaded = resolve; });
+  }
+
+  #refreshing = new Map(); // room -> timer
+  #loaded;
+  ready; // resolves once the rooms are known
+
+  start() {
+    this.outbox.resume();
+    this.live.addEventListener('status', () => this.#onStatus());
+    this.live.addEventListener('typing', ({ room, user }) => this.store.typing(room, user));
+    this.live.addEventListener('removed', ({ room }) => this.store.dropRoom(room));
+    this.store.addEventListener('room-changed', ({ room }) => this.refreshRoom(room));
+    void this.live.run();
+    setInterval(() => this.endpoints.ask((endpoint) => this.#isWell(endpoint)), ASK_EVERY);
+  }
+
+  #wasLive = false;
+
+  #onStatus() {
+    const live = this.live.status.state === 'live';
+    if (live && !this.#wasLive) {
+      this.store.settled();
+      this.outbox.retry();
+    }
+    this.#wasLive = live;
+  }
+
+  #servedBy(region) {
+    if (region && this.live.status.how !== 'socket' && region !== this.live.status.region) {
+      this.live.status.region = region;
+      this.live.dispatchEvent(new Event('status'));
+    }
+  }
+
+  async #isWell({ url }) {
+    try {
+      return (await fetch(`${url}/health`, { cache: 'no-store', signal: AbortSignal.timeout(3_000) })).ok;
+    } catch {
+      return false;
+    }
+  }
+
+  #apply({ room, event, partial }) {
+    if (partial) {
+      this.#whole(room, event).catch(() => this.live.kick());
+      return;
+    }
+    this.outbox.confirm(event.id);
+    this.store.apply(room, event);
+    if (event.type === 'room.read' && !room) this.#readElsewhere(event.data);
+  }
+
+  /** An event too large for a frame: ask for what it holds. */
+  async #whole(room, event) {
+    if (event.type !== 'message.posted') return this.latest(room);
+    const { text, reply_to, thread } = await this.http.get(`${messagesOf(room)}/${event.id}?includes=${event.id}`);
+    this.#apply({ room, event: { ...event, data: { text, reply_to, thread } } });
+  }
+
+  #readElsewhere({ room, up_to: upTo }) {
+    this.store.markRead(room, upTo);
+  }
+
+  /** Tells the others what the user is called. */
+  setName(name) {
+    const me = encodeURIComponent(this.session.user);
+    this.http.request('PUT', `/v1/users/${me}`, { body: { name }, key: this.minter.mint() }).catch(() => {});
+  }
+
+  // --- rooms
+
+  /** Loads the rooms and the one being read, and gives the cursor to go on with: it was taken first. */
+  async reload() {
+    const rooms = [];
+    let cursor = '';
+    for (let after = ''; after !== null;) {
+      const page = await this.http.get(`/v1/rooms?limit=200${after && `&after=${after}`}`);
+      cursor ||= page.cursor ?? '';
+      rooms.push(...page.rooms);
+      after = page.after;
+    }
+    const reading = this.store.rooms.get(this.store.reading);
+    if (reading && !rooms.some((r) => r.id === reading.id)) rooms.push(reading); // not here yet
+    this.store.setRooms(rooms);
+    for (const [room, timeline] of this.store.timelines) {
+      if (room !== this.store.reading) timeline.loaded = false;
+    }
+    this.#loaded();
+    if (this.store.reading) await this.latest(this.store.reading);
+    return cursor;
+  }
+
+  /** Asks what has become of a room; many questions at once are one. */
+  refreshRoom(room) {
+    if (this.#refreshing.has(room)) return;
+    this.#refreshing.set(room, setTimeout(async () => {
+      this.#refreshing.delete(room);
+      try {
+        const now = await this.http.get(`/v1/rooms/${room}`);
+        const known = this.store.rooms.get(room);
+        if (!now.role) return this.store.dropRoom(room);
+        this.store.setRooms([{ unread: 0, ...known, ...now }], false);
+      } catch (problem) {
+        if (problem.status === 403 || problem.status === 404) this.store.dropRoom(room);
+      }
+    }, 150));
+  }
+
+  async createRoom(name, isPrivate) {
+    const id = this.minter.mint();
+    const room = await this.http.request('PUT', `/v1/rooms/${id}`, { body: { name, private: isPrivate } });
+    return this.#entered(room);
+  }
+
+  async joinRoom(id) {
+    const me = encodeURIComponent(this.session.user);
+    await this.http.request('PUT', `/v1/rooms/${id}/members/${me}`, { key: this.minter.mint() });
+    return this.#entered(await this.http.get(`/v1/rooms/${id}`));
+  }
+
+  async openDirect(user) {
+    return this.#entered(await this.http.request('PUT', `/v1/direct/${encodeURIComponent(user)}`, { key: this.minter.mint() }));
+  }
+
+  async leaveRoom(id) {
+    const me = encodeURIComponent(this.session.user);
+    await this.http.request('DELETE', `/v1/rooms/${id}/members/${me}`, { key: this.minter.mint() });
+    this.store.dropRoom(id);
+  }
+
+  async addMember(room, user) {
+    await this.http.request('PUT', `/v1/rooms/${room}/members/${encodeURIComponent(user)}`, { key: this.minter.mint() });
+  }
+
+  #entered(room) {
+    this.store.setRooms([{ unread: 0, ...this.store.rooms.get(room.id), ...room }], false);
+    return room.id;
+  }
+
+  async members(room) {
+    const members = [];
+    for (let after = ''; after !== null && members.length < 1_000;) {
+      const page = await this.http.get(`/v1/rooms/${room}/members?limit=200${after && `&after=${encodeURIComponent(after)}`}`);
+      members.push(...page.members);
+      after = page.after;
+    }
+    return members;
+  }
+
+  // --- messages
+
+  /** Puts a room in front of the user. */
+  async open(room) {
+    this.store.reading = room;
+    const timeline = this.store.timeline(room);
+    if (!timeline.loaded || timeline.after !== null) await this.latest(room);
+  }
+
+  async latest(room) {
+    this.#replace(room, await this.http.get(`${messagesOf(room)}?limit=${PAGE}`));
+  }
+
+  async around(room, id) {
+    this.#replace(room, await this.http.get(`${messagesOf(room)}?around=${id}&limit=${PAGE}`));
+  }
+
+  #replace(room, page) {
+    const timeline = this.store.timeline(room);
+    timeline.replace(page);
+    if (page.after === null && page.messages.length) this.store.setLast(room, page.messages.at(-1));
+    for (const { event, state, problem } of this.outbox.pending(room)) {
+      this.store.apply(room, event, { state, problem });
+    }
+    for (const m of page.messages) this.store.touch(room, m.author, Date.parse(m.sent_at));
+    this.store.changed(room);
+  }
+
+  async older(room, timeline = this.store.timeline(room)) {
+    timeline.prepend(await this.http.get(`${messagesOf(room)}?before=${timeline.before}&limit=${PAGE}`));
+    this.store.changed(room);
+  }
+
+  async newer(room, timeline = this.store.timeline(room)) {
+    timeline.append(await this.http.get(`${messagesOf(room)}?after=${timeline.after}&limit=${PAGE}`));
+    this.store.changed(room);
+  }
+
+  message(room, id) {
+    return this.http.get(`${messagesOf(room)}/${id}`);
+  }
+
+  /** The room as it was just after an event, or at a time. */
+  past(room, asOf, before = '') {
+    return this.http.get(`${messagesOf(room)}?as_of=${encodeURIComponent(asOf)}&limit=${PAGE}${before && `&before=${before}`}`);
+  }
+
+  async openThread(room, root) {
+    const timeline = new Timeline();
+    this.store.thread = { room, root, timeline };
+    const first = this.store.timeline(room).get(root) ?? await this.message(room, root);
+    const page = await this.http.get(`${messagesOf(room)}/${root}/replies?limit=200`);
+    timeline.replace({ ...page, messages: [first, ...page.messages], before: null });
+    this.store.changed(room);
+  }
+
+  async moreReplies() {
+    const { room, root, timeline } = this.store.thread;
+    timeline.append(await this.http.get(`${messagesOf(room)}/${root}/replies?after=${timeline.after}&limit=200`));
+    this.store.changed(room);
+  }
+
+  closeThread() {
+    this.store.thread = null;
+  }
+
+  /** Tells the servers how far the user has read; one marker that is lost is made good by the next. */
+  read(room, id) {
+    if (!this.store.markRead(room, id)) return;
+    this.http.request('PUT', `/v1/rooms/${room}/read`, { body: { up_to: id }, key: this.minter.mint(id) }).catch(() => {});
+  }
+
+  send(room, text, { replyTo, thread } = {}) {
+    return this.outbox.add(room, 'message.posted', { text, reply_to: replyTo, thread }, [replyTo, thread].filter(Boolean).sort().at(-1));
+  }
+
+  edit(room, id, text) {
+    return this.outbox.add(room, 'message.edited', { message: id, text }, id);
+  }
+
+  remove(room, message) {
+    return this.outbox.add(room, 'message.deleted', { message: message.id, moderated: message.author !== this.session.user || undefined }, message.id);
+  }
+
+  react(room, message, emoji) {
+    const mine = message.reactions[emoji]?.includes(this.session.user);
+    return this.outbox.add(room, mine ? 'reaction.removed' : 'reaction.added', { message: message.id, emoji }, message.id);
+  }
+
+  pinMessage(room, message) {
+    return this.outbox.add(room, message.pinned ? 'message.unpinned' : 'message.pinned', { message: message.id }, message.id);
+  }
+}

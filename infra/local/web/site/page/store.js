@@ -1,0 +1,214 @@
+// What this page knows: rooms, the windows onto them, who was active, what has been seen. It is
+// told of events by whoever hears of them, and tells the views what has changed. No DOM, no network.
+
+import { about, posted } from './fold.js';
+import { timeOf } from './ids.js';
+import { Timeline } from './timeline.js';
+
+const REMEMBERED = 20_000; // events by id
+const TYPING_FOR = 5_000;
+const STEPS = 2_000; // events of a room that the time slider can stop at
+
+/** The ids seen last: an event that comes again is counted once. */
+class Seen {
+  #ids = new Set();
+
+  /** Reports whether the id is new. */
+  add(id) {
+    if (this.#ids.has(id)) return false;
+    this.#ids.add(id);
+    if (this.#ids.size > REMEMBERED) this.#ids.delete(this.#ids.values().next().value);
+    return true;
+  }
+}
+
+export class Store extends EventTarget {
+  user;
+  rooms = new Map();
+  timelines = new Map(); // by room
+  thread = null; // { room, root, timeline }
+  reading = ''; // the room in front of the user's eyes
+  #lastSeen = ''; // the greatest id of any event, so far
+  #seen = new Seen();
+  #active = new Map(); // room -> user -> Unix ms
+  #typing = new Map(); // room -> user -> Unix ms
+  #history = new Map(); // room -> events heard of, as they came
+  #known = new Map(); // room -> last message when its unread count was taken
+
+  constructor(user) {
+    super();
+    this.user = user;
+  }
+
+  get lastSeen() {
+    return this.#lastSeen;
+  }
+
+  #tell(type, room) {
+    this.dispatchEvent(Object.assign(new Event(type), { room }));
+  }
+
+  timeline(room) {
+    if (!this.timelines.has(room)) this.timelines.set(room, new Timeline());
+    return this.timelines.get(room);
+  }
+
+  /** All windows that could show an event of a room. */
+  #windows(room) {
+    const all = [this.timeline(room)];
+    if (this.thread?.room === room) all.push(this.thread.timeline);
+    return all;
+  }
+
+  /** Takes the list of rooms as a server gave it; `whole` if there are no others. */
+  setRooms(rooms, whole = true) {
+    const had = this.rooms;
+    this.rooms = new Map(whole ? [] : had);
+    for (const room of rooms) {
+      this.rooms.set(room.id, { ...room, unread: room.id === this.reading ? 0 : room.unread });
+      this.#known.set(room.id, room.last?.id ?? '');
+      if (room.last) this.#see(room.last.id);
+    }
+    this.#tell('rooms');
+  }
+
+  dropRoom(room) {
+    if (this.rooms.delete(room)) this.#tell('rooms', room);
+  }
+
+  /** From now on unread counts are of events, not of the list of rooms. */
+  settled() {
+    this.#known.clear();
+  }
+
+  #see(id) {
+    if (id > this.#lastSeen) this.#lastSeen = id;
+  }
+
+  /**
+   * Takes an event, as often and in whatever order it comes. `message` is the state of a message
+   * that this page is sending, undefined for what comes from a server.
+   */
+  apply(room, event, sending) {
+    const fresh = this.#seen.add(event.id);
+    this.#see(event.id);
+    if (!room) return;
+    if (fresh) this.#note(room, event);
+    if (event.type === 'message.posted') this.#post(room, event, fresh, sending);
+    else if (event.type.startsWith('message.') || event.type.startsWith('reaction.')) this.#change(room, event);
+    else this.#tell('room-changed', room);
+  }
+
+  #note(room, event) {
+    this.touch(room, event.actor, timeOf(event.id));
+    if (!this.#history.has(room)) this.#history.set(room, []);
+    const history = this.#history.get(room);
+    history.push({ id: event.id, type: event.type, actor: event.actor });
+    if (history.length > STEPS) history.shift();
+    this.#typing.get(room)?.delete(event.actor);
+  }
+
+  #post(room, event, fresh, sending) {
+    const message = posted(event, room);
+    message.sending = sending;
+    for (const window of this.#windows(room)) {
+      if (window !== this.timeline(room) && event.data.thread !== this.thread.root) continue;
+      if (!window.loaded) continue;
+      window.add(message);
+      window.update(event.id, (m) => (sending || (!m.sending && m.region) ? m : { ...m, sending: undefined, region: event.region }));
+    }
+    if (fresh) this.#count(room, message);
+    this.#tell('timeline', room);
+  }
+
+  #count(room, message) {
+    if (message.thread) {
+      for (const window of this.#windows(room)) {
+        window.update(message.thread, (m) => ({ ...m, replies: Math.min(100, (m.replies ?? 0) + 1) }));
+      }
+    }
+    const entry = this.rooms.get(room);
+    if (!entry) return;
+    const mine = message.author === this.user;
+    const counted = message.id <= (this.#known.get(room) ?? '') || message.id <= (entry.read_to ?? '');
+    if (!mine && !counted && room !== this.reading) entry.unread = Math.min(100, entry.unread + 1);
+    this.setLast(room, message);
+    this.dispatchEvent(Object.assign(new Event('message'), { room, message, mine }));
+    this.#tell('rooms', room);
+  }
+
+  /** The last message of a room, as a server gave it. */
+  setLast(room, message) {
+    const entry = this.rooms.get(room);
+    if (!entry || entry.last?.id > message.id) return;
+    entry.last = message;
+    this.#tell('rooms', room);
+  }
+
+  #change(room, event) {
+    const id = about(event);
+    for (const window of this.#windows(room)) window.fold(id, event);
+    this.#tell('timeline', room);
+  }
+
+  /** Marks how the sending of a message goes. */
+  setSending(room, id, sending) {
+    for (const window of this.#windows(room)) window.update(id, (m) => ({ ...m, sending }));
+    this.#tell('timeline', room);
+  }
+
+  /** Takes back a message that was never sent, or puts a server's word in place of ours. */
+  withdraw(room, id, fromServer) {
+    for (const window of this.#windows(room)) {
+      if (fromServer) window.update(id, () => ({ ...fromServer, marks: {} }));
+      else window.remove(id);
+    }
+    this.#tell('timeline', room);
+  }
+
+  changed(room) {
+    this.#tell('timeline', room);
+  }
+
+  /** What happened in a room, as far as it is known here, in order. */
+  history(room) {
+    const messages = this.timeline(room).messages.filter((m) => !m.sending);
+    const posts = messages.map((m) => ({ id: m.id, type: 'message.posted', actor: m.author }));
+    const all = new Map([...posts, ...(this.#history.get(room) ?? [])].map((e) => [e.id, e]));
+    return [...all.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  markRead(room, id) {
+    const entry = this.rooms.get(room);
+    if (!entry || (entry.read_to ?? '') >= id) return false;
+    entry.read_to = id;
+    entry.unread = 0;
+    this.#tell('rooms', room);
+    return true;
+  }
+
+  touch(room, user, at) {
+    if (!this.#active.has(room)) this.#active.set(room, new Map());
+    const users = this.#active.get(room);
+    if (at > (users.get(user) ?? 0)) {
+      users.set(user, at);
+      this.#tell('active', room);
+    }
+  }
+
+  lastActive(room, user) {
+    return this.#active.get(room)?.get(user) ?? 0;
+  }
+
+  typing(room, user, now = Date.now()) {
+    if (user === this.user) return;
+    if (!this.#typing.has(room)) this.#typing.set(room, new Map());
+    this.#typing.get(room).set(user, now + TYPING_FOR);
+    this.touch(room, user, now);
+    this.#tell('typing', room);
+  }
+
+  whoTypes(room, now = Date.now()) {
+    return [...(this.#typing.get(room) ?? [])].filter(([, until]) => until > now).map(([user]) => user);
+  }
+}
