@@ -6,12 +6,13 @@
 //
 // GET /v1/live, a WebSocket. Frames are JSON objects as text, of at most 32 KB each, both ways.
 // The token comes in the header Authorization: Bearer, or as a subprotocol beside parley.v1
-// (["parley.v1", "bearer.<token>"]; the server picks parley.v1), or in a first frame within 10 s.
-// It is never part of the URL.
+// (["parley.v1", "bearer.<token>"]; the server picks parley.v1), or in the first frame, within 10 s.
+// It is never part of the URL. Whichever way it came, a client begins with auth and awaits hello: no
+// other frame is taken before. A server may have to close a socket before it says anything.
 //
 // A client sends, with a ref (a number, or a string of at most 64 bytes) that the answer repeats:
 //
-//	{"action":"auth","token"}
+//	{"action":"auth","token"?,"ref"?}                    the token, unless the handshake had it
 //	{"action":"subscribe","rooms"?,"cursor"?,"ref"?}     without rooms: all of mine, also those to come
 //	{"action":"unsubscribe","rooms"?,"ref"?}             without rooms: everything
 //	{"action":"send","room","id"?,"text","reply_to"?,"thread"?,"after"?,"ref"?}
@@ -21,7 +22,7 @@
 //
 // and gets:
 //
-//	{"type":"hello","region","user"}                     the token was accepted
+//	{"type":"hello","ref","region","user"}               the token was accepted
 //	{"type":"event","room"?,"stream","position","cursor","event":{id,stream,type,version,actor,region,data}}
 //	{"type":"typing","room","user"}
 //	{"type":"subscribed","ref","rooms":[…],"positions":{room:top},"own"?,"cursor","more"?,"reset"?}

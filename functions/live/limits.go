@@ -1,9 +1,6 @@
 package live
 
-import (
-	"net/http"
-	"time"
-)
+import "time"
 
 // Limits bound what one socket may do, and what is done for it.
 type Limits struct {
@@ -83,6 +80,3 @@ func (c Code) Detail() string { return codes[c].detail }
 func (c Code) Bye() Frame {
 	return encode(map[string]any{"type": "bye", "code": c, "detail": c.Detail()})
 }
-
-// Header is where [TokenOf] looks: the part of a handshake that may carry a token.
-type Header = http.Header
