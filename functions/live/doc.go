@@ -7,8 +7,8 @@
 // GET /v1/live, a WebSocket. Frames are JSON objects as text, of at most 32 KB each, both ways.
 // The token comes in the header Authorization: Bearer, or as a subprotocol beside parley.v1
 // (["parley.v1", "bearer.<token>"]; the server picks parley.v1), or in the first frame, within 10 s.
-// It is never part of the URL. Whichever way it came, a client begins with auth and awaits hello: no
-// other frame is taken before. A server may have to close a socket before it says anything.
+// It is never part of the URL. The answer to auth is hello; auth goes without the token if the
+// handshake had it. Until there is a token no other frame is taken.
 //
 // A client sends, with a ref (a number, or a string of at most 64 bytes) that the answer repeats:
 //
