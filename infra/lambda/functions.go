@@ -14,6 +14,8 @@ import (
 	"parley/functions/api"
 	"parley/functions/command"
 	"parley/functions/health"
+	"parley/functions/live"
+	"parley/functions/live/dynamoconns"
 	"parley/functions/query"
 	"parley/functions/stream"
 	"parley/infra/lambda/config"
@@ -43,11 +45,14 @@ func newParts(c config.Config, cloud aws.Config, logger *slog.Logger) parts {
 func newFunction(ctx context.Context, p parts) (function, error) {
 	switch p.config.Function {
 	case config.Command, config.Query:
-		return p.api(ctx)
+		a, err := p.api(ctx)
+		return serve(a.handler), err
 	case config.Health:
 		return p.health(), nil
 	case config.Stream:
 		return p.stream(ctx)
+	case config.Live:
+		return p.live(ctx)
 	default: // there is no other, see [config.Read]
 		return p.beat, nil
 	}
@@ -56,19 +61,28 @@ func newFunction(ctx context.Context, p parts) (function, error) {
 // burstSeconds is how many seconds' commands a user may send at once after a pause.
 const burstSeconds = 4
 
-// api is the function for commands, and for queries. Both register all operations, so that GET
-// /openapi.json describes all of them, whichever function answers it. What keeps them apart are
-// the gateway's routes, GET to the one and all else to the other, and their roles: the role of
-// the query function may only read, so a command would fail there.
-func (p parts) api(ctx context.Context) (function, error) {
+// httpAPI is the HTTP API of the region, and what of it live needs, too.
+type httpAPI struct {
+	handler http.Handler
+	auth    *api.Auth
+	cursors *api.Cursors
+}
+
+// api is what the functions for commands and for queries serve, and live to itself. All register
+// all operations, so that GET /openapi.json describes all of them, whichever function answers it.
+// What keeps commands and queries apart are the gateway's routes, GET to the one and all else to
+// the other, and their roles: the role of the query function may only read, so a command would
+// fail there.
+func (p parts) api(ctx context.Context) (httpAPI, error) {
 	// The keys are fetched again in the background, for as long as the process lives.
 	keys, err := api.JWKS(context.WithoutCancel(ctx), p.config.JWKS, p.logger)
 	if err != nil {
-		return nil, fmt.Errorf("PARLEY_JWKS: %w", err)
+		return httpAPI{}, fmt.Errorf("PARLEY_JWKS: %w", err)
 	}
+	auth := api.NewAuth(api.AuthConfig{Issuer: p.config.Issuer, Audience: p.config.Audience, Keys: keys})
 	a := api.New(api.Options{
 		Region: p.config.Region,
-		Auth:   api.NewAuth(api.AuthConfig{Issuer: p.config.Issuer, Audience: p.config.Audience, Keys: keys}),
+		Auth:   auth,
 		Rate:   api.Rate{PerSecond: p.config.Rate, Burst: burstSeconds * p.config.Rate},
 		Logger: p.logger,
 	})
@@ -79,10 +93,30 @@ func (p parts) api(ctx context.Context) (function, error) {
 	})
 	cursors, err := api.NewCursors(p.config.CursorKey[:])
 	if err != nil {
-		return nil, err
+		return httpAPI{}, err
 	}
 	query.Register(a, query.Config{Region: p.config.Region, Log: p.log, Views: p.views, Cursors: cursors})
-	return serve(a.Handler()), nil
+	return httpAPI{a.Handler(), auth, cursors}, nil
+}
+
+func (p parts) live(ctx context.Context) (function, error) {
+	a, err := p.api(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h := p.liveHandler(a.cursors)
+	h.Auth, h.API = a.auth, a.handler
+	return (&liveFunction{h}).invoke, nil
+}
+
+// liveHandler makes the handler behind the sockets as far as the stream function needs it, which
+// pushes and takes nothing from clients.
+func (p parts) liveHandler(cursors *api.Cursors) *live.Handler {
+	return &live.Handler{
+		Region: p.config.Region, Log: p.log, Views: p.views, Cursors: cursors, Logger: p.logger,
+		Connections: dynamoconns.New(p.cloud, p.config.Connections),
+		Sockets:     newSockets(p.cloud, p.config.Sockets),
+	}
 }
 
 // health reads log and views. It cannot say how far the stages are behind: that is in the
@@ -101,7 +135,7 @@ func (p parts) stream(ctx context.Context) (function, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PARLEY_BUS: %w", err)
 	}
-	f := &streamFunction{log: p.logger, handler: &stream.Handler{
+	h := &stream.Handler{
 		Region:  p.config.Region,
 		Engine:  projections.NewEngine(p.log, p.views, projections.All()...),
 		Feed:    projections.NewFeed(p.views),
@@ -110,8 +144,15 @@ func (p parts) stream(ctx context.Context) (function, error) {
 		Log:     p.logger,
 		Passed:  countOutcome,
 		OwnOnly: p.config.OwnOnly,
-	}}
-	return f.invoke, nil
+	}
+	if p.config.Pushes() {
+		cursors, err := api.NewCursors(p.config.CursorKey[:])
+		if err != nil {
+			return nil, err
+		}
+		h.Push = p.liveHandler(cursors).Push
+	}
+	return (&streamFunction{log: p.logger, handler: h}).invoke, nil
 }
 
 // beat is invoked by a schedule, of which it reads nothing.

@@ -33,6 +33,17 @@ const oldest = 24 * time.Hour
 
 // count counts an event under a metric, and how old it is under another if that has a name.
 func count(ctx context.Context, metric, lag string, e events.Event, now time.Time) {
+	age := now.Sub(e.ID.Timestamp())
+	if age >= oldest {
+		lag = ""
+	}
+	add(ctx, metric, lag, age)
+}
+
+// tell counts something that is no event, or not of one.
+func tell(ctx context.Context, metric string) { add(ctx, metric, "", 0) }
+
+func add(ctx context.Context, metric, lag string, age time.Duration) {
 	t, ok := ctx.Value(tallyKey{}).(*tally)
 	if !ok {
 		return
@@ -43,7 +54,7 @@ func count(ctx context.Context, metric, lag string, e events.Event, now time.Tim
 		t.counts, t.lags = map[string]int{}, map[string][]float64{}
 	}
 	t.counts[metric]++
-	if age := now.Sub(e.ID.Timestamp()); lag != "" && age < oldest {
+	if lag != "" {
 		t.lags[lag] = append(t.lags[lag], float64(max(0, age).Milliseconds()))
 	}
 }

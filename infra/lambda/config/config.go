@@ -22,19 +22,26 @@ const (
 	Query   = "query"   // HTTP: ask
 	Health  = "health"  // HTTP: GET /health
 	Stream  = "stream"  // records of the event table's stream
+	Live    = "live"    // WebSocket: connect, subscribe, send, catch up
 	Beat    = "beat"    // once a minute: says that the region is there
 )
 
 // Functions are the names of all functions.
-var Functions = []string{Command, Query, Health, Stream, Beat}
+var Functions = []string{Command, Query, Health, Stream, Live, Beat}
 
 // Variable is an environment variable that the binary reads.
 type Variable struct {
 	Name      string
 	Functions []string // that read it
+	Without   []string // those of them that do without it
 	Default   string   // what holds where it is not set; "" if it must be set
 	Meaning   string   // what it is, for whoever has it wrong
 	set       func(*Config, string) error
+}
+
+// Needed reports whether a function does not start where the variable is not set.
+func (v Variable) Needed(function string) bool {
+	return v.Default == "" && slices.Contains(v.Functions, function) && !slices.Contains(v.Without, function)
 }
 
 // Config is what the environment says.
@@ -43,6 +50,8 @@ type Config struct {
 	Region      string // the name of the region in events
 	EventsTable string
 	ViewsTable  string
+	Connections string // the table of connections; "" if nothing is pushed
+	Sockets     string // where the gateway's sockets are posted to; "" if nothing is pushed
 	Bus         string
 	OwnOnly     bool // publish only what this region accepted
 	Issuer      string
@@ -53,60 +62,74 @@ type Config struct {
 	LogLevel    slog.Level
 }
 
+// Pushes reports whether those are told what happens who are connected.
+func (c Config) Pushes() bool {
+	return c.Connections != "" && c.Sockets != "" && c.CursorKey != [sha256.Size]byte{}
+}
+
 var (
 	all  = Functions
-	http = []string{Command, Query}
+	http = []string{Command, Query, Live} // live serves the API to itself
+	push = []string{Live, Stream}
 )
 
 // Variables are all variables the binary reads. AWS_REGION is set by Lambda.
 var Variables = []Variable{
-	{"AWS_REGION", all, "", "the AWS region; Lambda sets it", func(c *Config, text string) error {
+	{"AWS_REGION", all, nil, "", "the AWS region; Lambda sets it", func(c *Config, text string) error {
 		c.Region = text
 		return events.ValidateRegion("region", text)
 	}},
-	{"PARLEY_EVENTS_TABLE", all, "", "the name of the event table", func(c *Config, text string) error {
+	{"PARLEY_EVENTS_TABLE", all, nil, "", "the name of the event table", func(c *Config, text string) error {
 		c.EventsTable = text
 		return tableName(text)
 	}},
-	{"PARLEY_VIEWS_TABLE", []string{Command, Query, Health, Stream}, "", "the name of this region's table of views", func(c *Config, text string) error {
+	{"PARLEY_VIEWS_TABLE", []string{Command, Query, Health, Stream, Live}, nil, "", "the name of this region's table of views", func(c *Config, text string) error {
 		c.ViewsTable = text
 		return tableName(text)
 	}},
-	{"PARLEY_BUS", []string{Stream}, "", "the name of this region's event bus", func(c *Config, text string) error {
+	{"PARLEY_CONNECTIONS_TABLE", push, []string{Stream}, "", "the name of this region's table of connections", func(c *Config, text string) error {
+		c.Connections = text
+		return tableName(text)
+	}},
+	{"PARLEY_SOCKETS", push, []string{Stream}, "", "the URL of the WebSocket API's stage, https://<api>.execute-api.<region>.amazonaws.com/<stage>", func(c *Config, text string) error {
+		c.Sockets = text
+		return httpURL(text)
+	}},
+	{"PARLEY_BUS", []string{Stream}, nil, "", "the name of this region's event bus", func(c *Config, text string) error {
 		c.Bus = text
 		return nil
 	}},
-	{"PARLEY_PUBLISH", []string{Stream}, "all", `"all" publishes every event on this region's bus, "own" only what this region accepted`, func(c *Config, text string) error {
+	{"PARLEY_PUBLISH", []string{Stream}, nil, "all", `"all" publishes every event on this region's bus, "own" only what this region accepted`, func(c *Config, text string) error {
 		c.OwnOnly = text == "own"
 		return oneOf(text, "all", "own")
 	}},
-	{"PARLEY_ISSUER", http, "", "the iss claim of the tokens that are taken, a URL", func(c *Config, text string) error {
+	{"PARLEY_ISSUER", http, nil, "", "the iss claim of the tokens that are taken, a URL", func(c *Config, text string) error {
 		c.Issuer = text
 		return httpURL(text)
 	}},
-	{"PARLEY_AUDIENCE", http, "", "the aud claim of the tokens that are taken", func(c *Config, text string) error {
+	{"PARLEY_AUDIENCE", http, nil, "", "the aud claim of the tokens that are taken", func(c *Config, text string) error {
 		c.Audience = text
 		return nil
 	}},
-	{"PARLEY_JWKS", http, "", "the URL of the issuer's keys, a JWKS", func(c *Config, text string) error {
+	{"PARLEY_JWKS", http, nil, "", "the URL of the issuer's keys, a JWKS", func(c *Config, text string) error {
 		c.JWKS = text
 		return httpURL(text)
 	}},
-	{"PARLEY_CURSOR_KEY", http, "", "a secret of 32 characters or more that all regions share: it makes the cursors of one good in all", func(c *Config, text string) error {
+	{"PARLEY_CURSOR_KEY", append(slices.Clone(http), Stream), []string{Stream}, "", "a secret of 32 characters or more that all regions share: it makes the cursors of one good in all", func(c *Config, text string) error {
 		if len(text) < 32 {
 			return errors.New("must have 32 characters or more")
 		}
 		c.CursorKey = sha256.Sum256([]byte(text))
 		return nil
 	}},
-	{"PARLEY_RATE", http, "50", "commands a second that one user may give, 0 for no limit", func(c *Config, text string) (err error) {
+	{"PARLEY_RATE", http, nil, "50", "commands a second that one user may give, 0 for no limit", func(c *Config, text string) (err error) {
 		c.Rate, err = strconv.Atoi(text)
 		if err != nil || c.Rate < 0 {
 			return errors.New("must be a whole number from 0")
 		}
 		return nil
 	}},
-	{"PARLEY_LOG_LEVEL", all, "info", "what is logged: this level and above", func(c *Config, text string) error {
+	{"PARLEY_LOG_LEVEL", all, nil, "info", "what is logged: this level and above", func(c *Config, text string) error {
 		if err := oneOf(text, "debug", "info", "warn", "error"); err != nil {
 			return err
 		}
@@ -131,10 +154,15 @@ func Read(handler string, getenv func(string) string) (Config, error) {
 			text = v.Default
 		}
 		if text == "" {
-			errs = append(errs, fmt.Errorf("%s is not set: %s", v.Name, v.Meaning))
+			if v.Needed(handler) {
+				errs = append(errs, fmt.Errorf("%s is not set: %s", v.Name, v.Meaning))
+			}
 		} else if err := v.set(&c, text); err != nil {
 			errs = append(errs, fmt.Errorf("%s (%s): %w", v.Name, v.Meaning, err))
 		}
+	}
+	if handler == Stream && len(errs) == 0 && (c.Pushes() != (c.Connections != "") || c.Pushes() != (c.Sockets != "")) {
+		errs = append(errs, errors.New("PARLEY_CONNECTIONS_TABLE and PARLEY_SOCKETS must both be set, and PARLEY_CURSOR_KEY with them, to push what happens; or neither"))
 	}
 	return c, errors.Join(errs...)
 }

@@ -14,7 +14,8 @@ func good() map[string]string {
 	return map[string]string{
 		"AWS_REGION": "eu-west-1", "PARLEY_EVENTS_TABLE": "parley-events", "PARLEY_VIEWS_TABLE": "parley-views",
 		"PARLEY_BUS": "parley", "PARLEY_ISSUER": "https://issuer.example/", "PARLEY_AUDIENCE": "parley",
-		"PARLEY_JWKS":       "https://issuer.example/jwks",
+		"PARLEY_JWKS":              "https://issuer.example/jwks",
+		"PARLEY_CONNECTIONS_TABLE": "parley-connections", "PARLEY_SOCKETS": "https://abc.execute-api.eu-west-1.amazonaws.com/live",
 		"PARLEY_CURSOR_KEY": "0123456789abcdef0123456789abcdef",
 	}
 }
@@ -59,7 +60,7 @@ func TestMissing(t *testing.T) {
 			continue
 		}
 		for _, v := range config.Variables {
-			needed := v.Default == "" && slices.Contains(v.Functions, f)
+			needed := v.Needed(f)
 			if strings.Contains(err.Error(), v.Name+" is not set: "+v.Meaning) != needed {
 				t.Errorf("%s: needs %s: %t, and the error is %v", f, v.Name, needed, err)
 			}
@@ -70,15 +71,17 @@ func TestMissing(t *testing.T) {
 // Each value is checked, and the error names the variable and never the others.
 func TestWrong(t *testing.T) {
 	wrong := map[string][]string{
-		"AWS_REGION":          {"a/b", strings.Repeat("x", 100)},
-		"PARLEY_EVENTS_TABLE": {"ab", "a b c", "täble", strings.Repeat("x", 256)},
-		"PARLEY_VIEWS_TABLE":  {"ab"},
-		"PARLEY_PUBLISH":      {"none", "ALL"},
-		"PARLEY_ISSUER":       {"issuer.example", "ftp://issuer.example", ":"},
-		"PARLEY_JWKS":         {"file:///etc/passwd", "https://"},
-		"PARLEY_CURSOR_KEY":   {"too short"},
-		"PARLEY_RATE":         {"-1", "many", "1.5"},
-		"PARLEY_LOG_LEVEL":    {"loud", "INFO+2"},
+		"AWS_REGION":               {"a/b", strings.Repeat("x", 100)},
+		"PARLEY_EVENTS_TABLE":      {"ab", "a b c", "täble", strings.Repeat("x", 256)},
+		"PARLEY_VIEWS_TABLE":       {"ab"},
+		"PARLEY_PUBLISH":           {"none", "ALL"},
+		"PARLEY_SOCKETS":           {"wss://abc.execute-api.eu-west-1.amazonaws.com/live", "live", "https:///live"},
+		"PARLEY_CONNECTIONS_TABLE": {"ab"},
+		"PARLEY_ISSUER":            {"issuer.example", "ftp://issuer.example", ":"},
+		"PARLEY_JWKS":              {"file:///etc/passwd", "https://"},
+		"PARLEY_CURSOR_KEY":        {"too short"},
+		"PARLEY_RATE":              {"-1", "many", "1.5"},
+		"PARLEY_LOG_LEVEL":         {"loud", "INFO+2"},
 	}
 	for name, values := range wrong {
 		for _, value := range values {
@@ -97,10 +100,39 @@ func TestWrong(t *testing.T) {
 	}
 }
 
+// The stream function pushes if it is told how, and does without if it is not.
+func TestPushOrNot(t *testing.T) {
+	for _, tt := range []struct {
+		without []string
+		starts  bool
+	}{
+		{nil, true},
+		{[]string{"PARLEY_SOCKETS", "PARLEY_CONNECTIONS_TABLE"}, true},
+		{[]string{"PARLEY_SOCKETS"}, false},
+		{[]string{"PARLEY_CONNECTIONS_TABLE"}, false},
+		{[]string{"PARLEY_CURSOR_KEY"}, false},
+	} {
+		environment := good()
+		for _, name := range tt.without {
+			delete(environment, name)
+		}
+		c, err := read(config.Stream, environment)
+		if (err == nil) != tt.starts || err != nil && !strings.Contains(err.Error(), "PARLEY_CONNECTIONS_TABLE and PARLEY_SOCKETS must both be set") {
+			t.Errorf("without %v: %v", tt.without, err)
+		}
+		if err == nil && (c.Sockets == "") != (tt.without != nil) {
+			t.Errorf("without %v: %+v", tt.without, c)
+		}
+		if _, err := read(config.Live, environment); (err == nil) != (tt.without == nil) {
+			t.Errorf("live without %v: %v", tt.without, err)
+		}
+	}
+}
+
 func TestHandler(t *testing.T) {
 	for _, handler := range []string{"", "bootstrap", "COMMAND"} {
 		_, err := read(handler, good())
-		if err == nil || !strings.Contains(err.Error(), "_HANDLER") || !strings.Contains(err.Error(), "command, query, health, stream, beat") {
+		if err == nil || !strings.Contains(err.Error(), "_HANDLER") || !strings.Contains(err.Error(), "command, query, health, stream, live, beat") {
 			t.Errorf("_HANDLER=%q: %v", handler, err)
 		}
 	}

@@ -15,6 +15,9 @@ const (
 	Published    = "Published"
 	PublishedLag = "PublishedLag"
 	Parked       = "Parked"
+	Pushed       = "Pushed"
+	Unsent       = "Unsent"
+	Gone         = "Gone"
 )
 
 // Metric is a metric that the binary writes, once for each invocation that has something to say.
@@ -27,11 +30,14 @@ type Metric struct {
 
 // Metrics are all metrics the binary writes.
 var Metrics = []Metric{
-	{Accepted, "Count", []string{Command, Beat}, "events appended to the log, repeats aside"},
-	{AcceptedLag, "Milliseconds", []string{Command, Beat}, "from the time in an event's id until it was in the log"},
+	{Accepted, "Count", []string{Command, Live, Beat}, "events appended to the log, repeats aside"},
+	{AcceptedLag, "Milliseconds", []string{Command, Live, Beat}, "from the time in an event's id until it was in the log"},
 	{Projected, "Count", []string{Stream}, "events projected into the views"},
 	{ProjectedLag, "Milliseconds", []string{Stream}, "from the time in an event's id until it was in the views"},
 	{Published, "Count", []string{Stream}, "events put on the bus"},
 	{PublishedLag, "Milliseconds", []string{Stream}, "from the time in an event's id until it was on the bus"},
 	{Parked, "Count", []string{Stream}, "events set aside because they cannot be handled"},
+	{Pushed, "Count", []string{Stream, Live}, "frames handed to the gateway, answers among them"},
+	{Unsent, "Count", []string{Stream, Live}, "frames that the gateway did not take; their sockets are closed"},
+	{Gone, "Count", []string{Stream, Live}, "frames for sockets that are closed"},
 }
