@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,15 +15,17 @@ import (
 	"parley/events/dynamolocal"
 	"parley/events/dynamolocal/dynamotest"
 	"parley/events/dynamolog"
+	"parley/functions/live/dynamoconns"
 	"parley/infra/lambda/config"
 	"parley/projections"
 	"parley/projections/dynamoview"
 )
 
 const (
-	eventsTable = "parley-events"
-	viewsTable  = "parley-views"
-	inRegion    = "eu-west-1"
+	eventsTable      = "parley-events"
+	viewsTable       = "parley-views"
+	connectionsTable = "parley-connections"
+	inRegion         = "eu-west-1"
 )
 
 // cloud is a region of Parley on AWS: the tables, the bus, the issuer of tokens, and each function
@@ -32,6 +35,7 @@ type cloud struct {
 	aws       aws.Config
 	issuer    *issuer
 	bus       *eventBridge
+	gateway   *gateway
 	functions map[string]*host
 	records   *streamReader
 	views     projections.Views
@@ -42,11 +46,14 @@ type cloud struct {
 func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud {
 	t.Helper()
 	place := dynamotest.Open(t)
-	c := &cloud{t: t, aws: place.Config(inRegion), issuer: newIssuer(t), bus: newEventBridge(t), functions: map[string]*host{}}
+	c := &cloud{t: t, aws: place.Config(inRegion), issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t), functions: map[string]*host{}}
 	if err := dynamolog.CreateTable(t.Context(), c.aws, eventsTable); err != nil {
 		t.Fatal(err)
 	}
 	if err := dynamoview.CreateTable(t.Context(), c.aws, viewsTable); err != nil {
+		t.Fatal(err)
+	}
+	if err := dynamoconns.CreateTable(t.Context(), c.aws, connectionsTable); err != nil {
 		t.Fatal(err)
 	}
 	c.records = newStreamReader(t, c.aws)
@@ -57,6 +64,7 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 	for _, f := range config.Functions {
 		c.functions[f] = newHost(t, c.environment(f, place))
 	}
+	c.gateway.live = []*host{c.functions[config.Live], newHost(t, c.environment(config.Live, place))}
 	t.Cleanup(func() {
 		c.checkOutput()
 		if t.Failed() {
@@ -65,6 +73,7 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 			}
 		}
 	})
+	t.Cleanup(c.gateway.stop)
 	return c
 }
 
@@ -74,6 +83,7 @@ func (c *cloud) environment(function string, place dynamolocal.Endpoint) []strin
 		"_HANDLER=" + function, "AWS_REGION=" + inRegion, "AWS_ACCESS_KEY_ID=" + place.Key, "AWS_SECRET_ACCESS_KEY=local",
 		"AWS_ENDPOINT_URL_DYNAMODB=" + place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.bus.url,
 		"PARLEY_EVENTS_TABLE=" + eventsTable, "PARLEY_VIEWS_TABLE=" + viewsTable, "PARLEY_BUS=parley",
+		"PARLEY_CONNECTIONS_TABLE=" + connectionsTable, "PARLEY_SOCKETS=" + c.gateway.url,
 		"PARLEY_ISSUER=" + c.issuer.url, "PARLEY_AUDIENCE=parley", "PARLEY_JWKS=" + c.issuer.url, "PARLEY_CURSOR_KEY=0123456789abcdef0123456789abcdef",
 	}
 }
@@ -93,6 +103,9 @@ func (c *cloud) checkOutput() {
 			}
 			if strings.Contains(line, secret) {
 				c.t.Errorf("%s logs what a user wrote: %s", name, line)
+			}
+			if strings.Contains(line, "eyJ") || slices.ContainsFunc(c.gateway.ids, func(conn string) bool { return strings.Contains(line, conn) }) {
+				c.t.Errorf("%s logs a token, or the id of a connection: %s", name, line)
 			}
 		}
 	}

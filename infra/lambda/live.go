@@ -17,8 +17,17 @@ import (
 // liveFunction is invoked by a WebSocket API of API Gateway, for each socket that opens or closes
 // and for each frame that comes.
 type liveFunction struct {
-	handler *live.Handler
+	handler socketHandler
 }
+
+// socketHandler is what [live.Handler] does for those who hold a socket.
+type socketHandler interface {
+	Connect(ctx context.Context, conn string, header http.Header) error
+	Frame(ctx context.Context, conn string, data []byte) error
+	Disconnect(ctx context.Context, conn string) error
+}
+
+var _ socketHandler = (*live.Handler)(nil)
 
 // socketEvent is what the gateway sends, as far as it is needed. Only that of a handshake has
 // headers; it has them twice.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,8 +39,8 @@ func TestWrongConfiguration(t *testing.T) {
 	for _, f := range config.Functions {
 		said := failStart(t, "_HANDLER="+f, "PARLEY_LOG_LEVEL=loud", "PARLEY_RATE=-1")
 		for _, v := range config.Variables {
-			reads := strings.Contains(strings.Join(v.Functions, " "), f)
-			wrong := reads && (v.Default == "" || v.Name == "PARLEY_LOG_LEVEL" || v.Name == "PARLEY_RATE")
+			spoiled := v.Name == "PARLEY_LOG_LEVEL" || v.Name == "PARLEY_RATE"
+			wrong := v.Needed(f) || spoiled && slices.Contains(v.Functions, f)
 			if strings.Contains(said, v.Name) != wrong {
 				t.Errorf("%s, of which %s is wrong: %t, says %s", f, v.Name, wrong, said)
 			}
@@ -52,11 +53,14 @@ func TestWrongConfiguration(t *testing.T) {
 
 // What is configured is looked at: a bus that is not there would swallow every event.
 func TestMissingParts(t *testing.T) {
-	c := &cloud{t: t, issuer: newIssuer(t), bus: newEventBridge(t)}
+	c := &cloud{t: t, issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t)}
 	place := dynamolocal.Endpoint{URL: "http://127.0.0.1:1", Key: "key"}
 	for _, tt := range []struct{ function, setting, says string }{
 		{config.Stream, "PARLEY_BUS=parlay", `PARLEY_BUS: there is no event bus "parlay" in this region`},
 		{config.Stream, "AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:1", "PARLEY_BUS: look up the event bus"},
+		{config.Stream, "PARLEY_SOCKETS=", "PARLEY_CONNECTIONS_TABLE and PARLEY_SOCKETS must both be set"},
+		{config.Live, "PARLEY_SOCKETS=", "PARLEY_SOCKETS is not set: the URL of the WebSocket API's stage"},
+		{config.Live, "PARLEY_JWKS=http://127.0.0.1:1/", "PARLEY_JWKS: fetch the JWKS"},
 		{config.Command, "PARLEY_JWKS=http://127.0.0.1:1/", "PARLEY_JWKS: fetch the JWKS"},
 		{config.Query, "PARLEY_JWKS=" + c.bus.url, "PARLEY_JWKS: fetch the JWKS"},
 	} {
