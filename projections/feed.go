@@ -12,6 +12,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/errgroup"
 
 	"parley/events"
 )
@@ -385,6 +386,31 @@ func ListFeed(ctx context.Context, views Views, stream events.Stream, after uint
 		}
 	}
 	return entries, epoch, nil
+}
+
+// topsAtOnce is how many feeds are asked for their ends at the same time.
+const topsAtOnce = 32
+
+// LoadTops reads the position of the last event in the feed of each stream, 0 if it has none.
+func LoadTops(ctx context.Context, views Views, streams ...events.Stream) ([]uint64, error) {
+	tops := make([]uint64, len(streams))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(topsAtOnce)
+	for i, stream := range streams {
+		group.Go(func() error {
+			last, err := views.Query(ctx, feedPartition(stream), Range{Reverse: true, Limit: 1})
+			if err != nil || len(last) == 0 {
+				return err
+			}
+			s, err := decode[segment](last[0].Body)
+			if err != nil {
+				return err
+			}
+			tops[i] = s.First + uint64(len(s.Entries)) - 1
+			return nil
+		})
+	}
+	return tops, group.Wait()
 }
 
 // CountUnread counts the messages by others that arrived in this region after the event since,

@@ -82,6 +82,8 @@ func (s *journalSegment) check(key Key) error {
 	return nil
 }
 
+var errGap = errors.New("the journal has a gap")
+
 func journalKey(first uint64) Key { return Key{journalPartition, fmt.Sprintf("%020d", first)} }
 
 // journalID tells entries of the journal apart.
@@ -229,7 +231,7 @@ func journalBefore(ctx context.Context, views Views, head *journalSegment, at ti
 			return 0, err
 		}
 		if s == nil {
-			return 0, errors.New("the journal has a gap")
+			return 0, errGap
 		}
 		if s.At >= at.UnixMilli() {
 			high = s.First - 1

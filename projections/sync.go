@@ -57,6 +57,26 @@ func (s Syncer) Here(ctx context.Context) (Place, error) {
 	return Place{s.Region, head.Epoch, head.end() - 1, head.low()}, nil
 }
 
+// At is a place at a time that has passed: all before it had arrived by then.
+func (s Syncer) At(ctx context.Context, at time.Time) (Place, error) {
+	head, err := lastJournal(ctx, s.Views, math.MaxUint64)
+	if err != nil || head == nil {
+		return Place{Region: s.Region}, err
+	}
+	number, err := journalBefore(ctx, s.Views, head, at)
+	if err != nil || number == 0 {
+		return Place{Region: s.Region, Epoch: head.Epoch}, err
+	}
+	last, err := lastJournal(ctx, s.Views, number)
+	if err != nil {
+		return Place{}, err
+	}
+	if last == nil {
+		return Place{}, errGap
+	}
+	return Place{s.Region, head.Epoch, number, last.low()}, nil
+}
+
 // low is the time up to which all has arrived by the end of the segment.
 func (s *journalSegment) low() time.Time {
 	least := int64(math.MaxInt64)

@@ -70,8 +70,8 @@ func config() huma.Config {
 	config.RejectUnknownQueryParameters = true
 	config.AllowAdditionalPropertiesByDefault = true // of answers: they may get more fields
 	config.Formats = map[string]huma.Format{
-		mediaType: {Marshal: marshal, Unmarshal: unmarshal},
-		"json":    {Marshal: marshal, Unmarshal: unmarshal}, // what it takes application/problem+json for
+		mediaType: {Marshal: marshal, Unmarshal: Unmarshal},
+		"json":    {Marshal: marshal, Unmarshal: Unmarshal}, // what it takes application/problem+json for
 	}
 	config.Transformers = []huma.Transformer{func(ctx huma.Context, _ string, v any) (any, error) {
 		if p, ok := v.(*Problem); ok {

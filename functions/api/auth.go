@@ -108,22 +108,28 @@ type claims struct {
 
 // Verify returns the caller that a token speaks for, or a [Problem] with status 401.
 func (a *Auth) Verify(token string) (Caller, error) {
+	caller, _, err := a.VerifyUntil(token)
+	return caller, err
+}
+
+// VerifyUntil is Verify, and says when the token expires.
+func (a *Auth) VerifyUntil(token string) (Caller, time.Time, error) {
 	if v, ok := a.verified.Get(token); ok {
 		if a.now().Before(v.expires) {
-			return v.caller, nil
+			return v.caller, v.expires, nil
 		}
 		a.verified.Remove(token)
 	}
 	var c claims
 	if _, err := a.parser.ParseWithClaims(token, &c, a.keys); err != nil {
-		return Caller{}, unauthenticated("the bearer token is not valid here: it must be signed by the configured issuer and not be expired")
+		return Caller{}, time.Time{}, unauthenticated("the bearer token is not valid here: it must be signed by the configured issuer and not be expired")
 	}
 	if err := events.ValidateUser("sub", c.Subject); err != nil {
-		return Caller{}, unauthenticated("the token's claim " + err.Error())
+		return Caller{}, time.Time{}, unauthenticated("the token's claim " + err.Error())
 	}
 	caller := Caller{User: c.Subject, Scopes: strings.Fields(c.Scope)}
 	a.verified.Add(token, verified{caller, c.ExpiresAt.Time})
-	return caller, nil
+	return caller, c.ExpiresAt.Time, nil
 }
 
 func unauthenticated(detail string) *Problem {
@@ -147,7 +153,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	}
 	caller, err := a.options.Auth.Verify(strings.TrimSpace(token))
 	if err != nil {
-		a.refuse(ctx, a.problem(err))
+		a.refuse(ctx, ProblemOf(err, a.options.Now()))
 		return
 	}
 	next(huma.WithValue(ctx, callerKey{}, caller))

@@ -33,11 +33,12 @@ func fieldOf(text string) FieldError {
 
 var notOneObject = FieldError{"body", "must be one JSON object"}
 
-// unmarshal decodes a body into a struct of strings, booleans and pointers to them. It is
-// stricter than encoding/json, which mends what is not UTF-8, passes over unknown fields, takes
-// a name in any case and the last of two values: a client's mistake must not become an event.
-// Whether a field is missing is left to what checks its value.
-func unmarshal(data []byte, v any) error {
+// Unmarshal decodes one JSON object into a struct of strings, booleans, whole numbers, lists of
+// strings, and pointers to them. It is stricter than encoding/json, which mends what is not UTF-8,
+// passes over unknown fields, takes a name in any case and the last of two values: a client's
+// mistake must not become an event. Whether a field is missing is left to what checks its value.
+// The error is a [FieldError], with the field "body" if it is no object at all.
+func Unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) || loneSurrogate(data) {
 		return &FieldError{"body", "must be valid UTF-8, and so must be what its escapes stand for"}
 	}
@@ -112,10 +113,16 @@ func decodeField(dec *json.Decoder, key string, field reflect.Value) error {
 		if kind.Kind() == reflect.Pointer {
 			kind = kind.Elem()
 		}
-		if kind.Kind() == reflect.Bool {
+		switch kind.Kind() {
+		case reflect.Bool:
 			return &FieldError{key, "must be true or false"}
+		case reflect.Int:
+			return &FieldError{key, "must be a whole number"}
+		case reflect.Slice:
+			return &FieldError{key, "must be a list of strings"}
+		default:
+			return &FieldError{key, "must be a string"}
 		}
-		return &FieldError{key, "must be a string"}
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func register[I, O any](a *API, op Operation, middlewares huma.Middlewares, hand
 		if err == nil {
 			return out, nil
 		}
-		p := a.problem(err)
+		p := ProblemOf(err, a.options.Now())
 		if p.Status >= http.StatusInternalServerError && ctx.Err() == nil { // not because the client has gone
 			a.options.Logger.ErrorContext(ctx, "request failed", "operation", op.ID, "request_id", requestID(ctx), "error", err)
 		}

@@ -58,8 +58,14 @@ func (p *Problem) GetHeaders() http.Header {
 }
 
 func (p *Problem) withRequest(id string) *Problem {
-	out := *p
+	out := p.Named()
 	out.RequestID = id
+	return out
+}
+
+// Named returns the problem with its type and title, which follow from its code and status.
+func (p *Problem) Named() *Problem {
+	out := *p
 	out.Type, out.Title = "urn:parley:"+p.Code, http.StatusText(p.Status)
 	return &out
 }
@@ -98,11 +104,16 @@ var sentinels = []struct {
 	{context.Canceled, Problem{Status: 503, Code: "canceled", Detail: "the request was given up; send it again under the same id", Retryable: true}},
 }
 
-// problem turns any error into an answer.
-func (a *API) problem(err error) *Problem {
+// ProblemOf turns any error into an answer; now is the server's time. What is no fault of the
+// client's, nor one that is known, is code "internal" and should be logged.
+func ProblemOf(err error, now time.Time) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p
+	}
+	var field *FieldError
+	if errors.As(err, &field) {
+		return invalidField(*field)
 	}
 	if invalid := events.IsInvalid(err); invalid != nil {
 		return invalidField(FieldError{invalid.Field, invalid.Reason})
@@ -111,7 +122,7 @@ func (a *API) problem(err error) *Problem {
 		if errors.Is(err, s.err) {
 			p := s.problem
 			if p.Code == "id_in_future" || p.Code == "id_in_past" {
-				now := a.options.Now().UTC()
+				now = now.UTC()
 				p.Time = &now
 			}
 			return &p

@@ -39,7 +39,6 @@ const (
 	CodeSlow          Code = "slow"
 	CodeFrameTooLarge Code = "frame_too_large"
 	CodeTooManyFrames Code = "too_many_frames"
-	CodeTooManyRooms  Code = "too_many_rooms"
 	CodeBadFrame      Code = "bad_frame"
 	CodeUnauthorized  Code = "unauthorized"
 	CodeExpired       Code = "expired"
@@ -63,7 +62,6 @@ var codes = map[Code]struct {
 	CodeSlow:          {statusTryAgain, "frames are read too slowly or could not be sent; come back and catch up"},
 	CodeFrameTooLarge: {statusPolicy, "a frame may have 32768 bytes"},
 	CodeTooManyFrames: {statusPolicy, "20 frames a second may be sent, and 100 after a pause"},
-	CodeTooManyRooms:  {statusPolicy, "a socket may listen to 2000 rooms"},
 	CodeBadFrame:      {statusPolicy, "a frame must be one JSON object in UTF-8, sent as text"},
 	CodeUnauthorized:  {statusPolicy, "send a valid bearer token within 10 seconds"},
 	CodeExpired:       {statusPolicy, "the token has expired; come back with a new one"},
@@ -78,5 +76,9 @@ func (c Code) Detail() string { return codes[c].detail }
 
 // Bye is the frame that comes before the socket is closed.
 func (c Code) Bye() Frame {
-	return encode(map[string]any{"type": "bye", "code": c, "detail": c.Detail()})
+	return encode(struct {
+		Type   string `json:"type"`
+		Code   Code   `json:"code"`
+		Detail string `json:"detail"`
+	}{"bye", c, c.Detail()})
 }

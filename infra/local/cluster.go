@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"parley/functions/api"
+	"parley/functions/live"
 )
 
 // options are the settings of a cluster.
@@ -80,9 +81,11 @@ func (c *cluster) region(name string) *region {
 	return nil
 }
 
-// setState breaks or mends a region.
+// setState breaks or mends a region. One that fails closes its sockets.
 func (c *cluster) setState(r *region, state string) {
-	r.state.Store(state)
+	if r.state.Store(state); state == stateFailing {
+		r.sockets.closeAll(live.CodeGoingAway)
+	}
 	c.network.isolate(r.name, state == stateIsolated)
 }
 

@@ -13,6 +13,7 @@ import (
 	"parley/functions/api"
 	"parley/functions/command"
 	"parley/functions/health"
+	"parley/functions/live"
 	"parley/functions/query"
 	"parley/functions/stream"
 	"parley/projections"
@@ -36,6 +37,7 @@ type region struct {
 	trigger *trigger
 
 	arrivals arrivals
+	sockets  *sockets
 	flows    []*flow // to the other regions
 	handler  http.Handler
 	state    atomic.Value // string
@@ -65,8 +67,8 @@ func (r *region) open(ctx context.Context, o options) (err error) {
 	if r.bus, err = openBus(r.busDB, o.archive); err != nil {
 		return err
 	}
-	r.trigger = r.newTrigger(o.trigger)
 	r.handler = r.newHandler(o)
+	r.trigger = r.newTrigger(o.trigger)
 	mark, err := r.marks.load(ctx, streamMark)
 	if err != nil {
 		return err
@@ -83,10 +85,13 @@ func (r *region) newTrigger(settings triggerSettings) *trigger {
 			Region: r.name,
 			Engine: projections.NewEngine(r.log, r.views, projections.All()...),
 			Feed:   feed,
-			Push:   func(context.Context, []projections.Happened) { r.arrivals.tell() },
-			Views:  r.views,
-			Bus:    r.bus,
-			Log:    r.logger,
+			Push: func(ctx context.Context, what []projections.Happened) {
+				r.arrivals.tell()
+				r.sockets.handler.Push(ctx, what)
+			},
+			Views: r.views,
+			Bus:   r.bus,
+			Log:   r.logger,
 		},
 		mark: func(ctx context.Context, sequence string) error {
 			return r.marks.save(ctx, streamMark, sequence)
@@ -107,8 +112,14 @@ func (r *region) newHandler(o options) http.Handler {
 	query.Register(a, query.Config{
 		Region: r.name, Log: r.log, Views: r.views, Cursors: o.cursors, Arrived: r.arrivals.next,
 	})
+	r.sockets = newSockets(live.DefaultLimits, func() bool { return r.state.Load() == stateFailing }, r.logger)
+	r.sockets.handler = &live.Handler{
+		Region: r.name, Auth: o.auth, API: a.Handler(), Log: r.log, Views: r.views, Cursors: o.cursors,
+		Connections: live.NewMemory(), Sockets: r.sockets, Logger: r.logger,
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Handler())
+	mux.Handle("GET /v1/live", r.sockets)
 	mux.Handle("GET /health", &health.Handler{
 		Region: r.name, Log: r.log, Views: r.views, Now: time.Now,
 		Writable: r.writable, Stages: r.stages, Timeout: 2 * time.Second,

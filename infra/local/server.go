@@ -130,6 +130,11 @@ func (s *server) answer(l net.Listener, handler http.Handler, log *slog.Logger) 
 // and closes the cluster.
 func (s *server) close() error {
 	close(s.closing)
+	if s.cluster != nil {
+		for _, r := range s.cluster.regions {
+			r.sockets.close()
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), drainFor)
 	defer cancel()
 	for i := len(s.servers) - 1; i >= 0; i-- { // the global endpoint first: it needs the regions
