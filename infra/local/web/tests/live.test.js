@@ -53,7 +53,7 @@ class FakeSocket {
     setTimeout(() => {
       if (!sockets || this.region.down) return this.close();
       this.readyState = 1;
-      return this.tell({ type: 'hello', region: 'one', user: 'ada' });
+      return this.onopen();
     }, 1);
   }
 
@@ -68,7 +68,9 @@ class FakeSocket {
   send(text) {
     const { action, ref, cursor } = JSON.parse(text);
     const top = this.region.events.length;
-    if (action === 'subscribe') {
+    if (action === 'auth') {
+      this.tell({ type: 'hello', ref, region: 'one', user: 'ada' });
+    } else if (action === 'subscribe') {
       this.region.sockets.add(this);
       this.tell({ type: 'subscribed', ref, part: true, positions: {} });
       this.tell({ type: 'subscribed', ref, rooms: ['r'], positions: { r: top }, cursor: String(top) });

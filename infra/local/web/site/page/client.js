@@ -42,8 +42,8 @@ export class Client {
   start() {
     this.outbox.resume();
     this.live.addEventListener('status', () => this.#onStatus());
-    this.live.addEventListener('typing', ({ room, user }) => this.store.typing(room, user));
-    this.live.addEventListener('removed', ({ room }) => this.store.dropRoom(room));
+    this.live.addEventListener('typing', ({ frame: { room, user } }) => this.store.typing(room, user));
+    this.live.addEventListener('removed', ({ frame: { room } }) => this.store.dropRoom(room));
     this.store.addEventListener('room-changed', ({ room }) => this.refreshRoom(room));
     void this.live.run();
     setInterval(() => this.endpoints.ask((endpoint) => this.#isWell(endpoint)), ASK_EVERY);

@@ -166,8 +166,8 @@ export class Live extends EventTarget {
       this.#apply(frame);
       this.#position(socket, frame.room ?? OWN, frame.position);
     });
-    socket.addEventListener('typing', ({ frame }) => this.dispatchEvent(Object.assign(new Event('typing'), frame)));
-    socket.addEventListener('removed', ({ frame }) => this.dispatchEvent(Object.assign(new Event('removed'), frame)));
+    socket.addEventListener('typing', ({ frame }) => this.dispatchEvent(Object.assign(new Event('typing'), { frame })));
+    socket.addEventListener('removed', ({ frame }) => this.dispatchEvent(Object.assign(new Event('removed'), { frame })));
   }
 
   #base(answer) {
