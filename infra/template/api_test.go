@@ -3,6 +3,7 @@ package template_test
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 
@@ -76,7 +77,7 @@ func checkRoutes(b both) []string {
 	var c complaints
 	all, err := operations()
 	c.unless(err == nil, "the API's document cannot be read: %v", err)
-	routes := resources(b.region, "AWS::ApiGatewayV2::Route")
+	routes := of(b, "AWS::ApiGatewayV2::Route", "Api")
 	used := map[string]bool{}
 	for _, operation := range all {
 		to := ""
@@ -89,9 +90,18 @@ func checkRoutes(b both) []string {
 	}
 	for id := range routes {
 		c.unless(used[id], "%s serves no operation", id)
-		c.equal(id+": ApiId", ref(properties(b.region, id)["ApiId"]), "Api")
+	}
+	for id, r := range resources(b.region, "AWS::ApiGatewayV2::Route") {
+		c.unless(routes[id] != nil || ref(at(r, "Properties", "ApiId")) == "LiveApi", "%s belongs to no API", id)
 	}
 	return append(c, checkStage(b)...)
+}
+
+// of returns the resources of a type that belong to one of the APIs.
+func of(b both, kind, api string) map[string]tree {
+	found := resources(b.region, kind)
+	maps.DeleteFunc(found, func(_ string, r tree) bool { return ref(at(r, "Properties", "ApiId")) != api })
+	return found
 }
 
 // longestWait is how many seconds an answer of the API may be waited for; 0 if nothing can be.
@@ -114,7 +124,7 @@ const (
 // may. Who is cut off by the gateway never learns why.
 func checkTimeouts(b both) []string {
 	var c complaints
-	for id, r := range resources(b.region, "AWS::ApiGatewayV2::Integration") {
+	for id, r := range of(b, "AWS::ApiGatewayV2::Integration", "Api") {
 		waits, _ := at(r, "Properties", "TimeoutInMillis").(int)
 		has, _ := properties(b.region, ref(at(r, "Properties", "IntegrationUri")))["Timeout"].(int)
 		c.unless(waits > has*1000 && waits <= maxGatewayWait, "%s waits %d ms for a function that has %d s; at most are %d", id, waits, has, maxGatewayWait)
@@ -146,7 +156,7 @@ func (b both) target(route string) string {
 // checkStage: the API is bounded, and says what it was asked.
 func checkStage(b both) []string {
 	var c complaints
-	stages := resources(b.region, "AWS::ApiGatewayV2::Stage")
+	stages := of(b, "AWS::ApiGatewayV2::Stage", "Api")
 	c.equal("the number of stages", len(stages), 1)
 	for id, r := range stages {
 		p := r["Properties"].(tree)
@@ -157,20 +167,24 @@ func checkStage(b both) []string {
 			}
 		}
 		c.equal(id+": AutoDeploy", p["AutoDeploy"], true)
-		format := text(p, "AccessLogSettings", "Format")
-		var fields map[string]string
-		c.unless(json.Unmarshal([]byte(format), &fields) == nil && len(fields) > 5, "%s: the access log is no JSON: %s", id, format)
-		for _, private := range []string{"$context.path", "$context.identity", "$context.authorizer.claims"} {
-			c.unless(!strings.Contains(format, private), "%s: the access log has %s", id, private)
-		}
+		c.accessLog(id, text(p, "AccessLogSettings", "Format"))
 	}
 	return c
+}
+
+// accessLog complains of an access log that is no JSON, or has what is nobody's business.
+func (c *complaints) accessLog(id, format string) {
+	var fields map[string]string
+	c.unless(json.Unmarshal([]byte(format), &fields) == nil && len(fields) > 5, "%s: the access log is no JSON: %s", id, format)
+	for _, private := range []string{"$context.path", "$context.identity", "$context.authorizer.claims", "$context.connectionId"} {
+		c.unless(!strings.Contains(format, private), "%s: the access log has %s", id, private)
+	}
 }
 
 // checkAuthorizer: who has no token of the right issuer, for this API, gets no further.
 func checkAuthorizer(b both) []string {
 	var c complaints
-	for id, r := range resources(b.region, "AWS::ApiGatewayV2::Route") {
+	for id, r := range of(b, "AWS::ApiGatewayV2::Route", "Api") {
 		p := r["Properties"].(tree)
 		if open[text(p, "RouteKey")] {
 			c.equal(id+": AuthorizationType", p["AuthorizationType"], "NONE")
@@ -184,32 +198,5 @@ func checkAuthorizer(b both) []string {
 	c.equal("Issuer", ref(at(p, "JwtConfiguration", "Issuer")), "Issuer")
 	c.equal("Audience", ref(at(p, "JwtConfiguration", "Audience", "0")), "Audience")
 	c.equal("IdentitySource", p["IdentitySource"], []any{"$request.header.Authorization"})
-	return c
-}
-
-// checkDomain: without a domain the stack works all the same; with one, a region that cannot do
-// its work is taken out.
-func checkDomain(b both) []string {
-	var c complaints
-	for _, kind := range []string{
-		"AWS::CertificateManager::Certificate", "AWS::ApiGatewayV2::DomainName", "AWS::ApiGatewayV2::ApiMapping",
-		"AWS::Route53::HealthCheck", "AWS::Route53::RecordSet",
-	} {
-		found := resources(b.region, kind)
-		c.equal("the number of "+kind, len(found), 1)
-		for id, r := range found {
-			c.equal(id+": Condition", r["Condition"], "HasDomain")
-		}
-	}
-	check := at(properties(b.region, "HealthCheck"), "HealthCheckConfig")
-	c.equal("the health check's Type", at(check, "Type"), "HTTPS")
-	c.equal("its path", at(check, "ResourcePath"), "/health")
-	c.equal("its host", at(check, "FullyQualifiedDomainName", "Fn::Sub"), "${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}")
-	interval := ref(at(check, "RequestInterval"))
-	c.equal("what its interval may be", at(b.region, "Parameters", interval, "AllowedValues"), []any{10, 30})
-	record := properties(b.region, "Record")
-	c.equal("the record's Region", ref(record["Region"]), "AWS::Region")
-	c.equal("its health check", ref(record["HealthCheckId"]), "HealthCheck")
-	c.unless(record["SetIdentifier"] != nil, "the record has no SetIdentifier")
 	return c
 }

@@ -70,6 +70,18 @@ func checkVariables(b both) []string {
 // eventsARN is the event table as policies name it: it is in another stack.
 const eventsARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-events"
 
+// onConnections is what who pushes may do: all with the table of connections, where a transaction
+// needs the right to each of its parts, and post to the sockets of the one stage, or close them.
+var onConnections = []string{
+	"dynamodb:BatchGetItem on Connections", "dynamodb:BatchWriteItem on Connections", "dynamodb:ConditionCheckItem on Connections",
+	"dynamodb:DeleteItem on Connections", "dynamodb:GetItem on Connections", "dynamodb:PutItem on Connections", "dynamodb:Query on Connections",
+	"dynamodb:UpdateItem on Connections", "execute-api:ManageConnections on " + socketsARN + "/DELETE/@connections/*",
+	"execute-api:ManageConnections on " + socketsARN + "/POST/@connections/*",
+}
+
+// socketsARN is the stage of the WebSocket API as policies name it.
+const socketsARN = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi}/live"
+
 // rights are what each function may do, as "action on what": exactly this. dynamolog appends by
 // PutItem, looks by GetItem what became of an append whose answer was lost, and reads by GetItem
 // and Query; dynamoview reads by these and BatchGetItem, and saves by PutItem.
@@ -85,12 +97,17 @@ var rights = map[string][]string{
 	config.Health: {
 		"dynamodb:BatchGetItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:Query on Views", "dynamodb:Query on events",
 	},
-	config.Stream: {
+	config.Live: slices.Concat(onConnections, []string{
+		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
+		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) + "]",
+		"dynamodb:Query on Views", "dynamodb:Query on events",
+	}),
+	config.Stream: slices.Concat(onConnections, []string{
 		"dynamodb:BatchGetItem on Views", "dynamodb:DescribeStream on StreamArn", "dynamodb:GetItem on Views", "dynamodb:GetItem on events",
 		"dynamodb:GetRecords on StreamArn", "dynamodb:GetShardIterator on StreamArn", "dynamodb:ListStreams on *", "dynamodb:PutItem on Views",
 		"dynamodb:Query on Views", "dynamodb:Query on events", "events:DescribeEventBus on Bus", "events:PutEvents on Bus",
 		"s3:ListBucket on Failures", "s3:PutObject on ${Failures.Arn}/*",
-	},
+	}),
 	config.Beat: {
 		"dynamodb:GetItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",
 		"dynamodb:PutItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",

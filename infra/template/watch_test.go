@@ -12,8 +12,8 @@ import (
 // alarmed are the metrics that must wake someone.
 var alarmed = []string{
 	"AWS/ApiGateway 5xx", "AWS/DynamoDB ReadThrottleEvents", "AWS/DynamoDB ReplicationLatency", "AWS/DynamoDB WriteThrottleEvents",
-	"AWS/Events PutEventsFailedEntriesCount", "AWS/Lambda DestinationDeliveryFailures", "AWS/Lambda DroppedEventCount",
-	"AWS/Lambda IteratorAge", "AWS/Lambda OnFailureDestinationDeliveredEventCount", "AWS/Lambda Throttles", "Parley Parked",
+	"AWS/Events PutEventsFailedEntriesCount", "AWS/Lambda Errors", "AWS/Lambda DestinationDeliveryFailures", "AWS/Lambda DroppedEventCount",
+	"AWS/Lambda IteratorAge", "AWS/Lambda OnFailureDestinationDeliveredEventCount", "AWS/Lambda Throttles", "Parley Parked", "Parley Unsent",
 }
 
 // checkAlarms: each says when it speaks and what silence means, and tells the topic; and what it
