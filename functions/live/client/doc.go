@@ -1,0 +1,2 @@
+// Package client is a client of Parley that does it right.
+package client

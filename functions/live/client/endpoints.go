@@ -1,0 +1,218 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The pauses after failures: half to all of a time that doubles with each.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 15 * time.Second
+
+	// forgetFailures is how long an endpoint must be well for its failures to count no more: one that
+	// is well now and then is not used every time.
+	forgetFailures = time.Minute
+)
+
+// backoff is how long to wait after so many failures in a row, from 1: at random, so that a crowd
+// of clients does not come back as one.
+func backoff(failures int, first, longest time.Duration) time.Duration {
+	pause := first << min(max(failures, 1)-1, 20)
+	if pause > longest {
+		pause = longest
+	}
+	return pause/2 + rand.N(pause/2+1)
+}
+
+// sleep waits, or returns early with the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// endpoint is where requests can be sent: the global name, or that of a region.
+type endpoint struct {
+	url      string
+	down     bool
+	down     bool      // as far as is known
+	failures int       // each soon after the one before
+	since    time.Time // the last one
+	again    time.Time // when to try it again
+	asked    bool      // it is being asked for its health
+}
+
+// endpoints chooses where to send requests: to the first in the order of preference that is well.
+// One that has failed is left out until it was asked for its health and is well again, or a pause
+// has passed that grows with each failure.
+type endpoints struct {
+	mu      sync.Mutex
+	all     []*endpoint
+	watched bool          // somebody asks those that have failed
+	changed chan struct{} // closed and made anew when one fails or is well again
+}
+
+func newEndpoints(urls []string) *endpoints {
+	e := &endpoints{changed: make(chan struct{})}
+	for _, url := range urls {
+		e.all = append(e.all, &endpoint{url: url})
+	}
+	return e
+}
+
+// current is the best endpoint; if none is well, the one to be tried next.
+func (s *endpoints) current() *endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	best := s.all[0]
+	for _, e := range s.all {
+		if !e.down || (!s.watched && !time.Now().Before(e.again)) {
+			return e
+		}
+		if e.again.Before(best.again) {
+			best = e
+		}
+	}
+	return best
+}
+
+// failed notes that an endpoint did not answer as it should. Requests that fail at once, in a
+// crowd, are one failure.
+func (s *endpoints) failed(e *endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if e.down && now.Before(e.again) {
+		return
+	}
+	if now.Sub(e.since) > forgetFailures {
+		e.failures = 0
+	}
+	e.down, e.since = true, now
+	e.failures++
+	e.again = now.Add(backoff(e.failures, firstPause, longestPause))
+	s.tell()
+}
+
+// tell wakes up those who wait for a change. The lock is held.
+func (s *endpoints) tell() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// works notes that an endpoint is well.
+func (s *endpoints) works(e *endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.down {
+		e.down = false
+		s.tell()
+	}
+}
+
+// down reports whether no endpoint is known to work.
+func (s *endpoints) down() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.all {
+		if !e.down {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitBetter waits until an endpoint is well that is preferred to the one in use, or ctx ends.
+func (s *endpoints) awaitBetter(ctx context.Context, used *endpoint) error {
+	for {
+		s.mu.Lock()
+		changed, better := s.changed, false
+		for _, e := range s.all[:slices.Index(s.all, used)] {
+			better = better || !e.down
+		}
+		s.mu.Unlock()
+		if better {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// watch asks endpoints that have failed for their health, ever more rarely, until ctx ends.
+func (s *endpoints) watch(ctx context.Context, isWell func(ctx context.Context, url string) bool) {
+	var asking sync.WaitGroup
+	s.watching(true)
+	defer func() {
+		asking.Wait()
+		s.watching(false)
+	}()
+	for {
+		due, next, changed := s.due()
+		for _, e := range due {
+			asking.Go(func() { s.asked(e, isWell(ctx, e.url)) })
+		}
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func (s *endpoints) watching(is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watched = is
+}
+
+// due returns the endpoints that have failed and are to be asked now, when the next one is, and
+// what tells of changes meanwhile.
+func (s *endpoints) due() (due []*endpoint, next time.Time, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	next = now.Add(time.Hour)
+	for _, e := range s.all {
+		switch {
+		case !e.down || e.asked:
+		case now.Before(e.again):
+			if e.again.Before(next) {
+				next = e.again
+			}
+		default:
+			e.asked = true
+			due = append(due, e)
+		}
+	}
+	return due, next, s.changed
+}
+
+// asked notes what an endpoint's health is.
+func (s *endpoints) asked(e *endpoint, well bool) {
+	s.mu.Lock()
+	e.asked = false
+	s.mu.Unlock()
+	if well {
+		s.works(e)
+	} else {
+		s.failed(e)
+	}
+}
