@@ -161,6 +161,8 @@ func (s settings) checkOrigins() error {
 
 func (s settings) checkDomain() error {
 	switch {
+	case s.domain == "" && s.liveDomain != "":
+		return errors.New("-live-domain is given without -domain; add e.g. -domain api.example.com, or leave -live-domain out")
 	case s.domain == "" && s.zone == "":
 		return nil
 	case s.domain == "":
@@ -171,6 +173,10 @@ func (s settings) checkDomain() error {
 		return errors.New("-domain must be a host name in lower case, e.g. api.example.com")
 	case !zoneForm.MatchString(s.zone):
 		return errors.New("-zone must be the id of a hosted zone, e.g. Z0123456789ABCDEFGHIJ, without /hostedzone/")
+	case !domainForm.MatchString(s.liveDomain) || len(s.liveDomain) > 253:
+		return errors.New("-live-domain must be a host name in lower case, e.g. live.api.example.com")
+	case s.liveDomain == s.domain:
+		return errors.New("-live-domain must be another name than -domain: API Gateway takes no sockets beside an HTTP API")
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type regionState struct {
 	stack   string // the status of the region's stack, "" if there is none
 	views   bool   // the table of views
 	noTopic bool   // the topic for alarms is missing
+	logRole bool   // API Gateway has a role with which it can log what sockets do
 	bucket  bool   // the bucket for code
 	code    bool   // this code is in it
 }
@@ -52,6 +53,12 @@ func askZone(zone, region string) []string {
 
 func askTopic(arn, region string) []string {
 	return []string{"sns", "get-topic-attributes", "--region", region, "--topic-arn", arn}
+}
+
+// askLogRole asks for the role that API Gateway logs with, which an account has once for each region
+// or not at all. HTTP APIs log without it, WebSocket APIs do not.
+func askLogRole(region string) []string {
+	return []string{"apigateway", "get-account", "--region", region, "--query", "cloudwatchRoleArn", "--output", "text"}
 }
 
 func askBucket(account, region string) []string {
@@ -200,6 +207,11 @@ func lookAtRegion(ctx context.Context, s settings, ask aws, account, region stri
 			return r, err
 		}
 	}
+	role, err := ask(ctx, askLogRole(region)...)
+	if err != nil {
+		return r, err
+	}
+	r.logRole = strings.HasPrefix(strings.TrimSpace(role), "arn:")
 	_, err = ask(ctx, askBucket(account, region)...)
 	r.bucket = err == nil
 	if says(err, noObject) {

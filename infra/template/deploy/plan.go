@@ -148,10 +148,15 @@ func (p *planner) region(region string) {
 	} else {
 		p.stack(p.s.regionStack(), region, file, text, "bring the API, functions, views and bus up to date", p.costRegion(), p.parameters(region, true))
 	}
-	p.add(step{title: region + ": find its endpoint", save: endpointOf(region), args: []string{
-		"cloudformation", "describe-stacks", "--region", region, "--stack-name", p.s.regionStack(),
-		"--query", "Stacks[0].Outputs[?OutputKey=='Endpoint'].OutputValue", "--output", "text",
-	}})
+	for _, find := range []struct{ title, save, output string }{
+		{"find its endpoint", endpointOf(region), "Endpoint"},
+		{"find that of its sockets", socketsOf(region), "LiveEndpoint"},
+	} {
+		p.add(step{title: region + ": " + find.title, save: find.save, args: []string{
+			"cloudformation", "describe-stacks", "--region", region, "--stack-name", p.s.regionStack(),
+			"--query", "Stacks[0].Outputs[?OutputKey=='" + find.output + "'].OutputValue", "--output", "text",
+		}})
+	}
 }
 
 // cursorKey is the name under which the key of cursors is kept. It is never shown.
@@ -159,6 +164,7 @@ const cursorKey = "key of cursors"
 
 func streamOf(region string) string   { return "stream of " + region }
 func endpointOf(region string) string { return "endpoint of " + region }
+func socketsOf(region string) string  { return "sockets of " + region }
 
 // parameters are those of region.yaml, all of them: one that is left out would keep its last value.
 func (p *planner) parameters(region string, protected bool) []string {
@@ -179,11 +185,13 @@ func (p *planner) parameters(region string, protected bool) []string {
 		"Publish=" + s.publish,
 		fmt.Sprintf("BatchWindow=%d", int(s.batchWindow.Seconds())),
 		"LogLevel=" + s.logLevel,
+		"LiveLog=" + strconv.FormatBool(p.st.regions[region].logRole),
 		"LogDays=" + strconv.Itoa(s.logDays),
 		"ArchiveDays=" + strconv.Itoa(s.archiveDays),
 		"ViewsProtected=" + strconv.FormatBool(protected),
 		"AlarmTopicArn=" + s.topicARN(p.st.account, region),
 		"Domain=" + s.domain,
+		"LiveDomain=" + s.liveDomain,
 		"Zone=" + s.zone,
 		"HealthCheckInterval=" + strconv.Itoa(s.checkEvery),
 		"ExampleQueue=" + strconv.FormatBool(s.example),

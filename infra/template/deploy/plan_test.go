@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -58,10 +59,12 @@ func TestPlanFirst(t *testing.T) {
 		"us-east-1: make the API, functions, views and bus",
 		"us-east-1: protect the views from being deleted",
 		"us-east-1: find its endpoint",
+		"us-east-1: find that of its sockets",
 		"eu-west-1: find the stream of the log",
 		"eu-west-1: make the API, functions, views and bus",
 		"eu-west-1: protect the views from being deleted",
 		"eu-west-1: find its endpoint",
+		"eu-west-1: find that of its sockets",
 	}
 	if diff := cmp.Diff(want, titles); diff != "" {
 		t.Error(diff)
@@ -80,9 +83,11 @@ func TestPlanAgain(t *testing.T) {
 		"us-east-1: find the stream of the log",
 		"us-east-1: bring the API, functions, views and bus up to date",
 		"us-east-1: find its endpoint",
+		"us-east-1: find that of its sockets",
 		"eu-west-1: find the stream of the log",
 		"eu-west-1: bring the API, functions, views and bus up to date",
 		"eu-west-1: find its endpoint",
+		"eu-west-1: find that of its sockets",
 	}
 	if diff := cmp.Diff(want, titles); diff != "" {
 		t.Error(diff)
@@ -158,6 +163,18 @@ func TestPlanRemoves(t *testing.T) {
 	for _, s := range steps {
 		if strings.Contains(line(s.args), "delete-table") {
 			t.Error("it deletes a table")
+		}
+	}
+}
+
+// What sockets do is logged where API Gateway can, and not where the stack would fail by it.
+func TestPlanLogsSockets(t *testing.T) {
+	st := running("us-east-1", "eu-west-1")
+	st.regions["eu-west-1"] = regionState{stack: "CREATE_COMPLETE", bucket: true, logRole: true}
+	_, steps := planned(t, parsed(t, good()...), st)
+	for _, s := range steps {
+		if want := "LiveLog=" + strconv.FormatBool(s.file == "region-eu-west-1.yaml"); strings.HasPrefix(s.file, "region-") && !slices.Contains(s.args, want) {
+			t.Errorf("%s: not %s", line(s.args), want)
 		}
 	}
 }

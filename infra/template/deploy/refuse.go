@@ -95,8 +95,10 @@ func (st state) refuseZone(s settings) error {
 	if zone == "" {
 		return fmt.Errorf("-zone: this account has no hosted zone %s; `aws route53 list-hosted-zones` shows those it has", s.zone)
 	}
-	if s.domain != zone && !strings.HasSuffix(s.domain, "."+zone) {
-		return fmt.Errorf("-domain: %s does not lie in the hosted zone %s, which is %s", s.domain, s.zone, zone)
+	for _, named := range [][2]string{{"-domain", s.domain}, {"-live-domain", s.liveDomain}} {
+		if flag, domain := named[0], named[1]; domain != zone && !strings.HasSuffix(domain, "."+zone) {
+			return fmt.Errorf("%s: %s does not lie in the hosted zone %s, which is %s", flag, domain, s.zone, zone)
+		}
 	}
 	return nil
 }

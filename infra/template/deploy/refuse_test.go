@@ -48,6 +48,7 @@ func TestRefuse(t *testing.T) {
 		{"key from now on", nil, both(func(st *state) { st.key = keyNone }), ""},
 		{"no zone", []string{"-domain", "a.example.com", "-zone", "Z1"}, both(func(*state) {}), "this account has no hosted zone Z1"},
 		{"another's zone", []string{"-domain", "a.example.com", "-zone", "Z1"}, both(func(st *state) { st.zoneName = "ample.com." }), "a.example.com does not lie in the hosted zone Z1, which is ample.com"},
+		{"sockets in another's zone", []string{"-domain", "a.example.com", "-zone", "Z1", "-live-domain", "live.example.org"}, both(func(st *state) { st.zoneName = "example.com." }), "-live-domain: live.example.org does not lie in the hosted zone Z1"},
 		{"its zone", []string{"-domain", "a.example.com", "-zone", "Z1"}, both(func(st *state) { st.zoneName = "example.com." }), ""},
 	} {
 		err := refuse(parsed(t, good(tt.args...)...), tt.st)

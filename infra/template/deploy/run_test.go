@@ -34,7 +34,7 @@ func fakeAWS(t *testing.T, script string) string {
 func TestHelp(t *testing.T) {
 	code, out, _ := call(t.Context(), "-help")
 	for _, flag := range []string{
-		"-stage", "-regions", "-remove", "-consistency", "-warm-writes", "-issuer", "-audience", "-jwks", "-domain", "-check-every", "-origins",
+		"-stage", "-regions", "-remove", "-consistency", "-warm-writes", "-issuer", "-audience", "-jwks", "-domain", "-live-domain", "-check-every", "-origins",
 		"-rate", "-api-rate", "-api-burst", "-publish", "-batch-window", "-log ", "-log-days", "-archive-days", "-alarm-topic", "-example", "-dry-run", "-help",
 	} {
 		if !strings.Contains(out, "  "+flag) {
@@ -92,6 +92,7 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 		*get-caller-identity*) echo '{"Account":"123456789012"}' ;;
 		*describe-stacks*-region\ *) echo ROLLBACK_COMPLETE ;;
 		*describe-stacks*) echo "An error occurred (ValidationError): Stack with id x does not exist" >&2; exit 255 ;;
+		*get-account*) echo None ;;
 		*describe-table*|*describe-secret*) echo "An error occurred (ResourceNotFoundException)" >&2; exit 255 ;;
 		*) echo "An error occurred (404)" >&2; exit 255 ;;
 	esac`)

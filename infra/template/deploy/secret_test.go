@@ -114,6 +114,8 @@ func TestLookForKey(t *testing.T) {
 				return "", &saidError{short(args), "Stack with id x does not exist"}
 			case args[1] == "describe-secret" && said != "":
 				return said, nil
+			case args[1] == "get-account":
+				return "None\n", nil
 			case args[1] == "head-bucket":
 				return "", &saidError{short(args), "An error occurred (404)"}
 			}

@@ -22,7 +22,8 @@ type settings struct {
 	issuer, audience, jwks string
 	origins                []string
 	domain, zone           string
-	checkEvery             int // seconds between health checks
+	liveDomain             string // of the sockets
+	checkEvery             int    // seconds between health checks
 
 	userRate          int // commands a second for each user; 0: no limit
 	apiRate, apiBurst int
@@ -66,6 +67,7 @@ func parse(args []string) (settings, error) {
 	f.StringVar(&origins, "origins", "", "")
 	f.StringVar(&s.domain, "domain", "", "")
 	f.StringVar(&s.zone, "zone", "", "")
+	f.StringVar(&s.liveDomain, "live-domain", "", "")
 	f.IntVar(&s.checkEvery, "check-every", defaultCheckEvery, "")
 	f.IntVar(&s.userRate, "rate", defaultUserRate, "")
 	f.IntVar(&s.apiRate, "api-rate", defaultAPIRate, "")
@@ -92,6 +94,9 @@ func parse(args []string) (settings, error) {
 	s.strong = consistency == "strong"
 	if s.jwks == "" {
 		s.jwks = strings.TrimSuffix(s.issuer, "/") + jwksPath
+	}
+	if s.liveDomain == "" && s.domain != "" {
+		s.liveDomain = "live." + s.domain
 	}
 	return s, errors.Join(oneOf("-consistency", consistency, "eventual", "strong"), s.check())
 }

@@ -25,7 +25,7 @@ func parsed(t *testing.T, args ...string) settings {
 func TestParse(t *testing.T) {
 	s := parsed(t, good("-jwks", "https://keys.example.com/all", "-origins", "https://a.example.com,http://localhost:3000",
 		"-domain", "api.example.com", "-zone", "Z0123456789ABCDEFGHIJ", "-batch-window", "2s", "-example=false")...)
-	if s.jwks != "https://keys.example.com/all" || len(s.origins) != 2 || s.batchWindow.Seconds() != 2 || s.example || s.strong {
+	if s.jwks != "https://keys.example.com/all" || len(s.origins) != 2 || s.batchWindow.Seconds() != 2 || s.example || s.strong || s.liveDomain != "live.api.example.com" {
 		t.Errorf("%+v", s)
 	}
 	if s := parsed(t, good("-issuer", "https://issuer.example.com/")...); s.jwks != "https://issuer.example.com/.well-known/jwks.json" {
@@ -77,6 +77,9 @@ func TestParseRefuses(t *testing.T) {
 		{[]string{"-origins", "a.example.com"}, "is no origin"},
 		{[]string{"-domain", "api.example.com"}, "-domain needs -zone"},
 		{[]string{"-zone", "Z0123456789"}, "-zone is given without -domain"},
+		{[]string{"-live-domain", "live.example.com"}, "-live-domain is given without -domain"},
+		{[]string{"-domain", "api.example.com", "-zone", "Z0123456789", "-live-domain", "api.example.com"}, "-live-domain must be another name"},
+		{[]string{"-domain", "api.example.com", "-zone", "Z0123456789", "-live-domain", "wss://live.example.com"}, "-live-domain must be a host name"},
 		{[]string{"-domain", "https://api.example.com", "-zone", "Z0123456789"}, "-domain must be a host name"},
 		{[]string{"-domain", "localhost", "-zone", "Z0123456789"}, "-domain must be a host name"},
 		{[]string{"-domain", "api.example.com", "-zone", "/hostedzone/Z0123456789"}, "without /hostedzone/"},

@@ -44,6 +44,8 @@ Where clients find it:
         A name for all regions, and the Route 53 hosted zone it lies in: each asker gets the nearest
         healthy region. Without them each region has an endpoint of its own and nothing more.
         Example: -domain api.example.com -zone Z0123456789ABCDEFGHIJ
+  -live-domain name
+        The name of the sockets, in the same zone; live.<domain> is the default.
   -check-every 10|30
         Seconds between health checks; 30 is the default. 10 finds out sooner and costs more.
   -origins URL,...
@@ -52,7 +54,7 @@ Where clients find it:
 
 How it runs:
   -rate number          Commands a second for each user and process; %d is the default, 0 no limit.
-  -api-rate number      Requests a second for each region; %d is the default.
+  -api-rate number      Requests a second for each region, and as many frames of sockets; %d is the default.
   -api-burst number     Requests at once after a pause; %d is the default.
   -publish all|own      What each region puts on its bus: every event (all, the default), or what it
                         accepted itself (own).
@@ -83,7 +85,7 @@ const (
 
 // costRegion is what a region costs.
 func (p *planner) costRegion() string {
-	text := "idle about 5 $ a month: metrics, alarms and beats"
+	text := "idle about 6 $ a month: metrics, alarms and beats"
 	if p.s.domain != "" {
 		text = "idle about 9 $ a month: metrics, alarms, beats, and the health check with the requests it makes"
 		if p.s.checkEvery == 10 {
@@ -136,7 +138,7 @@ func questions(s settings, st state) [][]string {
 		if arn := s.topicARN(st.account, region); arn != "" {
 			all = append(all, askTopic(arn, region))
 		}
-		all = append(all, askBucket(st.account, region))
+		all = append(all, askLogRole(region), askBucket(st.account, region))
 	}
 	all = append(all, askSecret(s.cursorSecret(), st.home))
 	if s.zone != "" {
@@ -158,12 +160,17 @@ func farewell(s settings, st state, saved map[string]string) string {
 	var b strings.Builder
 	b.WriteString("\nParley is deployed.\n\n")
 	if s.domain != "" {
-		fmt.Fprintf(&b, "  https://%s   the nearest healthy region\n", s.domain)
+		fmt.Fprintf(&b, "  https://%s   the nearest healthy region\n  wss://%s   its sockets\n", s.domain, s.liveDomain)
 	}
 	for _, region := range s.regions {
-		fmt.Fprintf(&b, "  %s   %s\n", saved[endpointOf(region)], region)
+		fmt.Fprintf(&b, "  %s   %s\n  %s   its sockets\n", saved[endpointOf(region)], region, saved[socketsOf(region)])
 	}
 	fmt.Fprintf(&b, "\nIs it well?  curl %s/health\n", saved[endpointOf(s.regions[0])])
+	for _, region := range s.regions {
+		if !st.regions[region].logRole {
+			fmt.Fprintf(&b, "\n%s keeps no access log of sockets: API Gateway has no role for its logs there. README.md says how to give it one.\n", region)
+		}
+	}
 	for _, region := range st.replicas {
 		if region != s.remove && !slices.Contains(s.regions, region) {
 			fmt.Fprintf(&b, "\n%s was left as it is: name it in -regions to bring it up to date, or in -remove to take it away.\n", region)
