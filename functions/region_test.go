@@ -23,6 +23,7 @@ import (
 	"parley/events/pebblelog"
 	"parley/functions/api"
 	"parley/functions/command"
+	"parley/functions/live"
 	"parley/functions/query"
 	"parley/functions/stream"
 	"parley/projections"
@@ -110,6 +111,8 @@ type region struct {
 	api     *api.API
 	handler http.Handler
 	stream  *stream.Handler
+	live    *live.Handler
+	sockets *sockets
 	bus     *bus
 	doc     *document
 	synced  uint64 // position in the log up to which the stream has been handled
@@ -142,7 +145,12 @@ func (w *world) region(t testing.TB, name string) *region {
 	r.handler = r.api.Handler()
 	feed := projections.NewFeed(r.views)
 	feed.Now = w.now
-	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger}
+	r.sockets = newSockets()
+	r.live = &live.Handler{
+		Region: name, Auth: auth, API: r.handler, Log: r.log, Views: r.views, Cursors: cursors,
+		Connections: live.NewMemory(), Sockets: r.sockets, Now: w.now, Logger: logger,
+	}
+	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger, Push: r.live.Push}
 	r.doc = readDocument(t, r.api, w.rate.PerSecond > 0)
 	return r
 }
