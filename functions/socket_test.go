@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -185,4 +184,3 @@ func (f frame) is(t testing.TB, kind string) frame {
 	return f
 }
 
-func positions(m map[string]uint64) []uint64 { return slices.Sorted(maps.Values(m)) }
