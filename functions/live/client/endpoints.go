@@ -43,7 +43,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 // endpoint is where requests can be sent: the global name, or that of a region.
 type endpoint struct {
 	url      string
-	down     bool
 	down     bool      // as far as is known
 	failures int       // each soon after the one before
 	since    time.Time // the last one

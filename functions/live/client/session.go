@@ -20,13 +20,15 @@ const patientPongs = 3
 // session is what is heard over one socket. Positions mean something within it only.
 type session struct {
 	*run
-	socket *socket
-	at     *visit
-	seq    *sequence
+	at   *visit // of the region
+	send func(ctx context.Context, what map[string]any) error
+	// pingSoon asks for a ping in a moment: something seems to be missing.
+	pingSoon func()
+	seq      *sequence
 
 	asked      string            // the cursor that the catch-up under way was asked with
-	ref        int               // of the catch-up under way
-	unanswered int               // pongs since something was asked
+	ref        int               // of what was asked last
+	unanswered int               // pongs since then
 	tops       map[string]uint64 // of the frames of a subscribed or pong that comes in parts
 	pong       *pong             // the last
 	caught     bool              // up, once
@@ -54,11 +56,11 @@ func (r *run) listen(ctx context.Context, at *endpoint) (live bool, err error) {
 	}()
 	o := r.options
 	work.Go(func() { s.readAll(ctx, o.Ping+o.Timeout) })
-	r.socket.Store(s)
-	h := &session{run: r, socket: s, at: r.visit(at, s.region), seq: newSequence(), tops: map[string]uint64{}}
-	if err := s.send(ctx, map[string]any{"action": "subscribe", "ref": h.next()}); err != nil {
+	h := &session{run: r, at: r.visit(at, s.region), send: s.send, pingSoon: s.pingSoon, seq: newSequence(), tops: map[string]uint64{}}
+	if err := h.subscribe(ctx); err != nil {
 		return false, err
 	}
+	r.socket.Store(s)
 	work.Go(func() { s.pingAll(ctx, o.Ping) })
 	for {
 		select {
@@ -91,10 +93,16 @@ func (r *run) connect(ctx context.Context, at *endpoint) (*socket, error) {
 	}
 }
 
+// next is the ref of the next question.
 func (s *session) next() int {
 	s.ref++
 	s.unanswered = 0
 	return s.ref
+}
+
+// subscribe asks for all that happens from now on, in whatever room.
+func (s *session) subscribe(ctx context.Context) error {
+	return s.send(ctx, map[string]any{"action": "subscribe", "ref": s.next()})
 }
 
 // take takes a frame.
@@ -174,7 +182,7 @@ func (s *session) hand(ready []happened) error {
 
 // catchUp asks for all that happened since the cursor; what stands up to tops is part of it.
 func (s *session) catchUp(ctx context.Context, tops map[string]uint64) error {
-	if err := s.say(Status{State: CatchingUp, Region: s.socket.region}); err != nil {
+	if err := s.say(Status{State: CatchingUp, Region: s.at.region}); err != nil {
 		return err
 	}
 	s.seq.asking(tops)
@@ -183,7 +191,7 @@ func (s *session) catchUp(ctx context.Context, tops map[string]uint64) error {
 
 func (s *session) ask(ctx context.Context, cursor string) error {
 	s.asked = cursor
-	return s.socket.send(ctx, map[string]any{"action": "catchup", "cursor": cursor, "limit": catchUpBy, "ref": s.next()})
+	return s.send(ctx, map[string]any{"action": "catchup", "cursor": cursor, "limit": catchUpBy, "ref": s.next()})
 }
 
 func (s *session) caughtUp(ctx context.Context, f frame) error {
@@ -201,7 +209,7 @@ func (s *session) caughtUp(ctx context.Context, f frame) error {
 		return s.catchUp(ctx, nil)
 	}
 	s.caught = true
-	return s.say(Status{State: Live, Region: s.socket.region, Over: OverSocket})
+	return s.say(Status{State: Live, Region: s.at.region, Over: OverSocket})
 }
 
 // ponged judges the pong before this one: what was on its way then has come by now. So if nothing
@@ -216,7 +224,7 @@ func (s *session) ponged(ctx context.Context, now *pong) error {
 		return nil
 	}
 	if s.seq.missing(now.tops) {
-		s.socket.pingSoon()
+		s.pingSoon()
 	}
 	switch {
 	case before == nil:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -52,7 +53,8 @@ func dial(ctx context.Context, client *http.Client, url, token string, timeout t
 	})
 	if err != nil {
 		if response != nil && response.StatusCode != http.StatusSwitchingProtocols {
-			return nil, problemOf(response.StatusCode, response.Header, nil)
+			text, _ := io.ReadAll(response.Body) // its beginning, which the library has kept
+			return nil, problemOf(response.StatusCode, response.Header, text)
 		}
 		return nil, fmt.Errorf("open a socket: %w", err)
 	}
