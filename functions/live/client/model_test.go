@@ -247,6 +247,15 @@ func (w *world) deliver() {
 	}
 }
 
+// drain hands the client all that is under way, and answers what it asks.
+func (w *world) drain() {
+	for len(w.queue)+len(w.asked) > 0 {
+		w.answer()
+		w.deliver()
+		w.check()
+	}
+}
+
 // swap makes two live frames overtake each other.
 func (w *world) swap() {
 	if n := len(w.queue); n > 1 && w.queue[n-1].Type == "event" && w.queue[n-2].Type == "event" &&
@@ -285,12 +294,10 @@ func (w *world) settle() {
 	}
 	for range 6 { // a catch-up that covers what is held, another, and two pongs that tell what is lost
 		w.ping()
-		for len(w.queue) > 0 || len(w.asked) > 0 || w.here.pushed < len(w.here.journal) {
+		for w.here.pushed < len(w.here.journal) {
 			w.push("come")
-			w.answer()
-			w.deliver()
-			w.check()
 		}
+		w.drain()
 	}
 	if len(w.told) != len(w.all) {
 		w.t.Fatalf("%d events were told, not %d", len(w.told), len(w.all))

@@ -18,18 +18,20 @@ func TestSessions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		w.connect()
-		actions := map[string]func(*rapid.T){
-			"happens": func(*rapid.T) { w.happen() },
-			"arrives": func(*rapid.T) { w.arrive() },
-			"push":    func(t *rapid.T) { w.push(rapid.SampledFrom(deliveries).Draw(t, "delivery")) },
-			"answer":  func(*rapid.T) { w.answer() },
-			"ping":    func(*rapid.T) { w.ping() },
-			"deliver": func(*rapid.T) { w.deliver() },
-			"swap":    func(*rapid.T) { w.swap() },
-			"cut":     func(*rapid.T) { w.connect() },
-			"":        func(*rapid.T) { w.check() },
+		actions := []func(){
+			w.happen, w.arrive, w.arrive, w.answer, w.ping, w.deliver, w.deliver, w.drain, w.swap,
+			func() { w.push(rapid.SampledFrom(deliveries).Draw(t, "delivery")) },
+			func() { w.push("come") },
+			func() {
+				if rapid.IntRange(0, 19).Draw(t, "luck") == 0 {
+					w.connect()
+				}
+			},
 		}
-		t.Repeat(actions)
+		for range rapid.IntRange(1, 400).Draw(t, "steps") {
+			actions[rapid.IntRange(0, len(actions)-1).Draw(t, "action")]()
+			w.check()
+		}
 		w.settle()
 	})
 }
