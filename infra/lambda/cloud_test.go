@@ -91,6 +91,14 @@ func (c *cloud) environment(function string, place dynamolocal.Endpoint) []strin
 // checkOutput holds every line that any process wrote against its form.
 func (c *cloud) checkOutput() {
 	for name, f := range c.functions {
+		c.checkLines(name, f)
+	}
+	for _, f := range c.gateway.live {
+		c.checkLines(config.Live, f)
+	}
+}
+
+func (c *cloud) checkLines(name string, f *host) {
 		for _, line := range f.metrics.lines() {
 			if m, err := readMetrics([]byte(line)); err != nil || m.dimensions["Function"] != name || m.dimensions["Region"] != inRegion {
 				c.t.Errorf("%s writes the metrics %s: %v", name, line, err)

@@ -30,6 +30,7 @@ type gateway struct {
 	stopped bool
 	turn    int // of the next invocation
 	sockets map[string]*socket
+	lost    []*socket             // of those that were forgotten
 	ids     []string              // of all sockets there ever were
 	refuse  func(conn string) int // the status to answer a post with, 0 to take it; nil: takes all
 	calls   int                   // of the management API
@@ -70,8 +71,20 @@ func (g *gateway) stop() {
 		s.silent = true
 		s.close(websocket.StatusGoingAway)
 	}
+	for _, s := range g.lost {
+		s.close(websocket.StatusGoingAway)
+	}
 	g.mu.Unlock()
-	g.inFlight.Wait()
+	ended := make(chan struct{})
+	go func() {
+		g.inFlight.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		g.t.Error("the gateway has sockets that do not end")
+	}
 }
 
 // handshake lets a client in if the live function does.
@@ -109,6 +122,7 @@ func (g *gateway) handshake(w http.ResponseWriter, r *http.Request) {
 	if protocol := answer.Headers["Sec-WebSocket-Protocol"]; protocol != "" {
 		options.Subprotocols = []string{protocol}
 	}
+	w.Header().Set("Conn", conn) // for the test; the real one keeps it to itself
 	ws, err := websocket.Accept(w, r, options)
 	if err != nil {
 		g.t.Errorf("accept a socket: %v", err)
@@ -288,6 +302,7 @@ func (g *gateway) lose(conn string) {
 	if s := g.sockets[conn]; s != nil {
 		s.silent = true
 		delete(g.sockets, conn)
+		g.lost = append(g.lost, s)
 	}
 }
 

@@ -82,25 +82,17 @@ var ok = []byte(`{"statusCode":200}`)
 func (f *liveFunction) connect(ctx context.Context, conn string, header http.Header) ([]byte, error) {
 	err := f.handler.Connect(ctx, conn, header)
 	var problem *api.Problem
-	if errors.As(err, &problem) {
-		return answerHandshake(problem.Status, problem.GetHeaders())
+	if errors.As(err, &problem) { // the gateway hands on the status and nothing else
+		return json.Marshal(httpAnswer{StatusCode: problem.Status, Headers: map[string]string{}})
 	}
 	if err != nil {
 		return nil, err
 	}
-	answer := http.Header{}
+	answer := httpAnswer{StatusCode: http.StatusOK, Headers: map[string]string{}}
 	if _, protocol := live.TokenOf(header); protocol != "" {
-		answer.Set("Sec-WebSocket-Protocol", protocol)
+		answer.Headers["Sec-WebSocket-Protocol"] = protocol // spelled as the gateway's documents do
 	}
-	return answerHandshake(http.StatusOK, answer)
-}
-
-func answerHandshake(status int, header http.Header) ([]byte, error) {
-	a := httpAnswer{StatusCode: status, Headers: map[string]string{}}
-	for name := range header {
-		a.Headers[name] = header.Get(name)
-	}
-	return json.Marshal(a)
+	return json.Marshal(answer)
 }
 
 // header is the header of the handshake.

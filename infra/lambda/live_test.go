@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 
 	"parley/functions/api"
@@ -78,12 +79,18 @@ func TestLiveEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		text, err := (&liveFunction{h}).invoke(t.Context(), payload)
-		var answer struct{ StatusCode int }
+		var answer struct {
+			StatusCode int
+			Headers    map[string]string
+		}
 		if err == nil {
 			err = json.Unmarshal(text, &answer)
 		}
 		if (err != nil) != (tt.status == 0) || answer.StatusCode != tt.status || !reflect.DeepEqual(h.said, []string{tt.said}) {
 			t.Errorf("%s: %q, answered %s, %v", tt.said, h.said, text, err)
+		}
+		if protocol := answer.Headers["Sec-WebSocket-Protocol"]; (protocol == "parley.v1") != strings.Contains(tt.said, "parley.v1") || len(protocol) > len("parley.v1") {
+			t.Errorf("%s: answered %s", tt.said, text)
 		}
 	}
 }
