@@ -99,22 +99,21 @@ func (c *cloud) checkOutput() {
 }
 
 func (c *cloud) checkLines(name string, f *host) {
-		for _, line := range f.metrics.lines() {
-			if m, err := readMetrics([]byte(line)); err != nil || m.dimensions["Function"] != name || m.dimensions["Region"] != inRegion {
-				c.t.Errorf("%s writes the metrics %s: %v", name, line, err)
-			}
+	for _, line := range f.metrics.lines() {
+		if m, err := readMetrics([]byte(line)); err != nil || m.dimensions["Function"] != name || m.dimensions["Region"] != inRegion {
+			c.t.Errorf("%s writes the metrics %s: %v", name, line, err)
 		}
-		for _, line := range f.logs.lines() {
-			var fields map[string]any
-			if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["level"] == nil || fields["message"] == nil {
-				c.t.Errorf("%s logs the line %s", name, line)
-			}
-			if strings.Contains(line, secret) {
-				c.t.Errorf("%s logs what a user wrote: %s", name, line)
-			}
-			if strings.Contains(line, "eyJ") || slices.ContainsFunc(c.gateway.ids, func(conn string) bool { return strings.Contains(line, conn) }) {
-				c.t.Errorf("%s logs a token, or the id of a connection: %s", name, line)
-			}
+	}
+	for _, line := range f.logs.lines() {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["level"] == nil || fields["message"] == nil {
+			c.t.Errorf("%s logs the line %s", name, line)
+		}
+		if strings.Contains(line, secret) {
+			c.t.Errorf("%s logs what a user wrote: %s", name, line)
+		}
+		if strings.Contains(line, "eyJ") || slices.ContainsFunc(c.gateway.ids, func(conn string) bool { return strings.Contains(line, conn) }) {
+			c.t.Errorf("%s logs a token, or the id of a connection: %s", name, line)
 		}
 	}
 }
