@@ -256,10 +256,9 @@ func (w *world) drain() {
 	}
 }
 
-// swap makes two live frames overtake each other.
+// swap makes a live event overtake what is before it.
 func (w *world) swap() {
-	if n := len(w.queue); n > 1 && w.queue[n-1].Type == "event" && w.queue[n-2].Type == "event" &&
-		w.queue[n-1].Cursor != w.session.asked && w.queue[n-2].Cursor != w.session.asked {
+	if n := len(w.queue); n > 1 && w.queue[n-1].Type == "event" && w.queue[n-1].Cursor != w.session.asked {
 		w.queue[n-1], w.queue[n-2] = w.queue[n-2], w.queue[n-1]
 	}
 }

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/events"
+	liveclient "parley/functions/live/client"
+)
+
+// faultyProxy passes TCP connections on to an address, as badly as it is told.
+type faultyProxy struct {
+	listener net.Listener
+	target   string
+	working  sync.WaitGroup
+
+	mu      sync.Mutex
+	fault   faulty
+	changed chan struct{} // closed and made anew when fault changes
+	conns   map[net.Conn]bool
+}
+
+// faulty is what is wrong with a proxy.
+type faulty string
+
+const (
+	none     faulty = "none"
+	refused  faulty = "refused"   // connections are cut, new ones too
+	stalled  faulty = "stalled"   // nothing passes, and no connection ends; it passes later
+	halfOpen faulty = "half open" // what the server says is lost, for good
+	late     faulty = "late"      // everything passes later
+)
+
+func startProxy(t *testing.T, url string) *faultyProxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &faultyProxy{listener: l, target: url[len("http://"):], fault: none, changed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p.working.Go(p.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.set(refused)
+		p.working.Wait()
+	})
+	return p
+}
+
+func (p *faultyProxy) url() string { return "http://" + p.listener.Addr().String() }
+
+// set makes something be wrong from now on; refused cuts all connections.
+func (p *faultyProxy) set(f faulty) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = f
+	close(p.changed)
+	p.changed = make(chan struct{})
+	if f == refused {
+		p.cutAll()
+	}
+}
+
+// cut cuts all connections; new ones are taken.
+func (p *faultyProxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cutAll()
+}
+
+func (p *faultyProxy) cutAll() {
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+func (p *faultyProxy) now() (faulty, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fault, p.changed
+}
+
+func (p *faultyProxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		if f, _ := p.now(); f == refused {
+			_ = client.Close()
+			continue
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns[client], p.conns[server] = true, true
+		p.mu.Unlock()
+		p.working.Go(func() { p.pass(client, server, false) })
+		p.working.Go(func() { p.pass(server, client, true) })
+	}
+}
+
+// pass passes on what comes from one side until a side is closed.
+func (p *faultyProxy) pass(from, to net.Conn, fromServer bool) {
+	defer func() {
+		_, _ = from.Close(), to.Close()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, from)
+	}()
+	lost := false
+	buffer := make([]byte, 4<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		f, changed := p.now()
+		for f == stalled {
+			<-changed
+			f, changed = p.now()
+		}
+		if f == late {
+			time.Sleep(rand.N(20 * time.Millisecond))
+		}
+		if lost = lost || f == halfOpen && fromServer; lost {
+			continue // the rest makes no sense any more
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// impatient are options that notice faults soon.
+func impatient(o liveclient.Options) liveclient.Options {
+	o.Timeout, o.Ping, o.Wait = 400*time.Millisecond, 200*time.Millisecond, time.Second
+	return o
+}
+
+// TestClientFaults cuts, stalls, delays and half-opens what lies between a client and two regions,
+// while she writes and is written to. She is told everything, once, and so are the others.
+func TestClientFaults(t *testing.T) {
+	for _, over := range []liveclient.Means{liveclient.OverSocket, liveclient.OverPoll} {
+		t.Run(string(over), func(t *testing.T) {
+			t.Parallel()
+			clientFaults(t, over == liveclient.OverPoll)
+		})
+	}
+}
+
+func clientFaults(t *testing.T, noSocket bool) {
+	s := serve(t, testSettings(t.TempDir()))
+	proxies := []*faultyProxy{startProxy(t, s.url(1)), startProxy(t, s.url(2))}
+	o := impatient(s.options("ada", 1))
+	o.Endpoints, o.NoSocket = []string{proxies[0].url(), proxies[1].url()}, noSocket
+	ada := listen(t, o)
+	bob := s.at(3, "bob")
+	room := bob.create("Hello")
+	ada.join(room)
+	ada.live()
+
+	random := rand.New(rand.NewPCG(13, 1970))
+	faults := []faulty{refused, stalled, halfOpen, late, none}
+	posted := 0
+	for round := range 9 {
+		for _, p := range proxies {
+			p.set(faults[random.IntN(len(faults))])
+		}
+		var sending sync.WaitGroup
+		for i := range 3 {
+			sending.Go(func() { ada.post(room, fmt.Sprint("ada ", round, " ", i)) })
+		}
+		for i := range 20 {
+			bob.post(room, fmt.Sprint("bob ", round, " ", i))
+		}
+		posted += 23
+		if round%3 == 0 { // an end in the middle of everything
+			ada.stop()
+			ada.start()
+		}
+		healed := random.IntN(2)
+		proxies[healed].set(none)
+		proxies[healed].cut()
+		sending.Wait()
+		ada.await(fmt.Sprintf("round %d", round), func() bool { return len(ada.has(room)) == posted })
+	}
+	if ada.resets != 1 {
+		t.Errorf("%d resets", ada.resets)
+	}
+	history := s.agree(room, "bob", posted)
+	ada.mu.Lock()
+	defer ada.mu.Unlock()
+	if len(history) != len(ada.texts(room)) {
+		t.Errorf("%d messages were told, %d there are", len(ada.texts(room)), len(history))
+	}
+	t.Logf("statuses %v", ada.statuses)
+}
+
+// TestClientSlow is an application that takes its time: the server drops it, and it misses nothing.
+func TestClientSlow(t *testing.T) {
+	s := serve(t, testSettings(t.TempDir()))
+	goOn := make(chan struct{})
+	c, err := liveclient.New(s.options("ada", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ada := &listener{Client: c, t: t, changed: make(chan struct{}), told: map[string][]events.Event{}}
+	ada.before = func(ctx context.Context, u liveclient.Update) error {
+		if e, ok := u.(liveclient.Event); ok && e.Type == "message.posted" {
+			<-goOn
+		}
+		return nil
+	}
+	ada.start()
+	t.Cleanup(ada.stop)
+	ada.live()
+	bob := s.at(1, "bob")
+	room := bob.create("Hello")
+	ada.join(room)
+	const each, writers = 700, 16
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for i := range each {
+				bob.post(room, fmt.Sprint(w, " ", i))
+			}
+		})
+	}
+	writing.Wait()
+	close(goOn)
+	ada.await("everything", func() bool { return len(ada.has(room)) == each*writers })
+	ada.live()
+	if !slices.Contains(ada.statuses[2:], "catching up") {
+		t.Errorf("she was not dropped: %v", ada.statuses)
+	}
+	if ada.resets != 1 {
+		t.Errorf("%d resets", ada.resets)
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"parley/events"
+)
+
+// said is a message of a conversation.
+type said struct{ Room, Author, Text string }
+
+// conversationOf returns the beginning of Apollo 13's, or of one that is made up if that is not there.
+func conversationOf(t *testing.T, n int) []said {
+	t.Helper()
+	f, err := os.Open("../../../shared/data/apollo13.jsonl")
+	if err != nil {
+		random := rand.New(rand.NewPCG(13, 1970))
+		made := make([]said, n)
+		for i := range made {
+			made[i] = said{
+				Room: fmt.Sprint("room ", random.IntN(4)), Author: fmt.Sprint("author-", random.IntN(12)),
+				Text: strings.Repeat("roger ", 1+random.IntN(20)),
+			}
+		}
+		return made
+	}
+	defer func() { _ = f.Close() }()
+	var lines []said
+	for in := bufio.NewScanner(f); in.Scan() && len(lines) < n; {
+		var l said
+		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+// TestClientsReplay is fifty clients who hear a conversation that some of them hold, while one
+// region fails and another is isolated, and all are mended. Everyone ends with the same.
+func TestClientsReplay(t *testing.T) {
+	const listeners, messages = 50, 2000
+	s := serve(t, testSettings(t.TempDir()))
+	lines := conversationOf(t, messages)
+	clients := make([]*listener, listeners)
+	for i := range clients {
+		first := i % 3 // each region is preferred by a third
+		clients[i] = listen(t, s.options(fmt.Sprint("user-", i), 1+first, 1+(first+1)%3, 1+(first+2)%3))
+	}
+	rooms, authors := map[string]string{}, map[string]int{}
+	for _, l := range lines {
+		if rooms[l.Room] == "" {
+			rooms[l.Room] = clients[len(rooms)].create(l.Room)
+		}
+		if _, known := authors[l.Author]; !known {
+			authors[l.Author] = len(authors) % listeners
+		}
+	}
+	var joining sync.WaitGroup
+	for _, c := range clients {
+		joining.Go(func() {
+			for _, room := range rooms {
+				c.join(room)
+			}
+			c.live()
+		})
+	}
+	joining.Wait()
+
+	ids := map[string]map[events.ID]bool{}
+	for _, room := range rooms {
+		ids[room] = map[events.ID]bool{}
+	}
+	var mu sync.Mutex
+	var accepted atomic.Int64
+	var work sync.WaitGroup
+	lanes := map[string]chan said{}
+	for author, i := range authors {
+		lane := make(chan said, messages)
+		lanes[author] = lane
+		work.Go(func() {
+			for l := range lane {
+				m := clients[i].post(rooms[l.Room], l.Text)
+				mu.Lock()
+				ids[rooms[l.Room]][m.ID] = true
+				mu.Unlock()
+				switch accepted.Add(1) {
+				case messages / 4:
+					s.state("one", stateFailing)
+					s.state("two", stateIsolated)
+				case messages * 3 / 4:
+					s.state("one", stateUp)
+					s.state("two", stateUp)
+				}
+			}
+		})
+	}
+	for _, l := range lines {
+		lanes[l.Author] <- l
+	}
+	for _, lane := range lanes {
+		close(lane)
+	}
+	work.Wait()
+
+	resets := 0
+	for _, room := range rooms {
+		for _, c := range clients {
+			c.await("everything", func() bool { return len(c.has(room)) >= len(ids[room]) })
+			if !maps.Equal(c.has(room), ids[room]) {
+				t.Errorf("%s has other messages than were posted", c.User())
+			}
+		}
+	}
+	statuses := map[string]int{}
+	for _, c := range clients {
+		resets += c.resets
+		for _, status := range c.statuses {
+			statuses[status]++
+		}
+	}
+	if resets != listeners {
+		t.Errorf("%d resets", resets)
+	}
+	for name, room := range rooms {
+		s.agree(room, clients[0].User(), len(ids[room]))
+		t.Logf("%s: %d messages", name, len(ids[room]))
+	}
+	t.Logf("%d messages, %d clients, statuses %v", messages, listeners, slices.Sorted(maps.Keys(statuses)))
+	t.Logf("%v", statuses)
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/events"
+	liveclient "parley/functions/live/client"
+)
+
+// listener is an application: it keeps what a client is told.
+type listener struct {
+	*liveclient.Client
+	t      testing.TB
+	cancel context.CancelFunc
+	ended  chan error
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and made anew with each update
+	status   liveclient.Status
+	statuses []string
+	resets   int
+	loaded   map[string]map[events.ID]bool // the messages of each room, at the last reset
+	told     map[string][]events.Event     // by room, since then
+	typing   []string
+	before   func(ctx context.Context, u liveclient.Update) error // called first, if not nil
+}
+
+// options are those of a user's client at some addresses of the server: 0 is the global endpoint.
+func (r *running) options(user string, at ...int) liveclient.Options {
+	token := r.at(0, user).token
+	o := liveclient.Options{User: user, Token: func(context.Context) (string, error) { return token, nil }}
+	for _, i := range at {
+		o.Endpoints = append(o.Endpoints, r.url(i))
+	}
+	return o
+}
+
+// listen runs a client until the end of the test.
+func listen(t testing.TB, o liveclient.Options) *listener {
+	t.Helper()
+	c, err := liveclient.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{Client: c, t: t, changed: make(chan struct{}), told: map[string][]events.Event{}}
+	l.start()
+	t.Cleanup(l.stop)
+	return l
+}
+
+func (l *listener) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel, l.ended = cancel, make(chan error, 1)
+	go func() { l.ended <- l.Run(ctx, l.handle) }()
+}
+
+// stop ends the client; it may have been stopped.
+func (l *listener) stop() {
+	l.cancel()
+	if err, ok := <-l.ended; ok {
+		if err != context.Canceled {
+			l.t.Errorf("Run ended with %v", err)
+		}
+		close(l.ended)
+	}
+}
+
+func (l *listener) handle(ctx context.Context, u liveclient.Update) error {
+	if l.before != nil {
+		if err := l.before(ctx, u); err != nil {
+			return err
+		}
+	}
+	var loaded map[string]map[events.ID]bool
+	if _, reset := u.(liveclient.Reset); reset {
+		var err error
+		if loaded, err = l.load(ctx); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch u := u.(type) {
+	case liveclient.Event:
+		if u.Room != "" {
+			l.told[u.Room] = append(l.told[u.Room], u.Event)
+		}
+	case liveclient.Reset:
+		l.resets++
+		l.loaded, l.told = loaded, map[string][]events.Event{}
+	case liveclient.Status:
+		l.status = u
+		l.statuses = append(l.statuses, strings.TrimSpace(fmt.Sprint(u.State, " ", u.Over)))
+	case liveclient.Typing:
+		l.typing = append(l.typing, u.User)
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+	return nil
+}
+
+// load loads all messages of all rooms.
+func (l *listener) load(ctx context.Context) (map[string]map[events.ID]bool, error) {
+	all := map[string]map[events.ID]bool{}
+	rooms, err := l.Rooms(ctx)
+	for _, room := range rooms {
+		all[room.ID] = map[events.ID]bool{}
+		for page := (liveclient.Page{Limit: 200}); err == nil; {
+			var got []liveclient.Message
+			if got, err = l.Messages(ctx, room.ID, page); len(got) == 0 {
+				break
+			}
+			for _, m := range got {
+				all[room.ID][m.ID] = true
+			}
+			page.Before = got[0].ID
+		}
+	}
+	return all, err
+}
+
+// has are the messages of a room as the application knows them: loaded, or told. It fails if one
+// was told twice.
+func (l *listener) has(room string) map[events.ID]bool {
+	all, told := maps.Clone(l.loaded[room]), map[events.ID]bool{}
+	if all == nil {
+		all = map[events.ID]bool{}
+	}
+	for _, e := range l.told[room] {
+		if e.Type != "message.posted" {
+			continue
+		}
+		if told[e.ID] {
+			l.t.Errorf("%s is told %s twice", l.User(), e.ID)
+		}
+		told[e.ID], all[e.ID] = true, true
+	}
+	return all
+}
+
+// await waits until a condition holds.
+func (l *listener) await(what string, holds func() bool) {
+	l.t.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		l.mu.Lock()
+		ok, changed := holds(), l.changed
+		l.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.t.Fatalf("%s never came; status %+v after %v", what, l.status, l.statuses)
+		}
+	}
+}
+
+// live waits until the client is told all at once.
+func (l *listener) live() {
+	l.t.Helper()
+	l.await("live", func() bool { return l.status.State == liveclient.Live })
+}
+
+// texts are the messages posted to a room, as they were told.
+func (l *listener) texts(room string) (texts []string) {
+	for _, e := range l.told[room] {
+		if p, ok := e.Payload.(events.MessagePosted); ok {
+			texts = append(texts, p.Text.Open())
+		}
+	}
+	return texts
+}
+
+// post posts a message that must be accepted.
+func (l *listener) post(room, text string) liveclient.Message {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	m, err := l.Send(ctx, room, text)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return m
+}
+
+// create makes a room.
+func (l *listener) create(name string) string {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	room, err := l.CreateRoom(ctx, liveclient.NewRoom{Name: name})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return room.ID
+}
+
+// join joins a room.
+func (l *listener) join(room string) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := l.Join(ctx, room); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestClient talks over sockets and over polls, in different regions.
+func TestClient(t *testing.T) {
+	s := serve(t, testSettings(t.TempDir()))
+	ada := listen(t, s.options("ada", 1))
+	polls := s.options("bob", 2)
+	polls.NoSocket = true
+	bob := listen(t, polls)
+	ada.live()
+	bob.live()
+	if ada.status.Over != liveclient.OverSocket || ada.status.Region != "one" || bob.status.Over != liveclient.OverPoll || bob.status.Region != "two" {
+		t.Errorf("ada: %+v, bob: %+v", ada.status, bob.status)
+	}
+	room := ada.create("Engines")
+	bob.join(room)
+	question := ada.post(room, "Can it compose music?")
+	bob.await("the question", func() bool { return slices.Equal(bob.texts(room), []string{"Can it compose music?"}) })
+	answer := bob.post(room, "Of any complexity.")
+	if answer.ID.Compare(question.ID) <= 0 {
+		t.Error("the answer sorts before the question")
+	}
+	ada.await("the answer", func() bool { return len(ada.texts(room)) == 2 })
+	if err := ada.React(t.Context(), room, answer.ID, "👍"); err != nil {
+		t.Error(err)
+	}
+	if err := bob.Edit(t.Context(), room, answer.ID, "Of any length."); err != nil {
+		t.Error(err)
+	}
+	if err := bob.MarkRead(t.Context(), room, answer.ID); err != nil {
+		t.Error(err)
+	}
+	want := "room.created member.joined message.posted message.posted reaction.added message.edited"
+	for _, l := range []*listener{ada, bob} {
+		l.await("every kind of event", func() bool {
+			var types []string
+			for _, e := range l.told[room] {
+				types = append(types, e.Type)
+			}
+			if l == bob { // was not there when the room was created
+				types = append([]string{"room.created"}, slices.DeleteFunc(types, func(s string) bool { return s == "room.created" })...)
+			}
+			slices.Sort(types)
+			sorted := strings.Fields(want)
+			slices.Sort(sorted)
+			return slices.Equal(types, sorted)
+		})
+	}
+	messages, err := bob.Messages(t.Context(), room, liveclient.Page{})
+	if err != nil || len(messages) != 2 || messages[1].Text != "Of any length." {
+		t.Errorf("messages %+v, %v", messages, err)
+	}
+	rooms, err := ada.Rooms(t.Context())
+	if err != nil || len(rooms) != 1 || rooms[0].Role != events.RoleOwner {
+		t.Errorf("rooms %+v, %v", rooms, err)
+	}
+	if _, err := ada.Send(t.Context(), room, ""); !liveclient.IsProblem(err, "invalid_field") {
+		t.Errorf("an empty text: %v", err)
+	}
+	s.at(1, "eve").join(room)
+	eve := listen(t, s.options("eve", 1))
+	eve.live()
+	ada.Typing(t.Context(), room)
+	eve.await("typing", func() bool { return slices.Equal(eve.typing, []string{"ada"}) })
+}
