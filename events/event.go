@@ -27,7 +27,7 @@ func ParseID(field, text string) (ID, error) {
 }
 
 // Stream names one ordered part of the log and is its partition key: "room/<room>",
-// "user/<user>" or "region/<region>".
+// "user/<user>", "region/<region>" or "ops/<region>".
 type Stream string
 
 // Kind is what a stream is about.
@@ -38,6 +38,7 @@ const (
 	KindRoom   Kind = "room"   // everything that happens in one room
 	KindUser   Kind = "user"   // what concerns one user alone: her profile, her read markers
 	KindRegion Kind = "region" // the beats of one region
+	KindOps    Kind = "ops"    // what operators did in one region: of no view, told to no client
 )
 
 // RoomStream is the stream of a room's events.
@@ -48,6 +49,9 @@ func UserStream(user string) Stream { return Stream(string(KindUser) + "/" + use
 
 // RegionStream is the stream of a region's beats.
 func RegionStream(region string) Stream { return Stream(string(KindRegion) + "/" + region) }
+
+// OpsStream is the stream of what operators did in a region.
+func OpsStream(region string) Stream { return Stream(string(KindOps) + "/" + region) }
 
 // Split returns what the stream is about and the name of the room, user or region.
 func (s Stream) Split() (Kind, string) {
@@ -69,10 +73,10 @@ func (s Stream) Validate() error {
 		return ValidateRoomID("stream", name)
 	case KindUser:
 		return ValidateUser("stream", name)
-	case KindRegion:
+	case KindRegion, KindOps:
 		return ValidateRegion("stream", name)
 	default:
-		return Invalid("stream", "must start with room/, user/ or region/")
+		return Invalid("stream", "must start with room/, user/, region/ or ops/")
 	}
 }
 

@@ -31,6 +31,11 @@ func TestNewRefuses(t *testing.T) {
 		"marker in a room":     {"stream", id, room, "ada", "eu", events.RoomRead{Room: id.String(), UpTo: id}},
 		"stream of another":    {"actor", id, events.UserStream("grace"), "ada", "eu", events.UserProfileSet{Name: "s3cret"}},
 		"beat of another":      {"actor", id, events.RegionStream("us"), "eu", "eu", events.RegionBeat{}},
+		"act without a word":   {"what", id, events.OpsStream("us"), "ada", "eu", events.OpsActed{}},
+		"act in words":         {"what", id, events.OpsStream("eu"), "ada", "eu", events.OpsActed{What: "s3cret s3cret"}},
+		"act on two lines":     {"target", id, events.OpsStream("eu"), "ada", "eu", events.OpsActed{What: "drain", Target: "s3cret\n"}},
+		"act, a long story":    {"result", id, events.OpsStream("eu"), "ada", "eu", events.OpsActed{What: "drain", Result: repeat("s3cret", 100)}},
+		"act of a region":      {"stream", id, events.RegionStream("ada"), "ada", "eu", events.OpsActed{What: "drain"}},
 		"no actor":             {"actor", id, room, "", "eu", text},
 		"bad actor":            {"actor", id, room, "s3cret/", "eu", text},
 		"no region":            {"region", id, room, "ada", "", text},
@@ -211,13 +216,14 @@ func TestStreams(t *testing.T) {
 		events.RoomStream(room):     {events.KindRoom, room},
 		events.UserStream("ada"):    {events.KindUser, "ada"},
 		events.RegionStream("eu-1"): {events.KindRegion, "eu-1"},
+		events.OpsStream("eu-1"):    {events.KindOps, "eu-1"},
 	} {
 		kind, name := stream.Split()
 		if kind != want.kind || name != want.name || stream.Name() != want.name || stream.Validate() != nil {
 			t.Errorf("%s is of kind %s, name %s, %v", stream, kind, name, stream.Validate())
 		}
 	}
-	for _, bad := range []events.Stream{"", "/", "room", "room/", "room//" + events.Stream(room), "user/a/b", "User/ada", "region/"} {
+	for _, bad := range []events.Stream{"", "/", "room", "room/", "room//" + events.Stream(room), "user/a/b", "User/ada", "region/", "ops/", "ops/EU"} {
 		if events.IsInvalid(bad.Validate()) == nil {
 			t.Errorf("stream %q is taken", bad)
 		}

@@ -105,6 +105,8 @@ func samples(t testing.TB) []sample {
 		events.UserProfileSet{Name: "Grace Hopper", About: "It's easier to ask forgiveness …"})
 	add("region.beat.v1", fixedID("eu-central-1", 9), events.RegionStream("eu-central-1"), "eu-central-1",
 		events.RegionBeat{})
+	add("ops.acted.v1", fixedID("grace", 9), events.OpsStream("eu-central-1"), "grace",
+		events.OpsActed{What: "parked.retry", Target: "project/" + first.String(), Result: "handled <1> & \"gone\" …"})
 	return all
 }
 

@@ -34,6 +34,8 @@ var types = newTable(
 	define[UserProfileSet]("user.profile_set", KindUser),
 
 	define[RegionBeat]("region.beat", KindRegion),
+
+	define[OpsActed]("ops.acted", KindOps),
 )
 
 // Types lists the wire names of all event types.

@@ -114,7 +114,8 @@ func (f *feedEnd) push(s *segment, most int) {
 
 // Append adds a batch to the feeds of its streams and then to the journal, in the order given, and
 // returns what the journal says of each arrival. What is there already, as the ends of feeds and
-// journal show, is passed over. Beats have no feed. After an error any part of the batch may have
+// journal show, is passed over. Beats have no feed; what operators did has none and is not in
+// the journal, so that its entry has no number. After an error any part of the batch may have
 // been added: append the same batch again.
 func (f *Feed) Append(ctx context.Context, batch []Arrival) ([]JournalEntry, error) {
 	f.mu.Lock()
@@ -141,7 +142,7 @@ func (f *Feed) entries(ctx context.Context, batch []Arrival) ([]JournalEntry, er
 	entries := make([]JournalEntry, len(batch))
 	for i, a := range batch {
 		entries[i] = JournalEntry{Stream: a.Event.Stream, ID: a.Event.ID, About: memberOf(a.Event), Replaced: a.Replaced}
-		if kind, _ := a.Event.Stream.Split(); kind == events.KindRegion {
+		if !hasFeed(a.Event.Stream) {
 			continue
 		}
 		end, err := f.end(ctx, a.Event.Stream)
@@ -156,7 +157,7 @@ func (f *Feed) entries(ctx context.Context, batch []Arrival) ([]JournalEntry, er
 func (f *Feed) extendAll(ctx context.Context, batch []Arrival) error {
 	pending := map[events.Stream][]Arrival{}
 	for _, a := range batch {
-		if kind, _ := a.Event.Stream.Split(); kind != events.KindRegion {
+		if hasFeed(a.Event.Stream) {
 			pending[a.Event.Stream] = append(pending[a.Event.Stream], a)
 		}
 	}
@@ -285,9 +286,9 @@ func (f *Feed) recognised() int {
 }
 
 // Missing returns those events of a stream that are not in its feed, in their order: what this
-// region's consumer was never told. Beats have no feed and are never missing.
+// region's consumer was never told. What has no feed is never missing.
 func (f *Feed) Missing(ctx context.Context, stream events.Stream, of []events.Event) ([]events.Event, error) {
-	if kind, _ := stream.Split(); kind == events.KindRegion {
+	if !hasFeed(stream) {
 		return nil, nil
 	}
 	told := map[events.ID]bool{}
@@ -352,6 +353,12 @@ func documents[S any](ctx context.Context, views Views, partition string, r Rang
 			}
 		}
 	}
+}
+
+// hasFeed reports whether there is somebody to tell of a stream's events.
+func hasFeed(stream events.Stream) bool {
+	kind, _ := stream.Split()
+	return kind != events.KindRegion && kind != events.KindOps
 }
 
 func feedPartition(stream events.Stream) string { return "feed/" + string(stream) }

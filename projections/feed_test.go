@@ -362,6 +362,25 @@ func TestBeatsHaveNoFeed(t *testing.T) {
 	same(t, "missing beats", len(missing), 0, err)
 }
 
+// What operators did is told to nobody: it is in no feed and not in the journal.
+func TestOpsAreNotTold(t *testing.T) {
+	views := viewtest.NewModel()
+	act := newEvent(makeID(1, "ada", 1), events.OpsStream("eu"), "ada", "eu", events.OpsActed{What: "drain"})
+	feed := projections.NewFeed(views)
+	for range 2 {
+		entries, err := feed.Append(t.Context(), arrivals(act, post(2, "bob", "other"), act))
+		same(t, "entries", len(entries), 3, err)
+		same(t, "numbers", []uint64{entries[0].Number, entries[1].Number, entries[2].Number}, []uint64{0, 1, 0}, nil)
+		same(t, "positions", []uint64{entries[0].Position, entries[1].Position}, []uint64{0, 1}, nil)
+	}
+	_, epoch, err := projections.ListFeed(t.Context(), views, act.Stream, 0, 10)
+	same(t, "epoch", epoch, "", err)
+	missing, err := feed.Missing(t.Context(), act.Stream, []events.Event{act})
+	same(t, "missing", len(missing), 0, err)
+	got, err := views.Query(t.Context(), "journal", projections.Range{Limit: 10})
+	same(t, "segments of the journal", len(got), 1, err)
+}
+
 // A feed that cannot be read is not begun anew.
 func TestDamagedFeedIsAnError(t *testing.T) {
 	views := viewtest.NewModel()

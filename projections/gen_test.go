@@ -78,6 +78,7 @@ var eventTypes = map[string]func(d draw) events.Payload{
 	"room.read":        func(d draw) events.Payload { return events.RoomRead{Room: d.room(), UpTo: d.message()} },
 	"user.profile_set": func(d draw) events.Payload { return events.UserProfileSet{Name: d.text(), About: d.text()} },
 	"region.beat":      func(draw) events.Payload { return events.RegionBeat{} },
+	"ops.acted":        func(d draw) events.Payload { return events.OpsActed{What: d.word("what")} },
 }
 
 // draw draws the parts of events.
@@ -139,6 +140,8 @@ func (d draw) event(name string, n uint32) events.Event {
 	case "region.beat":
 		actor = region
 		stream = events.RegionStream(region)
+	case "ops.acted":
+		stream = events.OpsStream(region)
 	}
 	return newEvent(id, stream, actor, region, payload)
 }

@@ -162,6 +162,9 @@ func (j *journalEnd) segment(entries []JournalEntry, now time.Time) *journalSegm
 	}
 	seen, index := map[journalID]bool{}, map[events.Stream]int{}
 	for _, e := range entries {
+		if kind, _ := e.Stream.Split(); kind == events.KindOps {
+			continue
+		}
 		id := journalID{e.Stream, arrived{e.ID, e.Replaced}}
 		if _, there := j.recent[id]; there || seen[id] {
 			continue
