@@ -34,6 +34,13 @@ type Log interface {
 	// it goes. It sees every Append that returned in this region before Read was called. After
 	// an error it yields no more.
 	Read(ctx context.Context, stream Stream, r Range) iter.Seq2[Event, error]
+
+	// Scan yields a part of the log: stream by stream in any order, each in the order of its ids,
+	// reading in pages as it goes. It goes on behind after, a key that a Scan of the same part has
+	// yielded; the zero Key begins. It sees every Append that returned in this region before Scan
+	// was called and lies behind after; of what is appended meanwhile it may see some. After an
+	// error it yields no more. It is the only way through the whole log.
+	Scan(ctx context.Context, part Part, after Key) iter.Seq2[Event, error]
 }
 
 // Key names one event of the log.

@@ -181,7 +181,7 @@ func TestReadsAreConsistent(t *testing.T) {
 	_, get := l.Get(t.Context(), e.Stream, e.ID)
 	_, many := l.GetMany(t.Context(), []events.Key{{Stream: e.Stream, ID: e.ID}})
 	_, read := collect(l.Read(t.Context(), e.Stream, events.Range{}))
-	scan := l.Scan(t.Context(), 1, func([]events.Event) error { return nil })
+	_, scan := collect(l.Scan(t.Context(), events.Part{Of: 1}, events.Key{}))
 	if err := errors.Join(get, many, read, scan); err != nil {
 		t.Fatal(err)
 	}

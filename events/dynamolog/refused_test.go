@@ -63,7 +63,7 @@ func TestRefused(t *testing.T) {
 			"get":       func() error { _, err := l.Get(t.Context(), e.Stream, e.ID); return err },
 			"get many":  func() error { _, err := l.GetMany(t.Context(), []events.Key{{Stream: e.Stream, ID: e.ID}}); return err },
 			"read":      func() error { _, err := collect(l.Read(t.Context(), e.Stream, events.Range{})); return err },
-			"scan":      func() error { return l.Scan(t.Context(), 2, func([]events.Event) error { return nil }) },
+			"scan":      func() error { _, err := collect(l.Scan(t.Context(), events.Part{Of: 2}, events.Key{})); return err },
 			"identity":  func() error { _, err := l.Identity(t.Context()); return err },
 		} {
 			run(tt.name+"/"+what, func(t *testing.T) {

@@ -28,8 +28,9 @@ type Faults struct {
 	// OnAppend says how an Append goes. A nil function lets all pass.
 	OnAppend func(e events.Event) Fault
 
-	// OnRead is asked by every Get, by GetMany for each key, and by every Read once at its beginning and once before each
-	// event. The error it returns is what the call fails with. A nil function lets all pass.
+	// OnRead is asked by every Get, by GetMany for each key, by every Read once at its beginning
+	// and once before each event, and by every Scan likewise, at its beginning for no stream.
+	// The error it returns is what the call fails with. A nil function lets all pass.
 	OnRead func(stream events.Stream) error
 }
 
@@ -95,6 +96,25 @@ func (f *Faults) Read(ctx context.Context, stream events.Stream, r events.Range)
 		for e, err := range f.Log.Read(ctx, stream, r) {
 			if fault := f.read(stream); fault != nil && err == nil {
 				yield(events.Event{}, fmt.Errorf("read stream: %w", fault))
+				return
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// Scan implements [events.Log].
+func (f *Faults) Scan(ctx context.Context, part events.Part, after events.Key) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		if err := f.read(""); err != nil {
+			yield(events.Event{}, fmt.Errorf("scan log: %w", err))
+			return
+		}
+		for e, err := range f.Log.Scan(ctx, part, after) {
+			if fault := f.read(e.Stream); fault != nil && err == nil {
+				yield(events.Event{}, fmt.Errorf("scan log: %w", fault))
 				return
 			}
 			if !yield(e, err) {

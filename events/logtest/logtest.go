@@ -46,6 +46,13 @@ func Run(t *testing.T, d Driver) {
 		{"ReadBreak", testReadBreak},
 		{"ReadYourAppends", testReadYourAppends},
 		{"Cancelled", testCancelled},
+		{"Scan", testScan},
+		{"ScanResume", testScanResume},
+		{"ScanInSteps", testScanInSteps},
+		{"ScanPages", testScanPages},
+		{"ScanUnreadable", testScanUnreadable},
+		{"ScanRefused", testScanRefused},
+		{"ScanBreak", testScanBreak},
 		{"Model", testModel},
 	}
 	for _, test := range tests {

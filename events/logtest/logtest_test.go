@@ -94,6 +94,15 @@ func TestFaultsRead(t *testing.T) {
 		if errors.Is(last, broken) != (failAt < 3) {
 			t.Errorf("failing at call %d: error is %v", failAt, last)
 		}
+		calls, n = 0, 0
+		for _, err := range log.Scan(context.Background(), events.Part{Of: 1}, events.Key{}) {
+			if last = err; err == nil {
+				n++
+			}
+		}
+		if want := max(failAt-1, 0); n != want || errors.Is(last, broken) != (failAt < 3) {
+			t.Errorf("failing at call %d of a scan: %d events, want %d; error is %v", failAt, n, want, last)
+		}
 	}
 	log := &logtest.Faults{Log: model, OnRead: func(events.Stream) error { return broken }}
 	if _, err := log.Get(t.Context(), first.Stream, first.ID); !errors.Is(err, broken) {

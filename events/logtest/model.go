@@ -1,10 +1,12 @@
 package logtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 
@@ -101,6 +103,37 @@ func (m *Model) Read(ctx context.Context, stream events.Stream, r events.Range) 
 			}
 		}
 	}
+}
+
+// Scan implements [events.Log]. Each stream is yielded as it was when its turn came.
+func (m *Model) Scan(ctx context.Context, part events.Part, after events.Key) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		if err := cmp.Or(part.Validate(), ctx.Err()); err != nil {
+			yield(events.Event{}, fmt.Errorf("scan log: %w", err))
+			return
+		}
+		for _, stream := range m.names() {
+			if stream < after.Stream || !part.Holds(stream) {
+				continue
+			}
+			var r events.Range
+			if stream == after.Stream {
+				r.After = after.ID
+			}
+			for e, err := range m.Read(ctx, stream, r) {
+				if !yield(e, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// names are the streams, in order.
+func (m *Model) names() []events.Stream {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.streams))
 }
 
 // ids are the ids of a stream that lie in a range, in the order in which it wants them.

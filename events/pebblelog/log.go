@@ -205,13 +205,7 @@ func (l *Log) page(ctx context.Context, lower, upper []byte, reverse bool, limit
 	if err != nil {
 		return nil, false, err
 	}
-	var newest uint64
-	for _, row := range rows {
-		if ent, err := splitEntry(row.value); err == nil {
-			newest = max(newest, ent.position)
-		}
-	}
-	return rows, more, l.tail.settle(ctx, newest)
+	return rows, more, l.settle(ctx, rows)
 }
 
 func (l *Log) scan(lower, upper []byte, reverse bool, limit int) (rows []row, more bool, err error) {
@@ -246,9 +240,8 @@ func (l *Log) scan(lower, upper []byte, reverse bool, limit int) (rows []row, mo
 			return nil, false, err
 		}
 		key := it.Key()
-		buf := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
-		rows = append(rows, row{buf[:len(key):len(key)], buf[len(key):]})
-		size += len(buf)
+		rows = append(rows, newRow(key, value))
+		size += len(key) + len(value)
 	}
 	return rows, false, it.Error()
 }

@@ -157,8 +157,12 @@ func TestClosed(t *testing.T) {
 	for _, err := range l.Read(t.Context(), e.Stream, events.Range{}) {
 		readErr = err
 	}
+	var scanErr error
+	for _, err := range l.Scan(t.Context(), events.Part{Of: 1}, events.Key{}) {
+		scanErr = err
+	}
 	for name, err := range map[string]error{
-		"append": appendErr, "get": getErr, "read": readErr, "tail": tailErr, "tail that waits": <-waiting,
+		"append": appendErr, "get": getErr, "read": readErr, "scan": scanErr, "tail": tailErr, "tail that waits": <-waiting,
 		"replicate": l.Replicate(t.Context(), []Record{{Event: e, At: time.Now()}}),
 	} {
 		if !errors.Is(err, ErrClosed) {

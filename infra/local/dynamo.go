@@ -193,14 +193,24 @@ func (f *follower) records(changes []dynamolog.Change) records {
 // All implements replica. The stream goes on from its beginning, up to a day ago: most of what
 // it tells first is known.
 func (f *follower) All(ctx context.Context, do func([]accepted) error) (string, error) {
-	err := f.log.Scan(ctx, 1, func(page []events.Event) error {
-		batch := make([]accepted, len(page))
-		for i, e := range page {
-			batch[i] = accepted{event: e}
+	const page = 1000
+	batch := make([]accepted, 0, page)
+	for e, err := range f.log.Scan(ctx, events.Part{Of: 1}, events.Key{}) {
+		if err != nil {
+			return "", err
 		}
-		return do(batch)
-	})
-	return "", err
+		if batch = append(batch, accepted{event: e}); len(batch) < page {
+			continue
+		}
+		if err := do(batch); err != nil {
+			return "", err
+		}
+		batch = make([]accepted, 0, page)
+	}
+	if len(batch) == 0 {
+		return "", nil
+	}
+	return "", do(batch)
 }
 
 // Replicate implements replica.
