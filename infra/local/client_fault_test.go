@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"parley/events"
 	liveclient "parley/functions/live/client"
 )
 
@@ -210,12 +209,8 @@ func clientFaults(t *testing.T, noSocket bool) {
 func TestClientSlow(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
 	goOn := make(chan struct{})
-	c, err := liveclient.New(s.options("ada", 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ada := &listener{Client: c, t: t, changed: make(chan struct{}), told: map[string][]events.Event{}}
-	ada.before = func(ctx context.Context, u liveclient.Update) error {
+	ada := newListener(t, s.options("ada", 1))
+	ada.before = func(_ context.Context, u liveclient.Update) error {
 		if e, ok := u.(liveclient.Event); ok && e.Type == "message.posted" {
 			<-goOn
 		}

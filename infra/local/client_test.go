@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,8 +25,9 @@ type listener struct {
 	status   liveclient.Status
 	statuses []string
 	resets   int
-	loaded   map[string]map[events.ID]bool // the messages of each room, at the last reset
-	told     map[string][]events.Event     // by room, since then
+	messages map[string]map[events.ID]bool // of each room
+	told     map[string][]events.Event     // by room, since the last reset
+	once     map[events.Key]bool           // that were told since the last reset
 	typing   []string
 	before   func(ctx context.Context, u liveclient.Update) error // called first, if not nil
 }
@@ -45,14 +45,19 @@ func (r *running) options(user string, at ...int) liveclient.Options {
 // listen runs a client until the end of the test.
 func listen(t testing.TB, o liveclient.Options) *listener {
 	t.Helper()
+	l := newListener(t, o)
+	l.start()
+	t.Cleanup(l.stop)
+	return l
+}
+
+func newListener(t testing.TB, o liveclient.Options) *listener {
+	t.Helper()
 	c, err := liveclient.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &listener{Client: c, t: t, changed: make(chan struct{}), told: map[string][]events.Event{}}
-	l.start()
-	t.Cleanup(l.stop)
-	return l
+	return &listener{Client: c, t: t, changed: make(chan struct{})}
 }
 
 func (l *listener) start() {
@@ -89,12 +94,10 @@ func (l *listener) handle(ctx context.Context, u liveclient.Update) error {
 	defer l.mu.Unlock()
 	switch u := u.(type) {
 	case liveclient.Event:
-		if u.Room != "" {
-			l.told[u.Room] = append(l.told[u.Room], u.Event)
-		}
+		l.keep(u)
 	case liveclient.Reset:
 		l.resets++
-		l.loaded, l.told = loaded, map[string][]events.Event{}
+		l.messages, l.told, l.once = loaded, map[string][]events.Event{}, map[events.Key]bool{}
 	case liveclient.Status:
 		l.status = u
 		l.statuses = append(l.statuses, strings.TrimSpace(fmt.Sprint(u.State, " ", u.Over)))
@@ -126,23 +129,25 @@ func (l *listener) load(ctx context.Context) (map[string]map[events.ID]bool, err
 	return all, err
 }
 
-// has are the messages of a room as the application knows them: loaded, or told. It fails if one
-// was told twice.
+// keep keeps an event. It must not have been told since the last reset.
+func (l *listener) keep(e liveclient.Event) {
+	key := events.Key{Stream: e.Stream, ID: e.ID}
+	if l.once[key] {
+		l.t.Errorf("%s is told %s twice", l.User(), e.ID)
+	}
+	l.once[key] = true
+	l.told[e.Room] = append(l.told[e.Room], e.Event)
+	if e.Type == "message.posted" {
+		l.has(e.Room)[e.ID] = true
+	}
+}
+
+// has are the messages of a room as the application knows them: loaded, or told.
 func (l *listener) has(room string) map[events.ID]bool {
-	all, told := maps.Clone(l.loaded[room]), map[events.ID]bool{}
-	if all == nil {
-		all = map[events.ID]bool{}
+	if l.messages[room] == nil {
+		l.messages[room] = map[events.ID]bool{}
 	}
-	for _, e := range l.told[room] {
-		if e.Type != "message.posted" {
-			continue
-		}
-		if told[e.ID] {
-			l.t.Errorf("%s is told %s twice", l.User(), e.ID)
-		}
-		told[e.ID], all[e.ID] = true, true
-	}
-	return all
+	return l.messages[room]
 }
 
 // await waits until a condition holds.
