@@ -29,8 +29,11 @@ const (
 	// postAttempts is how often the gateway is asked: it refuses while it has too much to do, or
 	// while a client reads too slowly. It is given up within 0.2 s; such a client catches up.
 	postAttempts = 4
-	// postTimeout is how long one answer is waited for; some 10 ms are usual.
+	// postTimeout is how long it may take to post; some 10 ms are usual.
 	postTimeout = 2 * time.Second
+	// closeTimeout is how long each of the two steps of closing may take: a second must do for them
+	// and for what is to be forgotten then.
+	closeTimeout = 300 * time.Millisecond
 )
 
 // newSockets returns the sockets of the stage at a URL,
@@ -74,10 +77,12 @@ func (s *sockets) Post(ctx context.Context, conn string, f live.Frame) error {
 
 // Close implements [live.Sockets]. The bye is for those who can still read it.
 func (s *sockets) Close(ctx context.Context, conn string, code live.Code) error {
-	if err := s.Post(ctx, conn, code.Bye()); errors.Is(err, live.ErrGone) {
+	saying, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	if err := s.Post(saying, conn, code.Bye()); errors.Is(err, live.ErrGone) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	ctx, cancel = context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	_, err := s.client.DeleteConnection(ctx, &apigatewaymanagementapi.DeleteConnectionInput{ConnectionId: &conn})
 	return socketError("close a socket", err)
