@@ -1,7 +1,7 @@
 // Lambda is Parley on AWS Lambda: one small binary for all functions, with the handlers that run
-// on one machine too and the drivers of DynamoDB and EventBridge underneath. The environment
-// variable _HANDLER picks the function; package config has the table of functions and of what
-// each reads.
+// on one machine too and the drivers of DynamoDB, EventBridge and API Gateway's sockets underneath.
+// The environment variable _HANDLER picks the function; package config has the table of functions
+// and of what each reads.
 //
 //	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -tags lambda.norpc -trimpath -ldflags '-s -w' -o bootstrap ./infra/lambda
 //
