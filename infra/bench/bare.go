@@ -29,6 +29,9 @@ func serveBare(ctx context.Context, addr, dir string) error {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
+	sockets := &bareSockets{}
+	mux.Handle("GET /v1/live", sockets)
+	mux.HandleFunc("POST /broadcast", sockets.broadcast)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {

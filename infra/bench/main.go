@@ -21,7 +21,7 @@ import (
 
 const usage = `bench puts load on Parley and says what it bears.
 
-  go run ./infra/bench [-run posts,pages,idle,append,units,coldstart] [-seconds 5] [-rounds 3] [-conns 64]
+  go run ./infra/bench [-run posts,pages,idle,append,units,coldstart,fanout] [-seconds 5] [-rounds 3] [-conns 64]
       Compares Parley, in processes it starts itself, with the limits of this machine:
         posts   durable posts a second over HTTP, against a bare net/http handler that
                 decodes the same JSON and commits the same bytes to Pebble with fsync;
@@ -37,6 +37,9 @@ const usage = `bench puts load on Parley and says what it bears.
         coldstart
                 the Lambda binary: its size, and the time from exec to its first answer for
                 each function; on DynamoDB Local, as append
+        fanout  frames a second to -sockets sockets of one room, each message posted and
+                stored, against a bare WebSocket broadcast of the same frames; and the time
+                from accepted to delivered at 100 messages a second
 
   go run ./infra/bench -replay FILE [-url http://127.0.0.1:8080] [-speed 0] [-faults]
       Plays a conversation (JSON lines: room, author, at, text) against a running Parley
@@ -63,6 +66,7 @@ type options struct {
 	speed        float64
 	faults       bool
 	rows         int
+	sockets      int
 	bare         string
 	dir          string
 }
@@ -112,6 +116,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each round is done; the median counts")
 	flags.IntVar(&o.conns, "conns", 64, "connections that send at the same time")
 	flags.IntVar(&o.rows, "rows", 1_000_000, "messages of the large room of the comparison pages")
+	flags.IntVar(&o.sockets, "sockets", 1000, "sockets of the comparison fanout")
 	flags.StringVar(&o.conversation, "conversation", "generated", "the `file` whose messages the comparison units posts, or generated")
 	flags.StringVar(&o.replay, "replay", "", "the `file` to play, or generated")
 	flags.StringVar(&o.url, "url", "http://127.0.0.1:8080", "the global endpoint of the running Parley")
@@ -125,8 +130,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, errUsage
 	}
-	if flags.NArg() > 0 || o.seconds < 1 || o.rounds < 1 || o.conns < 1 || o.rows < 1000 || o.speed < 0 {
-		fmt.Fprintln(stderr, "bench: counts must be above 0, -rows at least 1000, and nothing may follow the flags; see -help")
+	if flags.NArg() > 0 || o.seconds < 1 || o.rounds < 1 || o.conns < 1 || o.rows < 1000 || o.sockets < 10 || o.speed < 0 {
+		fmt.Fprintln(stderr, "bench: counts must be above 0, -rows at least 1000, -sockets at least 10, and nothing may follow the flags; see -help")
 		return o, errUsage
 	}
 	return o, nil
@@ -136,11 +141,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 func compare(ctx context.Context, o options, out io.Writer) error {
 	all := map[string]func(context.Context, options, *binaries, io.Writer) error{
 		"posts": comparePosts, "pages": comparePages, "idle": measureIdle, "append": compareAppend, "units": compareUnits, "coldstart": compareColdStart,
+		"fanout": compareFanOut,
 	}
 	names := strings.Split(o.run, ",")
 	for _, name := range names {
 		if all[name] == nil {
-			return fmt.Errorf("-run: %q is not one of posts, pages, idle, append, units, coldstart", name)
+			return fmt.Errorf("-run: %q is not one of posts, pages, idle, append, units, coldstart, fanout", name)
 		}
 	}
 	bin, err := build(ctx)
