@@ -81,7 +81,7 @@ func New(o Options) (*Client, error) {
 		options: o, http: o.HTTP, endpoints: newEndpoints(urls), token: newTokens(o.Token),
 		cursor: o.Cursor, memory: newMemory(remembered),
 	}
-	c.clock = events.NewClock(func() time.Time { return time.Now().Add(c.skew) }) // used under mu
+	c.clock = c.newClock()
 	if c.http == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.MaxIdleConnsPerHost = 4
@@ -132,11 +132,18 @@ func (c *Client) Mint(causes ...events.ID) (events.ID, error) {
 	return c.clock.Mint(c.options.User, causes...)
 }
 
-// setTime sets the clock that ids are minted by, after a server refused one for its time.
+// newClock makes a clock that is used with the lock held.
+func (c *Client) newClock() *events.Clock {
+	return events.NewClock(func() time.Time { return time.Now().Add(c.skew) })
+}
+
+// setTime sets the clock that ids are minted by, after a server refused one for its time. It is a
+// new one: a clock never goes back.
 func (c *Client) setTime(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.skew = time.Until(at)
+	c.clock = c.newClock()
 }
 
 // see notes an id that the user has seen: what she does next sorts after it.
