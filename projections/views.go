@@ -44,6 +44,21 @@ type Views interface {
 	// Query returns the views of a partition within r, in order of their sort keys. It sees
 	// every Save that returned.
 	Query(ctx context.Context, partition string, r Range) ([]View, error)
+
+	// Delete removes each view whose Version is still the stored one, and passes over what is not
+	// stored. Views that were changed meanwhile are left alone and named by a [ConflictError]; the
+	// others are removed all the same. No key may be given twice. After any other error each of
+	// the views may or may not have been removed: delete them again. A view that is stored anew
+	// begins with Version 1 again, so only delete what nobody is folding into.
+	Delete(ctx context.Context, views ...View) error
+
+	// Scan goes through the views of all partitions whose names begin with one of the prefixes, of
+	// all partitions if there are none. It returns at most limit of them, partition by partition,
+	// each in order of its sort keys, and the place behind which the next call goes on: the zero
+	// Key begins, and is returned at the end. It reads a bounded amount, so that it may return few
+	// views, or none, with more to come. What is stored from the beginning to the end is returned
+	// once.
+	Scan(ctx context.Context, prefixes []string, after Key, limit int) (views []View, next Key, err error)
 }
 
 // ErrUnavailable: the store cannot be reached or refuses for load, and did so for a while; try

@@ -76,7 +76,7 @@ func (v *Views) queryOf(partition string, r projections.Range) *dynamodb.QueryIn
 func (v *Views) pages(ctx context.Context, in *dynamodb.QueryInput, r projections.Range) ([]projections.View, error) {
 	var views []projections.View
 	for {
-		in.Limit = limit(r.Limit - len(views))
+		in.Limit = limitOf(r.Limit - len(views))
 		out, err := v.db.Query(ctx, in)
 		if err != nil {
 			return nil, err
@@ -96,4 +96,4 @@ func (v *Views) pages(ctx context.Context, in *dynamodb.QueryInput, r projection
 	}
 }
 
-func limit(n int) *int32 { return aws.Int32(int32(min(n, math.MaxInt32))) }
+func limitOf(n int) *int32 { return aws.Int32(int32(min(n, math.MaxInt32))) }

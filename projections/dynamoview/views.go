@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"golang.org/x/sync/errgroup"
 
 	"parley/projections"
 )
@@ -49,29 +47,7 @@ func (v *Views) Save(ctx context.Context, views ...projections.View) error {
 	if err := checkSave(ctx, views); err != nil {
 		return fmt.Errorf("save views: %w", err)
 	}
-	var mu sync.Mutex
-	var conflict projections.ConflictError
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	for _, view := range views {
-		group.Go(func() error {
-			err := v.put(ctx, view)
-			if errors.As(err, new(*types.ConditionalCheckFailedException)) {
-				mu.Lock()
-				defer mu.Unlock()
-				conflict.Keys = append(conflict.Keys, view.Key)
-				return nil
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return failed("save views", err)
-	}
-	if len(conflict.Keys) > 0 {
-		return &conflict
-	}
-	return nil
+	return v.each(ctx, "save views", views, v.put)
 }
 
 // checkSave finds out before anything is saved what must not be.

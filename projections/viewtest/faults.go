@@ -13,10 +13,10 @@ import (
 // ErrFault is what a Save fails with that [Faults] let fail.
 var ErrFault = errors.New("a fault that a test asked for")
 
-// Fault is a way in which one Save goes.
+// Fault is a way in which one Save or one Delete goes.
 type Fault int
 
-// The ways a Save goes.
+// The ways a Save goes, and a Delete.
 const (
 	Pass       Fault = iota // as the views would have it
 	NotStored               // fails with [ErrFault]; nothing was saved
@@ -29,12 +29,15 @@ const (
 type Faults struct {
 	Views projections.Views // do the work
 
-	// OnSave says how a Save goes. A nil function lets all pass.
-	OnSave func(views []projections.View) Fault
+	// OnSave and OnDelete say how a Save or a Delete goes. A nil function lets all pass.
+	OnSave   func(views []projections.View) Fault
+	OnDelete func(views []projections.View) Fault
 
-	// OnGet and OnQuery return the error a call fails with, or nil. A nil function lets all pass.
+	// OnGet, OnQuery and OnScan return the error a call fails with, or nil. A nil function lets
+	// all pass.
 	OnGet   func(keys []projections.Key) error
 	OnQuery func(partition string, r projections.Range) error
+	OnScan  func(prefixes []string, after projections.Key) error
 }
 
 var _ projections.Views = (*Faults)(nil)
@@ -75,26 +78,48 @@ func (f *Faults) Query(ctx context.Context, partition string, r projections.Rang
 	return f.Views.Query(ctx, partition, r)
 }
 
+// Scan implements [projections.Views].
+func (f *Faults) Scan(ctx context.Context, prefixes []string, after projections.Key, limit int) ([]projections.View, projections.Key, error) {
+	if f.OnScan != nil {
+		if err := f.OnScan(prefixes, after); err != nil {
+			return nil, projections.Key{}, fmt.Errorf("scan views: %w", err)
+		}
+	}
+	return f.Views.Scan(ctx, prefixes, after, limit)
+}
+
 // Save implements [projections.Views]. A fault hides a conflict: the caller only learns that
 // the Save failed.
 func (f *Faults) Save(ctx context.Context, views ...projections.View) error {
+	return change(ctx, "save views", f.OnSave, f.Views.Save, views)
+}
+
+// Delete implements [projections.Views]. A fault hides a conflict, as in a Save.
+func (f *Faults) Delete(ctx context.Context, views ...projections.View) error {
+	return change(ctx, "delete views", f.OnDelete, f.Views.Delete, views)
+}
+
+func change(
+	ctx context.Context, what string, on func([]projections.View) Fault,
+	do func(context.Context, ...projections.View) error, views []projections.View,
+) error {
 	fault := Pass
-	if f.OnSave != nil {
-		fault = f.OnSave(views)
+	if on != nil {
+		fault = on(views)
 	}
 	switch fault {
 	case Pass:
-		return f.Views.Save(ctx, views...)
+		return do(ctx, views...)
 	case HalfStored:
 		views = everyOther(views)
 	case NotStored:
 		views = nil
 	}
 	var conflict *projections.ConflictError
-	if err := f.Views.Save(ctx, views...); err != nil && !errors.As(err, &conflict) {
+	if err := do(ctx, views...); err != nil && !errors.As(err, &conflict) {
 		return err
 	}
-	return fmt.Errorf("save views: %w", ErrFault)
+	return fmt.Errorf("%s: %w", what, ErrFault)
 }
 
 func everyOther(views []projections.View) (half []projections.View) {

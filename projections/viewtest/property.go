@@ -18,7 +18,7 @@ func testLikeModel(t *testing.T, v projections.Views) {
 	rapid.Check(t, func(rt *rapid.T) {
 		round++
 		p := pair{driver: v, model: NewModel(), name: fmt.Sprint("round ", round, "/")}
-		rt.Repeat(map[string]func(*rapid.T){"get": p.get, "save": p.save, "query": p.query})
+		rt.Repeat(map[string]func(*rapid.T){"get": p.get, "save": p.save, "query": p.query, "delete": p.remove})
 	})
 }
 
@@ -59,6 +59,23 @@ func (p pair) save(t *rapid.T) {
 	}
 	want := conflictKeys(t, p.model.Save(t.Context(), views...))
 	got := conflictKeys(t, p.driver.Save(t.Context(), views...))
+	if !slices.Equal(got, want) {
+		t.Fatalf("conflict names %q, want %q", got, want)
+	}
+}
+
+func (p pair) remove(t *rapid.T) {
+	views, err := p.model.Get(t.Context(), p.keys(t)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range views {
+		if rapid.IntRange(0, 3).Draw(t, "stale") == 0 {
+			views[i].Version = rapid.Int64Range(0, 4).Draw(t, "version")
+		}
+	}
+	want := conflictKeys(t, p.model.Delete(t.Context(), views...))
+	got := conflictKeys(t, p.driver.Delete(t.Context(), views...))
 	if !slices.Equal(got, want) {
 		t.Fatalf("conflict names %q, want %q", got, want)
 	}

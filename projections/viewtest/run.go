@@ -52,6 +52,11 @@ func Run(t *testing.T, d Driver) {
 		{"RaceOneView", testRaceOneView},
 		{"RaceManyViews", testRaceManyViews},
 		{"RaceCreate", testRaceCreate},
+		{"Delete", testDelete},
+		{"DeleteConflicts", testDeleteConflicts},
+		{"DeleteMany", testDeleteMany},
+		{"Scan", testScan},
+		{"ScanPages", testScanPages},
 		{"LikeModel", testLikeModel},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, d.open(t)) })

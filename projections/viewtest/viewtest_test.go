@@ -70,6 +70,32 @@ func TestFaultsHideConflict(t *testing.T) {
 	}
 }
 
+func TestFaultsDelete(t *testing.T) {
+	model := viewtest.NewModel()
+	for _, key := range keys {
+		if err := model.Save(t.Context(), projections.View{Key: key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	faults := &viewtest.Faults{Views: model, OnDelete: viewtest.Script(viewtest.NotStored, viewtest.HalfStored, viewtest.Stored)}
+	for i, left := range []int{3, 1, 0} {
+		views, err := faults.Get(t.Context(), keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := faults.Delete(t.Context(), views...); !errors.Is(err, viewtest.ErrFault) {
+			t.Errorf("delete %d: error %v, want %v", i+1, err, viewtest.ErrFault)
+		}
+		if got, err := model.Query(t.Context(), "p", projections.Range{Limit: 9}); err != nil || len(got) != left {
+			t.Errorf("delete %d: %d views are left, want %d; error %v", i+1, len(got), left, err)
+		}
+	}
+	faults.OnScan = func([]string, projections.Key) error { return viewtest.ErrFault }
+	if _, _, err := faults.Scan(t.Context(), nil, projections.Key{}, 1); !errors.Is(err, viewtest.ErrFault) {
+		t.Errorf("Scan: error %v, want %v", err, viewtest.ErrFault)
+	}
+}
+
 func TestFaultsRead(t *testing.T) {
 	boom := errors.New("boom")
 	faults := &viewtest.Faults{
