@@ -113,3 +113,20 @@ func TestNoSocketEvent(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a function is invoked with, it answers or fails.
+func FuzzSocketEvent(f *testing.F) {
+	for _, e := range []map[string]any{shake("Sec-WebSocket-Protocol", "parley.v1, bearer.x"), frameOf(`{"action":"ping"}`, false), frameOf("%", true), event(conn, "DISCONNECT", nil)} {
+		payload, err := json.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(payload)
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		text, err := (&liveFunction{&told{}}).invoke(t.Context(), payload)
+		if err == nil && !json.Valid(text) {
+			t.Errorf("%s is answered %s, %v", payload, text, err)
+		}
+	})
+}
