@@ -85,6 +85,7 @@ func New(o Options) (*Client, error) {
 	if c.http == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.MaxIdleConnsPerHost = 4
+		transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: o.Timeout, PingTimeout: o.Timeout}
 		c.http = &http.Client{Transport: transport}
 	}
 	return c, nil

@@ -65,6 +65,7 @@ func (c *Client) try(ctx context.Context, at *endpoint, r request, token string)
 	p := asProblem(err)
 	if p.regional() {
 		c.endpoints.failed(at)
+		c.dropIdle() // the name may lead elsewhere by now
 	}
 	return a, p
 }
@@ -104,6 +105,13 @@ func (c *Client) exchange(ctx context.Context, url string, r request, token stri
 		return answer{}, problemOf(got.StatusCode, got.Header, text)
 	default:
 		return answer{got.Header.Get("Parley-Region"), text}, nil
+	}
+}
+
+// dropIdle closes connections that nobody uses, if they are the client's own.
+func (c *Client) dropIdle() {
+	if c.options.HTTP == nil {
+		c.http.CloseIdleConnections()
 	}
 }
 

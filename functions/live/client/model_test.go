@@ -2,12 +2,10 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"pgregory.net/rapid"
 
@@ -30,16 +28,6 @@ type world struct {
 	told    map[events.ID]int
 	last    map[string]uint64 // position told last in this session, by room
 	nonce   int
-}
-
-// modelRegion is a region's journal.
-type modelRegion struct {
-	name    string
-	journal []wireHappened
-	ids     []events.ID
-	tops    map[string]uint64
-	pushed  int                  // entries that were pushed
-	heard   map[events.ID]uint64 // the positions of what has arrived
 }
 
 func newWorld(t *rapid.T) *world {
@@ -68,39 +56,9 @@ func (w *world) order(e Event) {
 	w.last[e.Room] = position
 }
 
-var (
-	modelRooms = []string{"01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW"}
-	modelClock = events.NewClock(time.Now)
-)
-
 // happen makes an event somewhere.
 func (w *world) happen() {
 	w.all = append(w.all, posted(w.t, rapid.SampledFrom(modelRooms).Draw(w.t, "room")))
-}
-
-// posted makes an event.
-func posted(t interface{ Fatal(...any) }, room string) events.Event {
-	id, err := modelClock.Mint("bob")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := events.New(id, events.RoomStream(room), "bob", "one", events.MessagePosted{Text: "hello"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-// testClient makes a client that reaches nobody.
-func testClient(t interface{ Fatal(...any) }) *Client {
-	c, err := New(Options{
-		Endpoints: []string{"http://unused"}, User: "ada",
-		Token: func(context.Context) (string, error) { return "", nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // arrive makes any event arrive in any region.
@@ -115,18 +73,6 @@ func (w *world) arrive() {
 	if len(waiting) > 0 {
 		r.take(waiting[rapid.IntRange(0, min(len(waiting)-1, 2)).Draw(w.t, "which")])
 	}
-}
-
-func (r *modelRegion) take(e events.Event) {
-	text, err := json.Marshal(e)
-	if err != nil {
-		panic(err)
-	}
-	stream := string(e.Stream)
-	r.tops[stream]++
-	r.heard[e.ID] = r.tops[stream]
-	r.ids = append(r.ids, e.ID)
-	r.journal = append(r.journal, wireHappened{Room: e.Stream.Name(), Stream: stream, Position: r.tops[stream], Event: text})
 }
 
 // cursor is a new cursor for a place in the region's journal.
@@ -215,14 +161,6 @@ func (w *world) answer() {
 		}
 		w.queue = append(w.queue, frame{Type: "caught_up", Ref: ref, Cursor: w.cursor(r, to), More: to < len(r.journal)})
 	}
-}
-
-func (r *modelRegion) positions() map[string]uint64 {
-	p := map[string]uint64{}
-	for stream, top := range r.tops {
-		p[events.Stream(stream).Name()] = top
-	}
-	return p
 }
 
 func (w *world) ping() {

@@ -150,8 +150,8 @@ func (s *socket) readAll(ctx context.Context, silence time.Duration) {
 
 // pingAll pings now and then, and a moment after something seemed to be missing, until ctx ends.
 func (s *socket) pingAll(ctx context.Context, every time.Duration) {
-	for wait := time.Duration(0); ; wait = every {
-		timer := time.NewTimer(wait)
+	for {
+		timer := time.NewTimer(every)
 		select {
 		case <-timer.C:
 		case <-s.hurry:
