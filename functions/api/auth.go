@@ -158,3 +158,13 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	}
 	next(huma.WithValue(ctx, callerKey{}, caller))
 }
+
+// operatorOnly is the middleware of the operators' operations. It stands before all that looks at
+// the request.
+func (a *API) operatorOnly(ctx huma.Context, next func(huma.Context)) {
+	if !CallerOf(ctx.Context()).Operator() {
+		a.refuse(ctx, Fail(http.StatusForbidden, "operator_only", "this takes a token with the scope "+ScopeOperator))
+		return
+	}
+	next(ctx)
+}

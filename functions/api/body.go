@@ -34,10 +34,10 @@ func fieldOf(text string) FieldError {
 var notOneObject = FieldError{"body", "must be one JSON object"}
 
 // Unmarshal decodes one JSON object into a struct of strings, booleans, whole numbers, lists of
-// strings, and pointers to them. It is stricter than encoding/json, which mends what is not UTF-8,
-// passes over unknown fields, takes a name in any case and the last of two values: a client's
-// mistake must not become an event. Whether a field is missing is left to what checks its value.
-// The error is a [FieldError], with the field "body" if it is no object at all.
+// strings or of raw JSON, and pointers to them. It is stricter than encoding/json, which mends
+// what is not UTF-8, passes over unknown fields, takes a name in any case and the last of two
+// values: a client's mistake must not become an event. Whether a field is missing is left to what
+// checks its value. The error is a [FieldError], with the field "body" if it is no object at all.
 func Unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) || loneSurrogate(data) {
 		return &FieldError{"body", "must be valid UTF-8, and so must be what its escapes stand for"}
@@ -119,6 +119,9 @@ func decodeField(dec *json.Decoder, key string, field reflect.Value) error {
 		case reflect.Int:
 			return &FieldError{key, "must be a whole number"}
 		case reflect.Slice:
+			if kind.Elem().Kind() != reflect.String {
+				return &FieldError{key, "must be a list of objects"}
+			}
 			return &FieldError{key, "must be a list of strings"}
 		default:
 			return &FieldError{key, "must be a string"}

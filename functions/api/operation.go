@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,9 @@ type Operation struct {
 	Detail  string // what a client must know beyond the summary
 	Codes   []int  // the statuses of its errors, beside those every operation may have
 	Creates bool   // it answers 201, and 200 to a repeat
+
+	Operator bool // callers without [ScopeOperator] are answered 403 operator_only
+	MaxBody  int  // bytes; 0: [MaxBodyBytes]
 }
 
 // Query registers an operation that changes nothing. What it takes are the tagged fields of I, and
@@ -37,6 +41,10 @@ func Command[I, O any](a *API, op Operation, handler func(context.Context, *I) (
 }
 
 func register[I, O any](a *API, op Operation, middlewares huma.Middlewares, handler func(context.Context, *I) (*O, error)) {
+	if op.Operator {
+		op.Codes = append(slices.Clone(op.Codes), http.StatusForbidden)
+		middlewares = append(huma.Middlewares{a.operatorOnly}, middlewares...)
+	}
 	described := huma.Operation{
 		OperationID:  op.ID,
 		Method:       op.Method,
@@ -45,7 +53,7 @@ func register[I, O any](a *API, op Operation, middlewares huma.Middlewares, hand
 		Description:  op.Detail,
 		Tags:         []string{op.Tag},
 		Errors:       op.Codes,
-		MaxBodyBytes: MaxBodyBytes + 1, // where huma begins to refuse
+		MaxBodyBytes: int64(cmp.Or(op.MaxBody, MaxBodyBytes)) + 1, // where huma begins to refuse
 		Security:     []map[string][]string{{"bearer": {}}},
 		Middlewares:  middlewares,
 

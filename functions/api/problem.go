@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -166,7 +167,11 @@ func humaError(status int, msg string, errs ...error) huma.StatusError {
 	case status == http.StatusInternalServerError: // the body broke off
 		return &Problem{Status: http.StatusBadRequest, Code: "malformed_body", Detail: "the body ended early", Retryable: true}
 	case status == http.StatusRequestEntityTooLarge:
-		return Fail(status, "body_too_large", "the body may have "+strconv.Itoa(MaxBodyBytes)+" bytes")
+		most := MaxBodyBytes
+		if _, err := fmt.Sscanf(msg, "request body is too large limit=%d bytes", &most); err == nil {
+			most-- // see register
+		}
+		return Fail(status, "body_too_large", "the body may have "+strconv.Itoa(most)+" bytes")
 	case status == http.StatusRequestTimeout:
 		return &Problem{Status: status, Code: "request_timeout", Detail: "the body took too long to come", Retryable: true}
 	case status == http.StatusUnprocessableEntity:

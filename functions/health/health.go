@@ -39,6 +39,8 @@ type Handler struct {
 	Writable func() error
 	// Stages returns how far each stage is behind, if that is known here; nil if not.
 	Stages func() map[string]time.Duration
+	// Drained says whether an operator wants traffic to leave the region; nil: nobody ever does.
+	Drained func(context.Context) (bool, error)
 	// Timeout bounds the check; a region that does not answer is as good as down.
 	Timeout time.Duration
 }
@@ -46,7 +48,7 @@ type Handler struct {
 // Report is the answer.
 type Report struct {
 	Region string `json:"region"`
-	Status string `json:"status"`          // "ok" or "failing"
+	Status string `json:"status"`          // "ok", "failing" or, if it is well and drained, "drained"
 	Error  string `json:"error,omitempty"` // which part does not work
 	// Stages is how many seconds the oldest event that a stage has not handled has waited.
 	Stages map[string]float64 `json:"stages,omitempty"`
@@ -70,7 +72,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(report) // the asker has gone
 }
 
-// Check reads the log and the views once, and asks whether the log can be written.
+// Check reads the log and the views once or twice, and asks whether the log can be written.
 func (h *Handler) Check(ctx context.Context) Report {
 	report := Report{Region: h.Region, Status: "ok", Frontiers: map[string]float64{}}
 	now := h.Now()
@@ -96,6 +98,15 @@ func (h *Handler) Check(ctx context.Context) Report {
 		for stage, lag := range h.Stages() {
 			report.Stages[stage] = lag.Seconds()
 		}
+	}
+	if h.Drained == nil {
+		return report
+	}
+	switch drained, err := h.Drained(ctx); {
+	case err != nil:
+		report.Status, report.Error = "failing", "the views cannot be read"
+	case drained:
+		report.Status = "drained"
 	}
 	return report
 }

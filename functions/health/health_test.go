@@ -85,6 +85,20 @@ func TestHealth(t *testing.T) {
 		if code, _ := ask(t, h); code != 200 {
 			t.Errorf("not well again: %d", code)
 		}
+
+		drained, failed := true, error(nil)
+		h.Drained = func(context.Context) (bool, error) { return drained, failed }
+		if code, report := ask(t, h); code != 503 || report.Status != "drained" || report.Error != "" || report.Frontiers["eu"] != 92 {
+			t.Errorf("drained: %d %+v", code, report)
+		}
+		failed = viewtest.ErrFault
+		if code, report := ask(t, h); code != 503 || report.Status != "failing" || report.Error != "the views cannot be read" {
+			t.Errorf("%d %+v", code, report)
+		}
+		drained, failed = false, nil
+		if code, report := ask(t, h); code != 200 || report.Status != "ok" {
+			t.Errorf("no longer drained: %d %+v", code, report)
+		}
 	})
 }
 

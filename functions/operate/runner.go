@@ -1,0 +1,252 @@
+package operate
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"parley/events"
+	"parley/projections"
+)
+
+// Runner does the jobs of a region, step by step. Several may run side by side, in one process or
+// in many: a lease sees to it that a job has one at a time. Make one with [NewRunner].
+type Runner struct {
+	Views  projections.Views // where the jobs are
+	Kinds  map[string]Kind
+	Acts   Acts // notes how jobs end
+	Logger *slog.Logger
+	Now    func() time.Time
+	// Budget is how long a step goes on, about; and Lease how long a job is left to whoever took it
+	// and was not heard of since. A step is given half of it.
+	Budget, Lease time.Duration
+	// Alone says that no other process has a Runner over these views: leases of one that was
+	// killed are not waited for.
+	Alone bool
+
+	process string // tells this Runner's leases from others'
+	kick    chan struct{}
+}
+
+// NewRunner returns a runner whose steps take 3 seconds, and whose leases 20.
+func NewRunner(views projections.Views, acts Acts, logger *slog.Logger, kinds map[string]Kind) *Runner {
+	return &Runner{
+		Views: views, Kinds: kinds, Acts: acts, Logger: logger, Now: time.Now,
+		Budget: 3 * time.Second, Lease: 20 * time.Second, process: rand.Text(), kick: make(chan struct{}, 1),
+	}
+}
+
+const (
+	lookEvery  = 5 * time.Second // for jobs that others started
+	jobsAtOnce = 4
+	// maxTries is how often in a row a step may fail before the job has. That takes about two
+	// minutes.
+	maxTries            = 10
+	firstWait, lastWait = 500 * time.Millisecond, 30 * time.Second
+)
+
+// ErrLeased: another runner is at it.
+var ErrLeased = errors.New("the job is in the hands of another runner")
+
+// errLost: the step took longer than its lease, and another runner has done it meanwhile.
+var errLost = errors.New("the lease of the job has run out")
+
+// Run does the jobs until ctx ends.
+func (r *Runner) Run(ctx context.Context) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	for ctx.Err() == nil {
+		more := r.round(ctx)
+		if more {
+			continue
+		}
+		timer := time.NewTimer(lookEvery)
+		select {
+		case <-r.kick:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// round does a step of each job that is due, and reports whether there is more to do at once.
+func (r *Runner) round(ctx context.Context) bool {
+	var ids []string
+	for j, err := range r.jobs(ctx, "") {
+		if err != nil {
+			r.warn(ctx, "the jobs cannot be read", err)
+			return false
+		}
+		if j.active() && !j.Next.After(r.Now()) {
+			ids = append(ids, j.ID)
+		}
+	}
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	any := false
+	slots := make(chan struct{}, jobsAtOnce)
+	for _, id := range ids {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			more, err := r.Step(ctx, id)
+			if err != nil && !errors.Is(err, ErrLeased) {
+				r.warn(ctx, "a step of a job failed", err, "job", id)
+			}
+			mu.Lock()
+			any = any || more && err == nil
+			mu.Unlock()
+		})
+	}
+	work.Wait()
+	return any
+}
+
+func (r *Runner) warn(ctx context.Context, what string, err error, args ...any) {
+	if ctx.Err() == nil {
+		r.Logger.WarnContext(ctx, what, append(args, "error", err)...)
+	}
+}
+
+// Kick makes a Run of this process look for jobs now.
+func (r *Runner) Kick() {
+	select {
+	case r.kick <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// Step does one bounded piece of a job, under its lease, and reports whether there is more to do.
+// A job that is not running is left alone. The error is that of the piece, which is done again
+// unless the job has failed; [ErrLeased] if another runner is at it.
+func (r *Runner) Step(ctx context.Context, id string) (more bool, err error) {
+	j, err := r.take(ctx, id)
+	if err != nil || j == nil {
+		return false, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, r.Lease/2)
+	began := time.Now()
+	p, failed := r.call(bounded, j)
+	cancel()
+	took := time.Since(began)
+	keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Lease/4) // even if ctx has ended
+	defer cancel()
+	j, err = r.give(keep, j, p, failed, took, ctx.Err() != nil)
+	if err != nil {
+		return false, errors.Join(failed, err)
+	}
+	return j.active(), failed
+}
+
+// take leases a job; nil if there is nothing to do.
+func (r *Runner) take(ctx context.Context, id string) (*record, error) {
+	holder := r.process + "/" + rand.Text()
+	j, err := r.change(ctx, id, func(j *record) (bool, error) {
+		now := r.Now()
+		switch {
+		case !j.active(), j.Next.After(now):
+			return false, nil
+		case j.Holder != "" && now.Before(j.Until) && !r.abandoned(j.Holder):
+			return false, ErrLeased
+		}
+		j.Holder, j.Until = holder, now.Add(r.Lease)
+		return true, nil
+	})
+	if err != nil || j == nil || j.Holder != holder {
+		return nil, err
+	}
+	return j, nil
+}
+
+// abandoned reports whether a lease is that of a process which is no more.
+func (r *Runner) abandoned(holder string) bool {
+	return r.Alone && (len(holder) < len(r.process) || holder[:len(r.process)] != r.process)
+}
+
+// call does the piece. Whatever goes wrong in there is an error.
+func (r *Runner) call(ctx context.Context, j *record) (p Progress, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.Logger.ErrorContext(ctx, "panic in a job", "job", j.ID, "stack", string(debug.Stack()))
+			err = errors.New("panic in a job")
+		}
+	}()
+	kind, known := r.Kinds[j.Kind]
+	if !known {
+		return p, Permanent(errors.New("this release does not know the kind of job"))
+	}
+	task := Task{j.ID, j.Params, j.Work, r.Budget}
+	if j.State != StateCancelled {
+		return kind.Step(ctx, task)
+	}
+	if undoer, is := kind.(Undoer); is {
+		return p, undoer.Undo(ctx, task)
+	}
+	return p, nil
+}
+
+// give stores what came of a piece and ends the lease. What an operator did meanwhile stands.
+func (r *Runner) give(ctx context.Context, was *record, p Progress, failed error, took time.Duration, stopped bool) (*record, error) {
+	undoing, ended := was.State == StateCancelled, ""
+	j, err := r.change(ctx, was.ID, func(j *record) (bool, error) {
+		if ended = ""; j.Holder != was.Holder {
+			return false, errLost
+		}
+		j.Holder, j.Until = "", time.Time{}
+		j.progress(p, took)
+		switch {
+		case failed != nil:
+			ended = j.fail(failed, r.Now(), stopped)
+		case undoing:
+			j.Undo, j.Tries, j.Error = false, 0, ""
+		default:
+			j.Tries, j.Next, j.Error = 0, time.Time{}, ""
+			if p.Finished && (j.State == StateRunning || j.State == StatePaused) {
+				j.State, ended = StateDone, "job.done"
+			}
+		}
+		return true, nil
+	})
+	if err == nil && j == nil {
+		err = errLost
+	}
+	if err == nil && ended != "" {
+		err = r.Acts.Append(ctx, j.By, ended, j.ID, j.Kind+" "+j.Error)
+	}
+	return j, err
+}
+
+// fail counts a failure, and says if it was the last.
+func (j *record) fail(failed error, now time.Time, stopped bool) (ended string) {
+	if stopped {
+		return "" // it was not its fault
+	}
+	j.Tries++
+	j.Error = oneLine(failed.Error())
+	j.Next = now.Add(min(firstWait<<min(j.Tries-1, 10), lastWait))
+	_, forGood := errors.AsType[*permanent](failed)
+	if !forGood && events.IsInvalid(failed) == nil && j.Tries < maxTries || j.State != StateRunning {
+		return ""
+	}
+	j.State = StateFailed
+	return "job.failed"
+}
+
+// start stores a new job; if one is there under its id, that is returned and repeat is true.
+func (r *Runner) start(ctx context.Context, j *record) (stored *record, repeat bool, err error) {
+	err = r.save(ctx, j)
+	if conflicted(err) {
+		stored, err = r.load(ctx, j.ID)
+		if err == nil && stored == nil {
+			err = fmt.Errorf("start a job: %w", errBusy)
+		}
+		return stored, true, err
+	}
+	return j, false, err
+}
