@@ -150,6 +150,28 @@ func (s *endpoints) awaitBetter(ctx context.Context, used *endpoint) error {
 	}
 }
 
+// pause waits, or returns early with the context's error. If no endpoint is known to work it is over
+// as soon as one does.
+func (s *endpoints) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for before := s.down(); ; {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if before && !s.down() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // watch asks endpoints that have failed for their health, ever more rarely, until ctx ends.
 func (s *endpoints) watch(ctx context.Context, isWell func(ctx context.Context, url string) bool) {
 	var asking sync.WaitGroup

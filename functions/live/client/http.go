@@ -146,7 +146,7 @@ func (c *Client) retry(ctx context.Context, r *request, final func(*Problem) boo
 		if !p.regional() {
 			pause = max(pause, p.after) // another region need not be waited for
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := c.endpoints.pause(ctx, pause); err != nil {
 			return a, errors.Join(err, p)
 		}
 	}

@@ -83,7 +83,7 @@ func (r *run) ended(err error) error {
 	if errors.As(err, &p) && !p.regional() {
 		pause = max(pause, p.after)
 	}
-	_ = sleep(r.ctx, pause)
+	_ = r.endpoints.pause(r.ctx, pause)
 	return nil
 }
 
