@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +26,9 @@ type sockets struct {
 	failing func() bool // no new ones are taken
 	log     *slog.Logger
 
+	queued      int64         // see maxQueued
+	writeWithin time.Duration // see maxWrite
+
 	mu      sync.RWMutex
 	open    map[string]*socket
 	over    bool // no socket is added any more
@@ -31,12 +36,12 @@ type sockets struct {
 }
 
 const (
-	// queued bounds the frames that wait for one socket. Many sockets share their content.
-	queued = 4096
+	// maxQueued bounds the frames that wait for one socket. Many sockets share their content.
+	maxQueued = 4096
 	// queuedOfOwn is from where on a client's own frames are no longer handled until it has read.
 	queuedOfOwn = 512
-	// writeWithin bounds the time a client may take to read a frame.
-	writeWithin = 10 * time.Second
+	// maxWrite bounds the time a client may take to read a frame.
+	maxWrite = 10 * time.Second
 	// byeWithin bounds the time a client may take to hear that its socket is closed.
 	byeWithin = time.Second
 )
@@ -44,7 +49,9 @@ const (
 var errSlow = errors.New("too much waits for this socket")
 
 func newSockets(limits live.Limits, failing func() bool, log *slog.Logger) *sockets {
-	return &sockets{limits: limits, failing: failing, log: log, open: map[string]*socket{}}
+	return &sockets{
+		limits: limits, failing: failing, log: log, queued: maxQueued, writeWithin: maxWrite, open: map[string]*socket{},
+	}
 }
 
 // ServeHTTP implements [http.Handler]: it returns when the socket is closed.
@@ -62,7 +69,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{live.Protocol}})
 	if err == nil {
-		s.serve(ctx, &socket{id: id, conn: conn, wake: make(chan struct{}, 1), drained: make(chan struct{}, 1)})
+		s.serve(ctx, &socket{sockets: s, id: id, conn: conn, wake: make(chan struct{}, 1), drained: make(chan struct{}, 1)})
 	}
 	if err := s.handler.Disconnect(ctx, id); err != nil {
 		s.log.WarnContext(ctx, "a connection cannot be forgotten", "error", err)
@@ -87,7 +94,7 @@ func (s *sockets) serve(ctx context.Context, k *socket) {
 	if s.failing() { // it may have begun to after all were closed
 		_ = s.Close(ctx, k.id, live.CodeGoingAway)
 	}
-	s.serving.Go(func() { k.write(ctx) })
+	s.serving.Go(func() { k.write(ctx, cancel) })
 
 	idle := time.AfterFunc(s.limits.Idle, func() { _ = s.Close(ctx, k.id, live.CodeIdle) })
 	defer idle.Stop()
@@ -157,11 +164,15 @@ func (s *sockets) Close(_ context.Context, id string, code live.Code) error {
 
 // closeAll closes all sockets that are open.
 func (s *sockets) closeAll(code live.Code) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, k := range s.open {
+	for _, k := range s.all() {
 		k.end(code)
 	}
+}
+
+func (s *sockets) all() []*socket {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.open))
 }
 
 // close closes all sockets, takes no more and returns when nobody works on one.
@@ -175,6 +186,7 @@ func (s *sockets) close() {
 
 // socket is one client's. Frames wait in its queue until it has read those before.
 type socket struct {
+	sockets *sockets
 	id      string
 	conn    *websocket.Conn
 	wake    chan struct{} // holds one if there is something to write
@@ -200,7 +212,7 @@ func (k *socket) put(f live.Frame) error {
 	switch {
 	case k.code != "":
 		return live.ErrGone
-	case k.waiting.Load() >= queued:
+	case k.waiting.Load() >= k.sockets.queued:
 		return errSlow
 	}
 	k.queue = append(k.queue, f)
@@ -243,8 +255,8 @@ func (k *socket) waitFor(ctx context.Context, fewer int64) bool {
 	return true
 }
 
-// write writes what is queued until the socket is closed.
-func (k *socket) write(ctx context.Context) {
+// write writes what is queued until the socket is closed. Abandon ends ctx, and all reading.
+func (k *socket) write(ctx context.Context, abandon func()) {
 	var text []byte
 	var frames []live.Frame
 	for {
@@ -257,7 +269,7 @@ func (k *socket) write(ctx context.Context) {
 		frames, code = k.take(frames[:0])
 		for _, f := range frames {
 			text = f.Append(text[:0])
-			if err := k.send(ctx, text, writeWithin); err != nil {
+			if err := k.send(ctx, text, k.sockets.writeWithin); err != nil {
 				_ = k.conn.CloseNow() // it does not read, or is gone: serve ends
 				return
 			}
@@ -266,6 +278,7 @@ func (k *socket) write(ctx context.Context) {
 		}
 		if code != "" {
 			_ = k.send(ctx, code.Bye().Append(text[:0]), byeWithin) // for those who still read
+			defer time.AfterFunc(byeWithin, abandon).Stop() // who does not answer is not waited for
 			_ = k.conn.Close(websocket.StatusCode(code.Status()), string(code))
 			return
 		}
