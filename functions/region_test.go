@@ -142,6 +142,7 @@ func (w *world) region(t testing.TB, name string) *region {
 	cursors, err := api.NewCursors(make([]byte, 32))
 	must(t, err)
 	query.Register(r.api, query.Config{Region: name, Log: r.log, Views: r.views, Cursors: cursors})
+	live.Describe(r.api)
 	r.handler = r.api.Handler()
 	feed := projections.NewFeed(r.views)
 	feed.Now = w.now

@@ -96,6 +96,7 @@ func (p parts) api(ctx context.Context) (httpAPI, error) {
 		return httpAPI{}, err
 	}
 	query.Register(a, query.Config{Region: p.config.Region, Log: p.log, Views: p.views, Cursors: cursors})
+	live.Describe(a)
 	return httpAPI{a.Handler(), auth, cursors}, nil
 }
 

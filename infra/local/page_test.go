@@ -51,6 +51,9 @@ func TestPageOutlivesARegion(t *testing.T) {
 			p.until("the other has answered", fmt.Sprintf(`document.querySelectorAll('.conversation .message').length === %d`, said))
 		}
 	}
+	for _, p := range []*tab{ada, bob} {
+		p.until("it is told over a socket", `document.querySelector('.status').title.includes('WebSocket')`)
+	}
 	bob.react("❤️")
 	ada.until("the reaction has come", `document.querySelector('.reaction')`)
 
@@ -70,6 +73,7 @@ func TestPageOutlivesARegion(t *testing.T) {
 		said++
 	}
 	heard()
+	ada.until("it is told over a socket again", `document.querySelector('.status').title.includes('WebSocket')`)
 
 	want := texts(s.agree(room, "ada-lovelace", said))
 	for _, p := range []*tab{ada, bob} {
