@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,10 @@ type Options struct {
 	// name, those of regions, or both. Where one fails the next is used, and the preferred one
 	// again when it is well.
 	Endpoints []string
+
+	// Sockets are where the endpoints have their sockets, in the same order, if that is elsewhere: on
+	// AWS it is, like wss://live.chat.example.com. Without them at /v1/live of each endpoint.
+	Sockets []string
 
 	// User is the user's id: the claim sub of the token.
 	User string
@@ -67,18 +70,15 @@ func New(o Options) (*Client, error) {
 	if err := events.ValidateUser("User", o.User); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	var urls []string
-	for _, url := range o.Endpoints {
-		if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
-			return nil, errors.New("client: an endpoint must begin with http:// or https://")
-		}
-		urls = append(urls, strings.TrimRight(url, "/"))
+	places, err := places(o.Endpoints, o.Sockets)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
 	}
 	orElse(&o.Timeout, 10*time.Second)
 	orElse(&o.Ping, 10*time.Second)
 	orElse(&o.Wait, 25*time.Second)
 	c := &Client{
-		options: o, http: o.HTTP, endpoints: newEndpoints(urls), token: newTokens(o.Token),
+		options: o, http: o.HTTP, endpoints: newEndpoints(places), token: newTokens(o.Token),
 		cursor: o.Cursor, memory: newMemory(remembered),
 	}
 	c.clock = c.newClock()

@@ -2,47 +2,21 @@ package client
 
 import (
 	"context"
-	"math/rand/v2"
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
-// The pauses after failures: half to all of a time that doubles with each.
-const (
-	firstPause   = 200 * time.Millisecond
-	longestPause = 15 * time.Second
-
-	// forgetFailures is how long an endpoint must be well for its failures to count no more: one that
-	// is well now and then is not used every time.
-	forgetFailures = time.Minute
-)
-
-// backoff is how long to wait after so many failures in a row, from 1: at random, so that a crowd
-// of clients does not come back as one.
-func backoff(failures int, first, longest time.Duration) time.Duration {
-	pause := first << min(max(failures, 1)-1, 20)
-	if pause > longest {
-		pause = longest
-	}
-	return pause/2 + rand.N(pause/2+1)
-}
-
-// sleep waits, or returns early with the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// forgetFailures is how long an endpoint must be well for its failures to count no more: one that is
+// well now and then is not used every time.
+const forgetFailures = time.Minute
 
 // endpoint is where requests can be sent: the global name, or that of a region.
 type endpoint struct {
 	url      string
+	socket   string    // where its sockets are
 	down     bool      // as far as is known
 	failures int       // each soon after the one before
 	since    time.Time // the last one
@@ -60,12 +34,28 @@ type endpoints struct {
 	changed chan struct{} // closed and made anew when one fails or is well again
 }
 
-func newEndpoints(urls []string) *endpoints {
-	e := &endpoints{changed: make(chan struct{})}
-	for _, url := range urls {
-		e.all = append(e.all, &endpoint{url: url})
+func newEndpoints(all []*endpoint) *endpoints {
+	return &endpoints{all: all, changed: make(chan struct{})}
+}
+
+// places makes endpoints of their URLs.
+func places(urls, sockets []string) (all []*endpoint, err error) {
+	if len(sockets) > 0 && len(sockets) != len(urls) {
+		return nil, errors.New("there must be as many Sockets as Endpoints, or none")
 	}
-	return e
+	for i, url := range urls {
+		e := &endpoint{url: strings.TrimRight(url, "/")}
+		scheme, _, _ := strings.Cut(url, "://")
+		if scheme != "http" && scheme != "https" {
+			return nil, errors.New("an endpoint must begin with http:// or https://")
+		}
+		e.socket = "ws" + strings.TrimPrefix(e.url, "http") + "/v1/live"
+		if len(sockets) > 0 {
+			e.socket = sockets[i]
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }
 
 // current is the best endpoint; if none is well, the one to be tried next.

@@ -11,7 +11,7 @@ import (
 var (
 	errReset   = errors.New("all must be loaded again")
 	errPartial = errors.New("an event did not fit into a frame")
-	errStuck   = errors.New("the server answers pings, but not what it was asked")
+	errStuck   = errors.New("the server does not answer what it was asked")
 )
 
 // patientPongs is how many pongs may come while a question is not answered.
@@ -85,7 +85,7 @@ func (r *run) connect(ctx context.Context, at *endpoint) (*socket, error) {
 		if err != nil {
 			return nil, fmt.Errorf("get a token: %w", err)
 		}
-		s, err := dial(ctx, r.http, at.url, token, r.options.Timeout)
+		s, err := dial(ctx, r.http, at.socket, token, r.options.Timeout)
 		if refused != "" || !unauthenticated(err) {
 			return s, err
 		}
@@ -134,6 +134,11 @@ func (s *session) take(ctx context.Context, f frame) error {
 			return nil // of typing or a ping
 		}
 		return s.refused(f)
+	case "": // API Gateway itself: a frame of ours could not be handled
+		if !s.caught || s.seq.catching() {
+			return errStuck
+		}
+		return nil
 	default: // what a newer server says, or what comes as an event, too
 		return nil
 	}
@@ -234,12 +239,5 @@ func (s *session) ponged(ctx context.Context, now *pong) error {
 	default:
 		s.setCursor(before.cursor)
 		return nil
-	}
-}
-
-// Typing tells a room that the user is typing, if there is a socket just now.
-func (c *Client) Typing(ctx context.Context, room string) {
-	if s := c.socket.Load(); s != nil {
-		_ = s.send(ctx, map[string]any{"action": "typing", "room": room})
 	}
 }

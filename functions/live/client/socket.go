@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -48,7 +47,7 @@ func (e *byeError) Error() string { return "the server closed the socket: " + e.
 func dial(ctx context.Context, client *http.Client, url, token string, timeout time.Duration) (*socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, response, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(url, "http")+"/v1/live", &websocket.DialOptions{
+	conn, response, err := websocket.Dial(ctx, url, &websocket.DialOptions{
 		HTTPClient: client, HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
 	})
 	if err != nil {
@@ -170,5 +169,12 @@ func (s *socket) pingSoon() {
 	select {
 	case s.hurry <- struct{}{}:
 	default:
+	}
+}
+
+// Typing tells a room that the user is typing, if there is a socket just now.
+func (c *Client) Typing(ctx context.Context, room string) {
+	if s := c.socket.Load(); s != nil {
+		_ = s.send(ctx, map[string]any{"action": "typing", "room": room})
 	}
 }
