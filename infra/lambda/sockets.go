@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -21,6 +22,7 @@ import (
 // sockets are those that API Gateway holds for a stage of a WebSocket API. It counts what it posts.
 type sockets struct {
 	client *apigatewaymanagementapi.Client
+	hung   atomic.Int64 // when the gateway left a close without an answer, in Unix nanoseconds
 }
 
 var _ live.Sockets = (*sockets)(nil)
@@ -34,12 +36,15 @@ const (
 	// closeTimeout is how long each of the two steps of closing may take: a second must do for them
 	// and for what is to be forgotten then.
 	closeTimeout = 300 * time.Millisecond
+	// hangs is how long no socket is closed after that. There may be thousands to close, and a frame
+	// of a client whose connection is forgotten closes its socket, too.
+	hangs = time.Second
 )
 
 // newSockets returns the sockets of the stage at a URL,
 // https://<api>.execute-api.<region>.amazonaws.com/<stage>.
 func newSockets(cloud aws.Config, url string) *sockets {
-	return &sockets{apigatewaymanagementapi.NewFromConfig(cloud, func(o *apigatewaymanagementapi.Options) {
+	return &sockets{client: apigatewaymanagementapi.NewFromConfig(cloud, func(o *apigatewaymanagementapi.Options) {
 		o.BaseEndpoint = aws.String(url)
 		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = postAttempts
@@ -50,7 +55,10 @@ func newSockets(cloud aws.Config, url string) *sockets {
 	})}
 }
 
-var errTooLarge = errors.New("post a frame: it is larger than one may be")
+var (
+	errTooLarge = errors.New("post a frame: it is larger than one may be")
+	errHangs    = errors.New("close a socket: the gateway has not answered a moment ago")
+)
 
 // Post implements [live.Sockets]. It returns once the gateway has the frame. One whose answer was
 // lost is sent again, and may come twice.
@@ -77,6 +85,9 @@ func (s *sockets) Post(ctx context.Context, conn string, f live.Frame) error {
 
 // Close implements [live.Sockets]. The bye is for those who can still read it.
 func (s *sockets) Close(ctx context.Context, conn string, code live.Code) error {
+	if time.Since(time.Unix(0, s.hung.Load())) < hangs {
+		return errHangs
+	}
 	saying, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	if err := s.Post(saying, conn, code.Bye()); errors.Is(err, live.ErrGone) {
@@ -85,7 +96,10 @@ func (s *sockets) Close(ctx context.Context, conn string, code live.Code) error 
 	ctx, cancel = context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	_, err := s.client.DeleteConnection(ctx, &apigatewaymanagementapi.DeleteConnectionInput{ConnectionId: &conn})
-	return socketError("close a socket", err)
+	if err = socketError("close a socket", err); errors.Is(err, context.DeadlineExceeded) {
+		s.hung.Store(time.Now().UnixNano())
+	}
+	return err
 }
 
 // socketError is the error of a call, without what it was about: the URL has the connection's id.

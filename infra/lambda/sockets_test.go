@@ -104,6 +104,15 @@ func TestSocketsAway(t *testing.T) {
 	t.Cleanup(func() { close(hang) })
 	g.setRefuse(func(string) int { <-hang; return 0 })
 	s, ctx, _ = openSockets(t, g.url)
+	start := time.Now()
+	for range 100 { // sockets to close
+		if err := s.Close(ctx, conn, live.CodeSlow); err == nil || errors.Is(err, live.ErrGone) || private(err) {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("to close them takes %s", took)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if err := s.Post(ctx, conn, live.CodeIdle.Bye()); !errors.Is(err, context.DeadlineExceeded) || private(err) {
