@@ -98,9 +98,15 @@ func (p *tab) do(actions ...chromedp.Action) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
 	defer cancel()
-	if err := chromedp.Run(ctx, actions...); err != nil {
-		p.shot("failed-" + p.name)
-		p.t.Fatalf("%s: %v", p.name, err)
+	for _, action := range actions {
+		err := chromedp.Run(ctx, action)
+		for tries := 1; err != nil && strings.Contains(err.Error(), "Could not find node") && tries < 5; tries++ {
+			err = chromedp.Run(ctx, action) // the page drew it anew between being found and being used
+		}
+		if err != nil {
+			p.shot("failed-" + p.name)
+			p.t.Fatalf("%s: %v", p.name, err)
+		}
 	}
 }
 
