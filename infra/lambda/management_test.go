@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/coder/websocket"
 )
@@ -95,18 +97,34 @@ func (g *gateway) hold(conn string) *held {
 	h := &held{}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sockets[conn] = &socket{write: h.write, close: func(websocket.StatusCode) { h.closed = true }}
+	g.sockets[conn] = &socket{write: h.write, close: h.close}
 	return h
 }
 
 // held is what became of a socket that no client holds.
 type held struct {
-	frames []map[string]any
+	mu     sync.Mutex
+	frames []fields
 	closed bool
 }
 
+// told is what was posted to it so far, and whether it is closed.
+func (h *held) told() ([]fields, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.frames), h.closed
+}
+
+func (h *held) close(websocket.StatusCode) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+}
+
 func (h *held) write(frame []byte) error {
-	var f map[string]any
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var f fields
 	if h.closed || json.Unmarshal(frame, &f) != nil {
 		return errors.New("it is closed, or this is no frame")
 	}

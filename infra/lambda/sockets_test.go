@@ -38,8 +38,8 @@ func TestSockets(t *testing.T) {
 	if err := s.Close(ctx, conn, live.CodeSlow); err != nil {
 		t.Error(err)
 	}
-	if len(got.frames) != 2 || got.frames[0]["code"] != "idle" || got.frames[1]["code"] != "slow" || !got.closed {
-		t.Errorf("it got %+v", got)
+	if frames, closed := got.told(); len(frames) != 2 || frames[0]["code"] != "idle" || frames[1]["code"] != "slow" || !closed {
+		t.Errorf("it got %v, closed: %t", frames, closed)
 	}
 	for _, err := range []error{s.Post(ctx, conn, frame), s.Close(ctx, conn, live.CodeSlow)} {
 		if !errors.Is(err, live.ErrGone) {
@@ -76,7 +76,8 @@ func TestSocketsRefused(t *testing.T) {
 		if tries := g.calls - before; tries != postAttempts || time.Since(start) > 5*time.Second {
 			t.Errorf("%d: %d tries in %s", status, tries, time.Since(start))
 		}
-		if err := s.Close(ctx, conn, live.CodeSlow); err != nil || !got.closed {
+		err = s.Close(ctx, conn, live.CodeSlow)
+		if _, closed := got.told(); err != nil || !closed {
 			t.Errorf("%d: who cannot be told is not closed: %v", status, err)
 		}
 		if counts.counts[config.Pushed] != 1 || counts.counts[config.Unsent] != 2 {
