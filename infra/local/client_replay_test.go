@@ -54,7 +54,11 @@ func TestClientsReplay(t *testing.T) {
 	clients := make([]*listener, listeners)
 	for i := range clients {
 		first := i % 3 // each region is preferred by a third
-		clients[i] = listen(t, s.options(fmt.Sprint("user-", i), 1+first, 1+(first+1)%3, 1+(first+2)%3))
+		o := s.options(fmt.Sprint("user-", i), 1+first, 1+(first+1)%3, 1+(first+2)%3)
+		if o.NoSocket = i%5 == 0; i%5 == 1 {
+			o.Endpoints = []string{s.url(0)} // the global one
+		}
+		clients[i] = listen(t, o)
 	}
 	rooms, authors := map[string]string{}, map[string]int{}
 	for _, l := range lines {
