@@ -45,8 +45,8 @@ type Log interface {
 
 // Key names one event of the log.
 type Key struct {
-	Stream Stream
-	ID     ID
+	Stream Stream `json:"stream"`
+	ID     ID     `json:"id"`
 }
 
 // Range is a part of a stream.

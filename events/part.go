@@ -5,7 +5,10 @@ import "hash/fnv"
 // Part is a share of the streams of a log: that of Index, counted from 0, of so many. Part{0, 1}
 // is all. The parts of one Of hold every stream once, all its events in one part. Which stream
 // is in which part is each driver's own choice, and always the same.
-type Part struct{ Index, Of int }
+type Part struct {
+	Index int `json:"index"`
+	Of    int `json:"of"`
+}
 
 // MaxParts is the greatest Of.
 const MaxParts = 1_000_000

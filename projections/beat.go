@@ -8,7 +8,8 @@ import (
 
 // Beats is the projection of the last beat heard of each region: its frontier.
 var Beats Projection = &projection[frontier, *frontier]{
-	name: "beat",
+	name:   "beat",
+	stream: func(key Key) events.Stream { return events.RegionStream(key.Sort) },
 	keys: func(e events.Event) []Key {
 		if _, ok := e.Payload.(events.RegionBeat); ok {
 			return []Key{{beatPartition, e.Actor}}

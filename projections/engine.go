@@ -36,12 +36,29 @@ type Engine struct {
 	log         events.Log
 	views       Views
 	projections []Projection
+	generations *Generations // nil: the first alone
 }
 
 // NewEngine returns an engine that folds into views, and into these projections only. It reads
 // log where a view must be folded again from its beginning.
 func NewEngine(log events.Log, views Views, projections ...Projection) *Engine {
-	return &Engine{log, views, projections}
+	return &Engine{log: log, views: views, projections: projections}
+}
+
+// In returns an engine that folds into all generations of its views that generations says are
+// written.
+func (g *Engine) In(generations *Generations) *Engine {
+	in := *g
+	in.generations = generations
+	return &in
+}
+
+// written are the projections to fold into, each in all its generations.
+func (g *Engine) written(ctx context.Context) ([]Projection, error) {
+	if g.generations == nil {
+		return g.projections, nil
+	}
+	return g.generations.written(ctx, g.projections)
 }
 
 // Apply folds a batch into the views it touches: each is loaded once, folded in memory and
@@ -49,9 +66,21 @@ func NewEngine(log events.Log, views Views, projections ...Projection) *Engine {
 // error any part of the batch may have been saved: apply the same batch again. Arrivals that
 // make a fold fail are left out and returned.
 func (g *Engine) Apply(ctx context.Context, batch []Arrival) (failures []Failure, err error) {
-	p, failures := g.plan(batch)
-	defer func() { failures = once(failures) }()
-	pending := p.works
+	written, err := g.written(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("fold %d events: %w", len(batch), err)
+	}
+	p, failures := newPlan(batch, written)
+	failed, err := g.carryOut(ctx, p, p.works)
+	failures = once(append(failures, failed...))
+	if err != nil {
+		return failures, fmt.Errorf("fold %d events: %w", len(batch), err)
+	}
+	return failures, nil
+}
+
+// carryOut does the works of a plan, again those that another writer was ahead on.
+func (g *Engine) carryOut(ctx context.Context, p *plan, pending []*work) (failures []Failure, err error) {
 	for try := range attempts {
 		if len(pending) == 0 {
 			return failures, nil
@@ -63,11 +92,11 @@ func (g *Engine) Apply(ctx context.Context, batch []Arrival) (failures []Failure
 		failures = append(failures, failed...)
 		lost := conflicts(err)
 		if err != nil && lost == nil {
-			return failures, fmt.Errorf("fold %d events: %w", len(batch), err)
+			return failures, err
 		}
 		pending = p.of(lost)
 	}
-	return failures, fmt.Errorf("fold %d events: gave up after %d conflicts with other writers", len(batch), attempts)
+	return failures, fmt.Errorf("gave up after %d conflicts with other writers", attempts)
 }
 
 // once keeps one failure of each arrival, which may fail in several views.
@@ -93,11 +122,11 @@ type plan struct {
 	byKey map[Key]*work
 }
 
-func (g *Engine) plan(batch []Arrival) (*plan, []Failure) {
+func newPlan(batch []Arrival, projections []Projection) (*plan, []Failure) {
 	p := &plan{byKey: make(map[Key]*work, len(batch))}
 	var failures []Failure
 	for i, arrival := range batch {
-		for _, projection := range g.projections {
+		for _, projection := range projections {
 			if err := guard(func() { p.add(i, arrival, projection) }); err != nil {
 				failures = append(failures, Failure{i, err})
 			}
@@ -108,12 +137,7 @@ func (g *Engine) plan(batch []Arrival) (*plan, []Failure) {
 
 func (p *plan) add(index int, arrival Arrival, projection Projection) {
 	e := arrival.Event
-	keys := projection.Keys(e)
-	if arrival.Replaced && projection == Timeline {
-		// The other content may have been a message, whatever this one is.
-		keys = append(keys, messageKey(e.Stream.Name(), e.ID))
-	}
-	for _, key := range keys {
+	for _, key := range touched(projection, arrival) {
 		w := p.byKey[key]
 		if w == nil {
 			// No event before this one touches the view: it is not looked for. Should it be there
@@ -127,6 +151,16 @@ func (p *plan) add(index int, arrival Arrival, projection Projection) {
 		w.events = append(w.events, e)
 		w.indexes = append(w.indexes, index)
 	}
+}
+
+// touched names the views that an arrival may have touched.
+func touched(p Projection, a Arrival) []Key {
+	keys := p.Keys(a.Event)
+	if a.Replaced && p.Name() == Timeline.Name() {
+		// The other content may have been a message, whatever this one is.
+		keys = append(keys, inGeneration(p, messageKey(a.Event.Stream.Name(), a.Event.ID)))
+	}
+	return keys
 }
 
 func (p *plan) of(keys []Key) []*work {

@@ -234,8 +234,9 @@ func TestReplacedReplyLeavesTheThread(t *testing.T) {
 // brittle is a projection that counts a room's messages and panics where the text says so.
 type brittle struct{}
 
-func (brittle) Name() string                    { return "brittle" }
-func (brittle) Since(projections.Key) events.ID { return events.ID{} }
+func (brittle) Name() string                         { return "brittle" }
+func (brittle) Since(projections.Key) events.ID      { return events.ID{} }
+func (brittle) Stream(projections.Key) events.Stream { return events.RoomStream(plain) }
 func (brittle) Keys(e events.Event) []projections.Key {
 	if e.Payload.(events.MessagePosted).Text == "panic in keys" {
 		panic("in keys")

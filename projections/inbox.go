@@ -10,7 +10,8 @@ import (
 // an inbox is put together when it is read: which rooms from [Members], the last message from
 // the timeline, the unread count from the feed. A message thus costs its room's members nothing.
 var Inboxes Projection = &projection[marker, *marker]{
-	name: "inbox",
+	name:   "inbox",
+	stream: userOf,
 	keys: func(e events.Event) []Key {
 		if p, ok := e.Payload.(events.RoomRead); ok {
 			return []Key{markerKey(e.Actor, p.Room)}

@@ -156,6 +156,9 @@ func TestSince(t *testing.T) {
 					if since := p.Since(key); e.ID.Compare(since) < 0 {
 						t.Fatalf("%s: %s touches a view of %s before it can be touched", p.Name(), e.Type, since)
 					}
+					if s := p.Stream(key); s != e.Stream {
+						t.Fatalf("%s: a view of %s is said to be of %s", p.Name(), e.Stream, s)
+					}
 					if s, ok := streams[key]; ok && s != e.Stream {
 						t.Fatalf("%s: events of two streams touch one view", p.Name())
 					}

@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"strings"
 
 	"parley/events"
 )
@@ -10,6 +11,12 @@ import (
 // and the rooms of a user.
 var Members Projection = &projection[member, *member]{
 	name: "member",
+	stream: func(key Key) events.Stream {
+		if strings.HasPrefix(key.Partition, roomsOfUser) {
+			return events.RoomStream(key.Sort)
+		}
+		return events.RoomStream(strings.TrimPrefix(key.Partition, membersOfRoom))
+	},
 	keys: func(e events.Event) []Key {
 		room := e.Stream.Name()
 		if p, ok := e.Payload.(events.RoomCreated); ok {
@@ -43,11 +50,17 @@ func memberOf(e events.Event) string {
 	}
 }
 
+// The partitions of both directions, without the name.
+const (
+	membersOfRoom = "member/in/"
+	roomsOfUser   = "member/of/"
+)
+
 func memberKeys(room, user string) []Key {
-	return []Key{memberKey(room, user), {"member/of/" + user, room}}
+	return []Key{memberKey(room, user), {roomsOfUser + user, room}}
 }
 
-func memberKey(room, user string) Key { return Key{"member/in/" + room, user} }
+func memberKey(room, user string) Key { return Key{membersOfRoom + room, user} }
 
 // member is the view of one user in one room. Being in, the role and the ban are settings of
 // their own: leaving does not undo a ban, and an unban does not bring back.
@@ -127,7 +140,7 @@ func LoadMember(ctx context.Context, views Views, room, user string) (Member, er
 // ListMembers reads whoever was ever a member of a room or is banned from it, in the order of
 // their names, beginning behind after. What each is now is said by [Member].
 func ListMembers(ctx context.Context, views Views, room, after string, limit int) ([]Member, error) {
-	return listMembers(ctx, views, "member/in/"+room, after, limit, func(user string, m *member) Member {
+	return listMembers(ctx, views, membersOfRoom+room, after, limit, func(user string, m *member) Member {
 		return m.read(room, user)
 	})
 }
@@ -135,7 +148,7 @@ func ListMembers(ctx context.Context, views Views, room, after string, limit int
 // ListRoomsOf reads the rooms a user was ever a member of or is banned from, in the order of
 // their ids, beginning behind after.
 func ListRoomsOf(ctx context.Context, views Views, user, after string, limit int) ([]Member, error) {
-	return listMembers(ctx, views, "member/of/"+user, after, limit, func(room string, m *member) Member {
+	return listMembers(ctx, views, roomsOfUser+user, after, limit, func(room string, m *member) Member {
 		return m.read(room, user)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"parley/events"
 )
@@ -19,6 +20,8 @@ type Projection interface {
 	Keys(e events.Event) []Key
 	// Since returns an id below which no event touches the view of key.
 	Since(key Key) events.ID
+	// Stream names the stream whose events touch the view of key.
+	Stream(key Key) events.Stream
 	// Open decodes the body of a view; an empty one is the view before any event.
 	Open(key Key, body []byte) (Document, error)
 }
@@ -46,13 +49,15 @@ type state[S any] interface {
 
 // projection is a [Projection] made of a key function and a state with a fold.
 type projection[S any, P state[S]] struct {
-	name  string
-	keys  func(events.Event) []Key
-	since func(Key) events.ID // nil: the stream's beginning
+	name   string
+	keys   func(events.Event) []Key
+	since  func(Key) events.ID // nil: the stream's beginning
+	stream func(Key) events.Stream
 }
 
-func (p *projection[S, P]) Name() string              { return p.name }
-func (p *projection[S, P]) Keys(e events.Event) []Key { return p.keys(e) }
+func (p *projection[S, P]) Name() string                 { return p.name }
+func (p *projection[S, P]) Keys(e events.Event) []Key    { return p.keys(e) }
+func (p *projection[S, P]) Stream(key Key) events.Stream { return p.stream(key) }
 
 func (p *projection[S, P]) Since(key Key) events.ID {
 	if p.since == nil {
@@ -99,6 +104,19 @@ func encode(state any) ([]byte, error) {
 		return nil, fmt.Errorf("encode a view: %w", err)
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// roomOf is the stream of the room that a partition names first: "timeline/<room>".
+func roomOf(key Key) events.Stream {
+	_, names, _ := strings.Cut(key.Partition, "/")
+	room, _, _ := strings.Cut(names, "/")
+	return events.RoomStream(room)
+}
+
+// userOf is the stream of the user that a partition names: "inbox/<user>".
+func userOf(key Key) events.Stream {
+	_, user, _ := strings.Cut(key.Partition, "/")
+	return events.UserStream(user)
 }
 
 // latest is a value of which the latest setting wins: the one by the event with the greatest id.

@@ -8,7 +8,8 @@ import (
 
 // Rooms is the projection of what a room is: one view per room.
 var Rooms Projection = &projection[room, *room]{
-	name: "room",
+	name:   "room",
+	stream: roomOf,
 	keys: func(e events.Event) []Key {
 		switch e.Payload.(type) {
 		case events.RoomCreated, events.RoomUpdated, events.RoomArchived, events.RoomUnarchived:

@@ -16,7 +16,8 @@ var Threads Projection = &projection[reply, *reply]{
 		}
 		return nil
 	},
-	since: sortID,
+	since:  sortID,
+	stream: roomOf,
 }
 
 func threadPartition(room string, root events.ID) string {

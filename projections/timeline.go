@@ -26,7 +26,8 @@ var Timeline Projection = &projection[message, *message]{
 		}
 		return keys
 	},
-	since: sortID, // see follows
+	since:  sortID, // see follows
+	stream: roomOf,
 }
 
 // About names the message an event does something to, a reply to the root of its thread; zero

@@ -8,7 +8,8 @@ import (
 
 // Users is the projection of what users tell about themselves: one view per user.
 var Users Projection = &projection[profile, *profile]{
-	name: "user",
+	name:   "user",
+	stream: userOf,
 	keys: func(e events.Event) []Key {
 		if _, ok := e.Payload.(events.UserProfileSet); ok {
 			return []Key{userKey(e.Actor)}

@@ -8,8 +8,8 @@ import (
 
 // Key addresses a view: a partition, which is read in ranges, and the view's place in it.
 type Key struct {
-	Partition string // "timeline/<room>"
-	Sort      string // "<message id>"
+	Partition string `json:"partition"` // "timeline/<room>"
+	Sort      string `json:"sort"`      // "<message id>"
 }
 
 // View is a stored document.

@@ -190,8 +190,9 @@ func TestFoldFails(t *testing.T) {
 // brittle is a projection that panics at one event.
 type brittle struct{ at events.ID }
 
-func (brittle) Name() string                    { return "brittle" }
-func (brittle) Since(projections.Key) events.ID { return events.ID{} }
+func (brittle) Name() string                         { return "brittle" }
+func (brittle) Since(projections.Key) events.ID      { return events.ID{} }
+func (brittle) Stream(projections.Key) events.Stream { return "" }
 func (b brittle) Keys(e events.Event) []projections.Key {
 	if e.ID == b.at {
 		panic(errFault)

@@ -1,0 +1,300 @@
+package projections
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"parley/events"
+)
+
+// Compared is how far what was built is compared with what is live.
+type Compared struct {
+	After   Key   `json:"after,omitzero"` // how far the views were gone through
+	Scanned bool  `json:"scanned,omitempty"`
+	Views   int64 `json:"views"` // so many, of both generations together
+	// Suspects are views that differed when they were looked at, at Since for the last time:
+	// live events come to one generation before the other.
+	Suspects []Key     `json:"suspects,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	// Differ is how many views of the live generation are not what the log adds up to, Healed how
+	// many of them were folded again. Findings are the first [MaxFindings].
+	Differ   int64     `json:"differ"`
+	Healed   int64     `json:"healed,omitempty"`
+	Findings []Finding `json:"findings,omitempty"`
+	// TooMany says that there were more than it is worth while to look at one by one: the rest
+	// was counted as it differed at first sight, and not healed. Rebuild instead.
+	TooMany bool `json:"too_many,omitempty"`
+}
+
+// MaxFindings is how many findings are told.
+const MaxFindings = 1000
+
+// Finding is a view that is not what the log adds up to.
+type Finding struct {
+	Projection string        `json:"projection"`
+	Stream     events.Stream `json:"stream"` // whose events touch it
+	Key        Key           `json:"key"`    // in the first generation
+	Fault      Fault         `json:"fault"`
+	Fields     []string      `json:"fields,omitempty"` // that differ
+	Healed     bool          `json:"healed,omitempty"`
+}
+
+// Fault is what is wrong with a view.
+type Fault string
+
+// The faults of views.
+const (
+	Missing Fault = "missing" // the log has events for it
+	Extra   Fault = "extra"   // no event touches it
+	Differs Fault = "differs" // in the fields that are named
+	Damaged Fault = "damaged" // cannot be read
+)
+
+const (
+	comparedAtOnce = 512
+	maxSuspects    = 512
+	maxDiffer      = 10 * MaxFindings
+)
+
+// compareOn compares for a slice. Every view of either generation is looked at once; the ones
+// that differ are looked at again later; and what differs still is folded again from the log in
+// the generation that is built, so that this one is right whoever is not.
+func (r *Rebuilder) compareOn(ctx context.Context, b *Rebuild) error {
+	state, err := r.holds(ctx, b)
+	if err != nil {
+		return err
+	}
+	two, err := r.sides(b, state)
+	if err != nil {
+		return err
+	}
+	c := &b.Compared
+	for until := r.now().Add(r.Slice); r.now().Before(until); {
+		switch {
+		case len(c.Suspects) >= maxSuspects, c.Scanned && len(c.Suspects) > 0:
+			settled, err := r.waited(ctx, c.Since, r.Settle)
+			if err != nil || !settled {
+				return err
+			}
+			if err := r.lookAgain(ctx, b, two); err != nil {
+				return err
+			}
+		case !c.Scanned:
+			if err := r.look(ctx, c, two); err != nil {
+				return err
+			}
+		case b.Audit:
+			b.drop()
+			return nil
+		default:
+			b.Phase = Switch
+			return nil
+		}
+	}
+	return nil
+}
+
+// sides are the two generations of a projection that are compared.
+type sides struct {
+	live, built Projection
+	liveNumber  int
+	builtNumber int
+}
+
+// sides returns them by the projections' names.
+func (r *Rebuilder) sides(b *Rebuild, state *generations) (map[string]sides, error) {
+	list, err := projectionsNamed(b.Projections)
+	two := make(map[string]sides, len(list))
+	for _, p := range list {
+		live, built := state.of(p.Name()).Live, b.Numbers[p.Name()]
+		two[p.Name()] = sides{generationOf(p, live), generationOf(p, built), live, built}
+	}
+	return two, err
+}
+
+// look compares the next page of views with their counterparts.
+func (r *Rebuilder) look(ctx context.Context, c *Compared, two map[string]sides) error {
+	var prefixes []string
+	for name, s := range two {
+		prefixes = append(prefixes, prefix(s.liveNumber)+name, prefix(s.builtNumber)+name)
+	}
+	page, next, err := r.views.Scan(ctx, prefixes, c.After, comparedAtOnce)
+	if err != nil {
+		return err
+	}
+	page = slices.DeleteFunc(page, func(v View) bool {
+		n, base := splitPartition(v.Key.Partition)
+		s, ok := two[ownerOf(base)]
+		return !ok || n != s.liveNumber && n != s.builtNumber
+	})
+	others := make([]Key, len(page))
+	for i, view := range page {
+		n, base := splitPartition(view.Key.Partition)
+		s := two[ownerOf(base)]
+		other := s.liveNumber
+		if n == other {
+			other = s.builtNumber
+		}
+		others[i] = Key{prefix(other) + base, view.Key.Sort}
+	}
+	counterparts, err := r.views.Get(ctx, others...)
+	if err != nil {
+		return err
+	}
+	seen := map[Key]bool{}
+	for i, view := range page {
+		n, base := splitPartition(view.Key.Partition)
+		s, key := two[ownerOf(base)], Key{base, view.Key.Sort}
+		live, built := view, counterparts[i]
+		if n != s.liveNumber {
+			live, built = built, live
+			if live.Version > 0 {
+				continue // it was compared, or will be
+			}
+		}
+		if seen[key] || s.same(live, built) {
+			continue
+		}
+		seen[key] = true
+		if c.TooMany {
+			c.Differ++
+			continue
+		}
+		c.Suspects, c.Since = append(c.Suspects, key), r.now().UTC()
+	}
+	c.Views += int64(len(page))
+	c.After, c.Scanned = next, next == Key{}
+	return nil
+}
+
+// same reports whether two views say the same. One that no event touches any more says what one
+// says that is not there.
+func (s sides) same(live, built View) bool {
+	if live.Version > 0 && built.Version > 0 {
+		return bytes.Equal(live.Body, built.Body)
+	}
+	return bytes.Equal(bodyOf(s.live, live), bodyOf(s.built, built))
+}
+
+func bodyOf(p Projection, view View) []byte {
+	if view.Version > 0 {
+		return view.Body
+	}
+	doc, err := p.Open(view.Key, nil)
+	if err != nil {
+		return nil
+	}
+	body, _ := doc.Body()
+	return body
+}
+
+// lookAgain tells which suspects differ from what the log adds up to, and heals them if asked to.
+func (r *Rebuilder) lookAgain(ctx context.Context, b *Rebuild, two map[string]sides) error {
+	c := &b.Compared
+	suspects, err := r.differing(ctx, c.Suspects, two)
+	if err != nil {
+		return err
+	}
+	built, live := make([]owned, len(suspects)), make([]owned, len(suspects))
+	for i, d := range suspects {
+		built[i], live[i] = owned{d.sides.built, d.built.Key}, owned{d.sides.live, d.live.Key}
+	}
+	if err := r.refold(ctx, built); err != nil {
+		return err
+	}
+	suspects, err = r.differing(ctx, keysOf(suspects), two)
+	if err != nil {
+		return err
+	}
+	findings := make([]Finding, len(suspects))
+	live = live[:0]
+	for i, d := range suspects {
+		findings[i] = d.finding()
+		findings[i].Healed = b.Heal
+		live = append(live, owned{d.sides.live, d.live.Key})
+	}
+	if b.Heal {
+		if err := r.refold(ctx, live); err != nil {
+			return err
+		}
+		c.Healed += int64(len(findings))
+	}
+	c.Differ += int64(len(findings))
+	c.Findings = append(c.Findings, findings[:min(len(findings), MaxFindings-len(c.Findings))]...)
+	c.TooMany = c.TooMany || c.Differ >= maxDiffer
+	c.Suspects, c.Since = nil, time.Time{}
+	return nil
+}
+
+// difference is a view of which the two generations differ.
+type difference struct {
+	key         Key // in the first generation
+	sides       sides
+	live, built View
+}
+
+func keysOf(all []difference) []Key {
+	keys := make([]Key, len(all))
+	for i, d := range all {
+		keys[i] = d.key
+	}
+	return keys
+}
+
+// differing returns which of the views, keys of the first generation, differ now.
+func (r *Rebuilder) differing(ctx context.Context, keys []Key, two map[string]sides) ([]difference, error) {
+	both := make([]Key, 0, 2*len(keys))
+	for _, key := range keys {
+		s := two[ownerOf(key.Partition)]
+		both = append(both, Key{prefix(s.liveNumber) + key.Partition, key.Sort}, Key{prefix(s.builtNumber) + key.Partition, key.Sort})
+	}
+	got, err := r.views.Get(ctx, both...)
+	if err != nil {
+		return nil, err
+	}
+	var all []difference
+	for i, key := range keys {
+		d := difference{key, two[ownerOf(key.Partition)], got[2*i], got[2*i+1]}
+		if !d.sides.same(d.live, d.built) {
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// finding says what is wrong with the live view, the other being right.
+func (d difference) finding() Finding {
+	f := Finding{
+		Projection: d.sides.live.Name(), Stream: d.sides.live.Stream(d.live.Key), Key: d.key, Fault: Differs,
+	}
+	var live, built map[string]json.RawMessage
+	nothing := bodyOf(d.sides.live, View{Key: d.live.Key})
+	_, err := d.sides.live.Open(d.live.Key, d.live.Body)
+	err = cmp.Or(err, json.Unmarshal(bodyOf(d.sides.live, d.live), &live))
+	switch {
+	case err != nil:
+		f.Fault = Damaged
+	case d.live.Version == 0 || bytes.Equal(d.live.Body, nothing):
+		f.Fault = Missing
+	case d.built.Version == 0 || bytes.Equal(d.built.Body, nothing):
+		f.Fault = Extra
+	case json.Unmarshal(d.built.Body, &built) == nil:
+		for _, name := range slices.Sorted(maps.Keys(merged(live, built))) {
+			if !bytes.Equal(live[name], built[name]) {
+				f.Fields = append(f.Fields, name)
+			}
+		}
+	}
+	return f
+}
+
+func merged(a, b map[string]json.RawMessage) map[string]json.RawMessage {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}

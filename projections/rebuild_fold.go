@@ -1,0 +1,95 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"parley/events"
+)
+
+// A chunk is what is folded in memory before it is saved, bounded by what comes first. A view
+// that is touched within one chunk alone, as nearly all are, is written once.
+const (
+	chunkEvents = 8192
+	chunkBytes  = 8 << 20
+	// savedAtOnce bounds the views of one Save, so that it does not keep live events waiting.
+	savedAtOnce = 512
+)
+
+// folder folds parts of the log into generations.
+type folder struct {
+	*Rebuilder
+	engine *Engine
+}
+
+// fold goes on with a part until it is done or the time has come.
+func (f *folder) fold(ctx context.Context, part *Folded, until time.Time) error {
+	return f.chunks(ctx, part, until, func(chunk []events.Event, after events.Key) error {
+		failed, err := f.engine.build(ctx, chunk, after.Stream)
+		part.Failed += int64(failed)
+		return err
+	})
+}
+
+// chunks hands a part of the log on in chunks, until it is done or the time has come, and moves
+// it on behind each that was taken. After is the event before the chunk.
+func (r *Rebuilder) chunks(ctx context.Context, part *Folded, until time.Time, take func(chunk []events.Event, after events.Key) error) error {
+	var chunk []events.Event
+	size := 0
+	flush := func() error {
+		if len(chunk) == 0 {
+			return nil
+		}
+		if err := take(chunk, part.After); err != nil {
+			return err
+		}
+		last := chunk[len(chunk)-1]
+		part.After = events.Key{Stream: last.Stream, ID: last.ID}
+		part.Events += int64(len(chunk))
+		chunk, size = chunk[:0], 0
+		return nil
+	}
+	for e, err := range r.log.Scan(ctx, part.Part, part.After) {
+		if err != nil {
+			return err
+		}
+		chunk, size = append(chunk, e), size+len(e.Data)
+		if len(chunk) < chunkEvents && size < chunkBytes {
+			continue
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		if !r.now().Before(until) {
+			return nil
+		}
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	part.Done = true
+	return nil
+}
+
+// build folds a chunk of a scan of the log into views that hardly anybody else writes to. The
+// streams in it begin with it, but for the one that goes on: their views are taken for missing.
+func (g *Engine) build(ctx context.Context, chunk []events.Event, goesOn events.Stream) (failed int, err error) {
+	batch := make([]Arrival, len(chunk))
+	for i, e := range chunk {
+		batch[i].Event = e
+	}
+	p, failures := newPlan(batch, g.projections)
+	for _, w := range p.works {
+		w.begins = w.begins || w.stream != goesOn
+	}
+	for works := range slices.Chunk(p.works, savedAtOnce) {
+		more, err := g.carryOut(ctx, p, works)
+		if err != nil {
+			return 0, fmt.Errorf("fold %d events: %w", len(chunk), err)
+		}
+		failures = append(failures, more...)
+	}
+	return len(once(failures)), nil
+}
