@@ -179,7 +179,7 @@ func (d *document) fits(where string, s *schema, v any) error {
 }
 
 func (s *schema) allows(kind string) bool {
-	if s.Type == kind {
+	if s.Type == kind || s.Type == "number" && kind == "integer" {
 		return true
 	}
 	list, _ := s.Type.([]any)

@@ -61,28 +61,18 @@ func Park(ctx context.Context, views Views, key string, parked Parked) error {
 
 // ListParked reads parked events in the order of their keys, beginning behind after.
 func ListParked(ctx context.Context, views Views, after string, limit int) ([]Parked, error) {
-	all := make([]Parked, 0, min(limit, 64))
-	for r := (Range{From: next(after), Limit: limit}); ; {
-		got, err := views.Query(ctx, parkedPartition, r)
+	got, err := views.Query(ctx, parkedPartition, Range{From: next(after), Limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Parked, len(got))
+	for i, view := range got {
+		p, err := decode[Parked](view.Body)
 		if err != nil {
 			return nil, err
 		}
-		for _, view := range got {
-			r.From = next(view.Key.Sort)
-			if len(view.Body) == 0 { // unparked
-				continue
-			}
-			p, err := decode[Parked](view.Body)
-			if err != nil {
-				return nil, err
-			}
-			p.Key = view.Key.Sort
-			if all = append(all, *p); len(all) == limit {
-				return all, nil
-			}
-		}
-		if len(got) < r.Limit {
-			return all, nil
-		}
+		all[i] = *p
+		all[i].Key = view.Key.Sort
 	}
+	return all, nil
 }

@@ -250,3 +250,15 @@ func (r *Runner) start(ctx context.Context, j *record) (stored *record, repeat b
 	}
 	return j, false, err
 }
+
+// Count counts the jobs by state.
+func (r *Runner) Count(ctx context.Context) (map[string]int, error) {
+	counts := map[string]int{}
+	for j, err := range r.jobs(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		counts[j.State]++
+	}
+	return counts, nil
+}

@@ -21,6 +21,7 @@ type options struct {
 	auth    *api.Auth
 	cursors *api.Cursors
 	logger  *slog.Logger
+	metrics *metrics // openCluster makes them
 }
 
 const defaultArchive = 100_000
@@ -29,6 +30,7 @@ const defaultArchive = 100_000
 type cluster struct {
 	regions []*region
 	network *network
+	metrics *metrics
 
 	storage storage
 	stop    context.CancelFunc
@@ -38,13 +40,15 @@ type cluster struct {
 // openCluster opens all regions. Their work begins with start. The storage is closed with the
 // cluster, or when it cannot be opened.
 func openCluster(ctx context.Context, o options) (*cluster, error) {
-	c := &cluster{network: newNetwork(), storage: o.storage, stop: func() {}}
+	o.metrics = newMetrics()
+	c := &cluster{network: newNetwork(), metrics: o.metrics, storage: o.storage, stop: func() {}}
 	for _, name := range o.regions {
 		r, err := openRegion(ctx, name, o)
 		if err != nil {
 			return nil, errors.Join(err, c.close())
 		}
 		c.regions = append(c.regions, r)
+		o.metrics.registry.MustRegister(gaugesOf(r))
 	}
 	for _, from := range c.regions {
 		for _, to := range c.regions {

@@ -28,10 +28,11 @@ func (c *control) handler() http.Handler {
 	mux.Handle("/local/regions", methods{http.MethodGet: c.list})
 	mux.Handle("/local/regions/{region}", methods{http.MethodGet: c.show, http.MethodPut: c.change})
 	mux.Handle("/local/counts", methods{http.MethodGet: c.counts})
+	mux.Handle("/local/metrics", methods{http.MethodGet: c.metrics})
 	mux.Handle("/local/bus", methods{http.MethodGet: c.subscribe})
 	mux.Handle("/local/.well-known/jwks.json", methods{http.MethodGet: c.keys})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, api.Fail(http.StatusNotFound, "no_such_path", "under /local there are token, regions, counts, bus and .well-known/jwks.json"))
+		refuse(w, api.Fail(http.StatusNotFound, "no_such_path", "under /local there are token, regions, counts, metrics, bus and .well-known/jwks.json"))
 	})
 	return c.guard(mux)
 }
@@ -161,6 +162,11 @@ func (c *control) change(w http.ResponseWriter, r *http.Request) {
 	c.cluster.setState(region, in.State)
 	c.global.check(context.WithoutCancel(r.Context()))
 	answer(w, c.state(region))
+}
+
+// metrics answers GET /local/metrics.
+func (c *control) metrics(w http.ResponseWriter, r *http.Request) {
+	c.cluster.metrics.handler().ServeHTTP(w, r)
 }
 
 // subscribe answers GET /local/bus?region=&type=&after=.

@@ -14,6 +14,7 @@ import (
 	"parley/functions/command"
 	"parley/functions/health"
 	"parley/functions/live"
+	"parley/functions/operate"
 	"parley/functions/query"
 	"parley/functions/stream"
 	"parley/projections"
@@ -38,6 +39,10 @@ type region struct {
 
 	arrivals arrivals
 	sockets  *sockets
+	stream   *stream.Handler
+	health   *health.Handler
+	runner   *operate.Runner
+	metrics  *metrics
 	flows    []*flow // to the other regions
 	handler  http.Handler
 	state    atomic.Value // string
@@ -52,7 +57,7 @@ const beatEvery = time.Minute
 
 // openRegion opens a region.
 func openRegion(ctx context.Context, name string, o options) (*region, error) {
-	r := &region{name: name, logger: o.logger.With("region", name), clock: events.NewClock(time.Now)}
+	r := &region{name: name, logger: o.logger.With("region", name), clock: events.NewClock(time.Now), metrics: o.metrics}
 	r.state.Store(stateUp)
 	if err := r.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open region %s: %w", name, err), r.close())
@@ -78,21 +83,23 @@ func (r *region) open(ctx context.Context, o options) (err error) {
 
 func (r *region) newTrigger(settings triggerSettings) *trigger {
 	log, feed := r.follow(), projections.NewFeed(r.views)
+	r.stream = &stream.Handler{
+		Region: r.name,
+		Engine: projections.NewEngine(r.log, r.views, projections.All()...),
+		Feed:   feed,
+		Push: func(ctx context.Context, what []projections.Happened) {
+			r.arrivals.tell()
+			r.sockets.handler.Push(ctx, what)
+		},
+		Views:  r.views,
+		Bus:    r.bus,
+		Log:    r.logger,
+		Passed: r.metrics.passed(r.name),
+	}
 	return &trigger{
 		source:   log,
 		recovery: &recovery{log, feed},
-		function: &stream.Handler{
-			Region: r.name,
-			Engine: projections.NewEngine(r.log, r.views, projections.All()...),
-			Feed:   feed,
-			Push: func(ctx context.Context, what []projections.Happened) {
-				r.arrivals.tell()
-				r.sockets.handler.Push(ctx, what)
-			},
-			Views: r.views,
-			Bus:   r.bus,
-			Log:   r.logger,
-		},
+		function: r.stream,
 		mark: func(ctx context.Context, sequence string) error {
 			return r.marks.save(ctx, streamMark, sequence)
 		},
@@ -104,14 +111,17 @@ func (r *region) newTrigger(settings triggerSettings) *trigger {
 // newHandler wires the region's HTTP functions.
 func (r *region) newHandler(o options) http.Handler {
 	a := api.New(api.Options{Region: r.name, Auth: o.auth, Rate: o.rate, Logger: r.logger})
+	log := countedLog{r.log, r.name, r.metrics}
 	command.Register(a, command.Config{
-		Region: r.name, Log: r.log, Views: r.views, Clock: r.clock, Logger: r.logger,
+		Region: r.name, Log: log, Views: r.views, Clock: r.clock, Logger: r.logger,
 		Engine: projections.NewEngine(r.log, r.views,
 			projections.Rooms, projections.Members, projections.Users, projections.Inboxes),
 	})
 	query.Register(a, query.Config{
 		Region: r.name, Log: r.log, Views: r.views, Cursors: o.cursors, Arrived: r.arrivals.next,
 	})
+	r.registerOperate(a, log)
+	live.Describe(a)
 	r.sockets = newSockets(live.DefaultLimits, func() bool { return r.state.Load() == stateFailing }, r.logger)
 	r.sockets.handler = &live.Handler{
 		Region: r.name, Auth: o.auth, API: a.Handler(), Log: r.log, Views: r.views, Cursors: o.cursors,
@@ -120,10 +130,8 @@ func (r *region) newHandler(o options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Handler())
 	mux.Handle("GET /v1/live", r.sockets)
-	mux.Handle("GET /health", &health.Handler{
-		Region: r.name, Log: r.log, Views: r.views, Now: time.Now,
-		Writable: r.writable, Stages: r.stages, Timeout: 2 * time.Second,
-	})
+	r.health = r.newHealth()
+	mux.Handle("GET /health", r.health)
 	return r.unlessFailing(mux)
 }
 
@@ -160,6 +168,7 @@ func (r *region) run(ctx context.Context, start func(func())) error {
 	}
 	start(func() { r.trigger.run(ctx, after) })
 	start(func() { r.beat(ctx) })
+	start(func() { r.runner.Run(ctx) })
 	for _, f := range r.flows {
 		if err := f.resume(ctx); err != nil {
 			return err
@@ -174,7 +183,7 @@ func (r *region) beat(ctx context.Context) {
 	ticker := time.NewTicker(beatEvery)
 	defer ticker.Stop()
 	for {
-		if err := health.Beat(ctx, r.log, r.clock, r.name); err != nil && ctx.Err() == nil {
+		if err := health.Beat(ctx, countedLog{r.log, r.name, r.metrics}, r.clock, r.name); err != nil && ctx.Err() == nil {
 			r.logger.WarnContext(ctx, "a beat failed", "error", err)
 		}
 		select {

@@ -21,7 +21,7 @@ const (
 type subscription struct {
 	region string
 	bus    *bus
-	types  []string // only these detail types, "message.*" for all that begin so; none: all
+	types  []string // only these detail types, "message.*" for all that begin so; none: all but replays
 	after  uint64   // the number of the last entry she has
 	out    http.ResponseWriter
 }
@@ -91,11 +91,17 @@ func (s *subscription) format(p page) []byte {
 	return b.Bytes()
 }
 
+// wants says whether the subscriber asked for a detail type. Like a rule for the source parley, one
+// that does not ask for a replay by its prefix gets none.
 func (s *subscription) wants(detailType string) bool {
+	replayed := strings.Contains(detailType, "/")
 	if len(s.types) == 0 {
-		return true
+		return !replayed
 	}
 	for _, t := range s.types {
+		if replayed != strings.Contains(t, "/") {
+			continue
+		}
 		prefix, wild := strings.CutSuffix(t, "*")
 		if detailType == t || wild && strings.HasPrefix(detailType, prefix) {
 			return true

@@ -60,9 +60,11 @@ While it runs, the global endpoint also has what AWS and an identity provider wo
                                {"state":"isolated"}: nothing gets from it to others or back.
                                {"state":"up"}: mended. After a restart all are up.
   GET  /local/bus?region=R     What is put on the region's EventBridge bus, as server-sent
-                               events, from now on. type=message.* picks types, after=N or
-                               the header Last-Event-ID goes on behind an entry (0: from the
-                               oldest that is kept, of the last 100,000).
+                               events, from now on. type=message.* picks types, type=x/* what
+                               is replayed under the prefix x; after=N or the header
+                               Last-Event-ID goes on behind an entry (0: from the oldest that
+                               is kept, of the last 100,000).
+  GET  /local/metrics          What happens in all regions, for Prometheus.
 `, defaultAddr, defaultData, maxRegions, defaultRegions, defaultWeather.Lag, burstSeconds, defaultRate)
 }
 

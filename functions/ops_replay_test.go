@@ -1,0 +1,272 @@
+package functions_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"parley/events"
+	"parley/functions/operate"
+	"parley/functions/stream"
+)
+
+// replayed are the entries of replays on the bus, by their events' ids; all others are ordinary.
+func (o *ops) replayed() (ids []string, ordinary int) {
+	o.t.Helper()
+	for _, e := range o.bus.entries {
+		if e.Source == "parley" && !strings.Contains(e.DetailType, "/") {
+			ordinary++
+			continue
+		}
+		var detail struct{ ID, Type, Replay string }
+		must(o.t, json.Unmarshal(e.Detail, &detail))
+		if e.Source != "parley.replay" || !strings.HasSuffix(e.DetailType, "/"+detail.Type) || detail.Replay == "" {
+			o.t.Errorf("an entry of a replay is %s %s %s", e.Source, e.DetailType, e.Detail)
+		}
+		ids = append(ids, detail.ID)
+	}
+	return ids, ordinary
+}
+
+// history makes some, and returns the rooms and all ids in the log but those of acts and beats.
+func (o *ops) history() (rooms []string, ids []string) {
+	o.t.Helper()
+	for i := range 4 {
+		user := fmt.Sprint("user", i)
+		room := o.as(user).room(`{"name":"a"}`)
+		rooms = append(rooms, room)
+		for j := range 30 {
+			id := o.as(user).say(room, fmt.Sprint(j))
+			if j%10 == 0 {
+				o.as(user).put(room+"/read", `{"up_to":"`+id.String()+`"}`).want(200)
+			}
+		}
+		o.as(user).put("/v1/users/"+user, `{"name":"a"}`).want(200)
+		must(o.t, o.beat())
+	}
+	o.Sync()
+	for e, err := range o.store.Scan(context.Background(), events.Part{Index: 0, Of: 1}, events.Key{}) {
+		must(o.t, err)
+		if kind, _ := e.Stream.Split(); kind == events.KindRoom || kind == events.KindUser {
+			ids = append(ids, e.ID.String())
+		}
+	}
+	slices.Sort(ids)
+	return rooms, ids
+}
+
+func (o *ops) beat() error {
+	id := o.mint(o.name)
+	e, err := events.New(id, events.RegionStream(o.name), o.name, o.name, events.RegionBeat{})
+	if err == nil {
+		_, _, err = o.store.Append(context.Background(), e)
+	}
+	return err
+}
+
+// A replay of everything reaches those who asked, and nobody else: no ordinary event is on the
+// bus, no socket and no sync hears of it.
+func TestOpsReplayReachesNobodyElse(t *testing.T) {
+	o := newOps(t)
+	_, want := o.history()
+	socket := o.as("user0").listen()
+	cursor := o.as("user0").get("/v1/rooms").text("cursor")
+	_, before := o.replayed()
+
+	id := o.start(`{"kind":"replay","to":"warehouse","rate":10000}`)
+	a := o.finish(id)
+	if a.text("state") != "done" || a.value("done") != float64(len(want)) || a.value("total") != float64(len(want)) || a.value("result", "published") != float64(len(want)) {
+		t.Errorf("%s", a.body)
+	}
+	o.Sync() // of what the job appended
+	got, after := o.replayed()
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("%d were replayed, want %d", len(got), len(want))
+	}
+	acts := o.count(events.OpsStream("eu"))
+	if after != before+acts {
+		t.Errorf("%d ordinary events were published, %d of them acts", after-before, acts)
+	}
+	if told := socket.take(); len(told) > 0 {
+		t.Errorf("a socket was told %+v", told)
+	}
+	if a := o.as("user0").get("/v1/sync?cursor=" + url.QueryEscape(cursor)).want(200); len(a.value("events").([]any)) != 0 {
+		t.Errorf("sync tells %s", a.body)
+	}
+	for _, e := range o.bus.entries {
+		if e.Source == operate.Source && !strings.HasPrefix(e.DetailType, "warehouse/") {
+			t.Errorf("the detail type is %s", e.DetailType)
+		}
+	}
+}
+
+// No entry that ordinary subscribers could get passes the bus for replays.
+func TestOpsReplayBus(t *testing.T) {
+	o := newOps(t)
+	good := operate.Entry{Source: operate.Source, DetailType: "x/message.posted", Detail: []byte("{}")}
+	for _, bad := range []operate.Entry{
+		{Source: "parley", DetailType: good.DetailType},
+		{Source: operate.Source, DetailType: "message.posted"},
+		{Source: operate.Source, DetailType: "/message.posted"},
+		{Source: operate.Source, DetailType: "x/"},
+		{Source: operate.Source, DetailType: "X/message.posted"},
+		{},
+	} {
+		if _, err := (replayBus{o.bus}).Publish(t.Context(), []operate.Entry{good, bad}); err == nil || len(o.bus.entries) > 0 {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+	if _, err := (replayBus{o.bus}).Publish(t.Context(), []operate.Entry{good}); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is asked for is replayed, and nothing more.
+func TestOpsReplayFilters(t *testing.T) {
+	o := newOps(t)
+	rooms, _ := o.history()
+	room := strings.TrimPrefix(rooms[1], "/v1/rooms/")
+	var all []events.Event
+	for e := range o.store.Scan(t.Context(), events.Part{Index: 0, Of: 1}, events.Key{}) {
+		if kind, _ := e.Stream.Split(); kind == events.KindRoom || kind == events.KindUser {
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b events.Event) int { return a.ID.Compare(b.ID) })
+	from, until := all[20].ID, all[80].ID
+	at := all[50].ID.Timestamp()
+	in := func(e events.Event, from, until events.ID) bool {
+		return e.ID.Compare(from) >= 0 && e.ID.Compare(until) < 0
+	}
+	for params, wants := range map[string]func(e events.Event) bool{
+		``:                                  func(events.Event) bool { return true },
+		`,"room":"` + room + `"`:            func(e events.Event) bool { return e.Stream == events.RoomStream(room) },
+		`,"type":"message.posted"`:          func(e events.Event) bool { return e.Type == "message.posted" },
+		`,"type":"room.*"`:                  func(e events.Event) bool { return strings.HasPrefix(e.Type, "room.") },
+		`,"type":"*"`:                       func(events.Event) bool { return true },
+		`,"from":"` + from.String() + `"`:   func(e events.Event) bool { return e.ID.Compare(from) >= 0 },
+		`,"until":"` + until.String() + `"`: func(e events.Event) bool { return e.ID.Compare(until) < 0 },
+		`,"from":"` + at.Format(time.RFC3339Nano) + `"`:                    func(e events.Event) bool { return !e.ID.Timestamp().Before(at) },
+		`,"until":"` + at.Format(time.RFC3339Nano) + `"`:                   func(e events.Event) bool { return e.ID.Timestamp().Before(at) },
+		`,"from":"` + from.String() + `","until":"` + until.String() + `"`: func(e events.Event) bool { return in(e, from, until) },
+		`,"room":"` + strings.ToLower(room) + `","from":"` + from.String() + `","until":"` + until.String() + `","type":"message.*"`: func(e events.Event) bool {
+			return e.Stream == events.RoomStream(room) && in(e, from, until) && strings.HasPrefix(e.Type, "message.")
+		},
+		`,"until":"1970-01-01T00:00:01Z"`: func(events.Event) bool { return false },
+	} {
+		var want []string
+		for _, e := range all {
+			if wants(e) {
+				want = append(want, e.ID.String())
+			}
+		}
+		o.bus.entries = nil
+		a := o.finish(o.start(`{"kind":"replay","to":"x","rate":10000` + params + `}`))
+		got, _ := o.replayed()
+		slices.Sort(got)
+		if a.text("state") != "done" || !slices.Equal(got, want) || a.value("result", "events") != float64(len(want)) {
+			t.Errorf("%s: %d were replayed, want %d: %s", params, len(got), len(want), a.body)
+		}
+	}
+}
+
+// A dry run says what it would come to, and publishes nothing.
+func TestOpsReplayDryRun(t *testing.T) {
+	o := newOps(t)
+	_, want := o.history()
+	_, before := o.replayed()
+	a := o.finish(o.start(`{"kind":"replay","to":"x","rate":10,"dry_run":true}`))
+	got, after := o.replayed()
+	var r struct {
+		Result struct {
+			Events, Scanned, Published, Seconds int
+			ReadUnits                           int `json:"read_units"`
+			Dollars                             float64
+		}
+	}
+	a.into(&r)
+	n := len(want)
+	if len(got) > 0 || after != before || r.Result.Events != n || r.Result.Published != 0 || r.Result.Seconds != (n+9)/10 ||
+		r.Result.ReadUnits == 0 || r.Result.Dollars < float64(n)/1e6 || r.Result.Scanned < n {
+		t.Errorf("%d were replayed: %s", len(got), a.body)
+	}
+	o.acted("olga job.done replay")
+}
+
+// Killed, paused or refused in the middle, a replay goes on where it was: nothing is left out, and
+// what comes twice is what was on its way.
+func TestOpsReplayGoesOn(t *testing.T) {
+	o := newOps(t)
+	_, want := o.history()
+	replay := &operate.Replay{Region: "eu", Log: o.log, Bus: replayBus{o.bus}}
+	task := operate.Task{ID: o.mint("olga").String(), Params: operate.Params{To: "x", Rate: 10_000}} // no budget: one call a step
+	down, refused := 0, 0
+	o.bus.answer = func(call int, entries []stream.Entry) ([]error, error) {
+		answers := make([]error, len(entries))
+		switch {
+		case call%17 == 5:
+			down = 5
+		case call%7 == 3:
+			refused++
+			answers[0] = errRefused
+		}
+		if down > 0 {
+			down--
+			return nil, errRefused
+		}
+		return answers, nil
+	}
+	steps, failures := 0, 0
+	for {
+		p, err := replay.Step(t.Context(), task)
+		if steps++; steps > 1000 {
+			t.Fatal("it does not end")
+		}
+		if err != nil {
+			if failures++; !errors.Is(err, errRefused) {
+				t.Fatal(err)
+			}
+		}
+		if err == nil && steps%5 == 4 {
+			continue // killed before it was saved
+		}
+		if p.Work != nil {
+			task.Work = p.Work
+		}
+		if p.Finished {
+			break
+		}
+	}
+	got, _ := o.replayed()
+	slices.Sort(got)
+	twice := len(got)
+	got = slices.Compact(got)
+	if twice -= len(got); !slices.Equal(got, want) || twice == 0 || failures == 0 || refused == 0 {
+		t.Errorf("%d of %d were replayed, %d twice, in %d steps, %d failed", len(got), len(want), twice, steps, failures)
+	}
+	var r struct{ Published, Refused int }
+	must(t, json.Unmarshal(task.Work, &r))
+	if r.Refused != 0 || r.Published != len(want) {
+		t.Errorf("it counts %+v, want %d", r, len(want))
+	}
+}
+
+// It keeps to its rate, also over many steps.
+func TestOpsReplayRate(t *testing.T) {
+	o := newOps(t)
+	o.history()
+	began := time.Now()
+	a := o.finish(o.start(`{"kind":"replay","to":"x","rate":400}`))
+	took := time.Since(began)
+	n := a.value("done").(float64)
+	if took < time.Duration(n/400*0.8*float64(time.Second)) || took > 10*time.Second {
+		t.Errorf("%v events took %v", n, took)
+	}
+}
