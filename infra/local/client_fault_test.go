@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -208,6 +209,7 @@ func clientFaults(t *testing.T, noSocket bool) {
 // TestClientSlow is an application that takes its time: the server drops it, and it misses nothing.
 func TestClientSlow(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
+	s.cluster.regions[0].sockets.queued = 64
 	goOn := make(chan struct{})
 	ada := newListener(t, s.options("ada", 1))
 	ada.before = func(_ context.Context, u liveclient.Update) error {
@@ -222,12 +224,13 @@ func TestClientSlow(t *testing.T) {
 	bob := s.at(1, "bob")
 	room := bob.create("Hello")
 	ada.join(room)
-	const each, writers = 700, 16
+	const each, writers = 125, 16
+	large := strings.Repeat("slow ", 1600) // 16 MB in all: more than the buffers of TCP take
 	var writing sync.WaitGroup
 	for w := range writers {
 		writing.Go(func() {
 			for i := range each {
-				bob.post(room, fmt.Sprint(w, " ", i))
+				bob.post(room, fmt.Sprint(large, w, " ", i))
 			}
 		})
 	}

@@ -48,7 +48,7 @@ func conversationOf(t *testing.T, n int) []said {
 // TestClientsReplay is fifty clients who hear a conversation that some of them hold, while one
 // region fails and another is isolated, and all are mended. Everyone ends with the same.
 func TestClientsReplay(t *testing.T) {
-	const listeners, messages = 50, 2000
+	const listeners, messages = 50, 1200
 	s := serve(t, testSettings(t.TempDir()))
 	lines := conversationOf(t, messages)
 	clients := make([]*listener, listeners)
