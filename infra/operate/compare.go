@@ -1,0 +1,288 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"parley/events"
+)
+
+// digestParts is in how many parts the logs are compared: what one part holds is held in memory.
+const digestParts = 8
+
+// hour is one hour of a stream, as /v1/ops/digests tells it apart from others.
+type hour struct{ stream, hour string }
+
+// digest is what a region says of an hour, or of an event.
+type digest struct {
+	ID     string          `json:"id"`
+	Stream string          `json:"stream"`
+	Hour   json.RawMessage `json:"hour"`
+	Count  int64           `json:"count"`
+	Digest string          `json:"digest"`
+}
+
+// finding is an event that is not the same in all regions.
+type finding struct {
+	Stream  string   `json:"stream"`
+	ID      string   `json:"id"`
+	Missing []string `json:"missing_in,omitempty"` // regions
+	Differs []string `json:"differs_in,omitempty"` // regions, from the first that has it
+	Healed  bool     `json:"healed"`
+}
+
+func (f finding) String() string {
+	text := f.Stream + " " + f.ID
+	if len(f.Missing) > 0 {
+		text += "  missing in " + strings.Join(f.Missing, ", ")
+	}
+	if len(f.Differs) > 0 {
+		text += "  another content in " + strings.Join(f.Differs, ", ")
+	}
+	if f.Healed {
+		text += "  healed"
+	}
+	return text
+}
+
+// compare holds the logs of regions against each other, hour by hour, then event by event.
+func (s *session) compare(regions []*region, c auditCmd) error {
+	p := s.progress()
+	defer p.end()
+	for _, r := range regions {
+		if _, err := r.status(); err != nil { // it gives the name
+			return fmt.Errorf("%s: %w", r.title(), err)
+		}
+	}
+	hours, total, err := s.differingHours(regions, p)
+	if err != nil {
+		return err
+	}
+	var found []finding
+	for _, h := range hours {
+		more, err := differingEvents(regions, h)
+		if err != nil {
+			return err
+		}
+		found = append(found, more...)
+	}
+	if len(found) > 0 { // what was on its way is given time to arrive
+		p.line(fmt.Sprintf("%d events are not everywhere yet; looking again in %s", len(found), c.Settle))
+		if err := sleep(s.ctx, c.Settle); err != nil {
+			return err
+		}
+		if found, err = again(regions, found); err != nil {
+			return err
+		}
+	}
+	if c.Heal {
+		if err := heal(regions, found); err != nil {
+			return err
+		}
+	}
+	p.end()
+	return s.report(regions, found, total)
+}
+
+func (s *session) report(regions []*region, found []finding, total int64) error {
+	open := 0
+	for _, f := range found {
+		if !f.Healed {
+			open++
+		}
+	}
+	names := make([]string, len(regions))
+	for i, r := range regions {
+		names[i] = r.title()
+	}
+	if s.JSON {
+		if found == nil {
+			found = []finding{}
+		}
+		if err := s.json(map[string]any{"regions": names, "events": total, "findings": found}); err != nil {
+			return err
+		}
+	}
+	for _, f := range found {
+		s.say("%s", f)
+	}
+	s.say("logs of %s: %s events, %s differ, %s healed", strings.Join(names, ", "), thousands(total),
+		thousands(int64(len(found))), thousands(int64(len(found)-open)))
+	if open > 0 {
+		return errDiffers
+	}
+	return nil
+}
+
+// differingHours goes through the digests of all regions, and counts the events of the first.
+func (s *session) differingHours(regions []*region, p *progress) (differ []hour, total int64, err error) {
+	for part := range digestParts {
+		p.line(fmt.Sprintf("comparing logs, part %d of %d", part+1, digestParts))
+		all, errs := make([]map[hour]digest, len(regions)), make([]error, len(regions))
+		var group sync.WaitGroup
+		for i, r := range regions {
+			group.Go(func() { all[i], errs[i] = r.digests(part) })
+		}
+		group.Wait()
+		seen := map[hour]bool{}
+		for i, r := range regions {
+			if errs[i] != nil {
+				return nil, 0, fmt.Errorf("%s: read digests: %w", r.title(), errs[i])
+			}
+			for h := range all[i] {
+				seen[h] = true
+			}
+		}
+		for h := range seen {
+			total += all[0][h].Count
+			for _, digests := range all[1:] {
+				if a, b := all[0][h], digests[h]; a.Digest != b.Digest || a.Count != b.Count {
+					differ = append(differ, h)
+					break
+				}
+			}
+		}
+	}
+	slices.SortFunc(differ, func(a, b hour) int { return strings.Compare(a.stream+a.hour, b.stream+b.hour) })
+	return differ, total, nil
+}
+
+func (r *region) digests(part int) (map[hour]digest, error) {
+	found := map[hour]digest{}
+	for after := ""; ; {
+		var page struct {
+			Digests []digest `json:"digests"`
+			After   *string  `json:"after"`
+		}
+		if err := r.get("digests", &page, "part", fmt.Sprintf("%d/%d", part, digestParts), "after", after); err != nil {
+			return nil, err
+		}
+		for _, d := range page.Digests {
+			found[hour{d.Stream, strings.Trim(string(d.Hour), `"`)}] = d
+		}
+		if page.After == nil {
+			return found, nil
+		}
+		after = *page.After
+	}
+}
+
+// differingEvents names the events of an hour that are not the same in all regions.
+func differingEvents(regions []*region, h hour) ([]finding, error) {
+	all, seen := make([]map[string]string, len(regions)), map[string]bool{}
+	for i, r := range regions {
+		all[i] = map[string]string{}
+		var page struct {
+			Events []digest `json:"events"`
+		}
+		if err := r.get("digests/events", &page, "stream", h.stream, "hour", h.hour); err != nil {
+			return nil, fmt.Errorf("%s: read digests of %s: %w", r.title(), h.stream, err)
+		}
+		for _, e := range page.Events {
+			all[i][e.ID], seen[e.ID] = e.Digest, true
+		}
+	}
+	var found []finding
+	for _, id := range slices.Sorted(maps.Keys(seen)) {
+		f, first := finding{Stream: h.stream, ID: id}, ""
+		for i, r := range regions {
+			switch got, has := all[i][id]; {
+			case !has:
+				f.Missing = append(f.Missing, r.title())
+			case first == "":
+				first = got
+			case got != first:
+				f.Differs = append(f.Differs, r.title())
+			}
+		}
+		if len(f.Missing)+len(f.Differs) > 0 {
+			found = append(found, f)
+		}
+	}
+	return found, nil
+}
+
+// again keeps the findings that still hold.
+func again(regions []*region, found []finding) ([]finding, error) {
+	var still []finding
+	for _, f := range found {
+		f.Missing, f.Differs = nil, nil
+		var first *events.Event
+		for _, r := range regions {
+			e, err := r.event(f.Stream, f.ID)
+			switch {
+			case err != nil:
+				return nil, err
+			case e == nil:
+				f.Missing = append(f.Missing, r.title())
+			case first == nil:
+				first = e
+			case !events.Same(*first, *e):
+				f.Differs = append(f.Differs, r.title())
+			}
+		}
+		if len(f.Missing)+len(f.Differs) > 0 {
+			still = append(still, f)
+		}
+	}
+	return still, nil
+}
+
+// event reads one event; nil if the region does not have it.
+func (r *region) event(stream, id string) (*events.Event, error) {
+	parsed, err := events.ParseID("id", id)
+	if err != nil {
+		return nil, err
+	}
+	var page eventPage
+	err = r.get("events", &page, "stream", stream, "after", events.PrecedingID(parsed).String(), "limit", strconv.Itoa(1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: read %s: %w", r.title(), stream, err)
+	}
+	if len(page.Events) == 0 || page.Events[0].ID != parsed {
+		return nil, nil
+	}
+	return &page.Events[0], nil
+}
+
+// heal appends what is missing, from a region that has it. What has another content cannot be
+// healed so: an append changes nothing that is there.
+func heal(regions []*region, found []finding) error {
+	for i, f := range found {
+		if len(f.Missing) == 0 {
+			continue
+		}
+		var from *events.Event
+		for _, r := range regions {
+			if !slices.Contains(f.Missing, r.title()) {
+				e, err := r.event(f.Stream, f.ID)
+				if err != nil {
+					return err
+				}
+				from = e
+				break
+			}
+		}
+		if from == nil {
+			continue
+		}
+		healed := len(f.Differs) == 0
+		for _, r := range regions {
+			if !slices.Contains(f.Missing, r.title()) {
+				continue
+			}
+			var out appended
+			if err := r.send("POST", "events", map[string]any{"events": []events.Event{*from}}, &out); err != nil {
+				return fmt.Errorf("%s: append %s: %w", r.title(), f.ID, err)
+			}
+			healed = healed && len(out.Events) == 1 && out.Events[0].Outcome != "refused"
+		}
+		found[i].Healed = healed
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// work starts a job in each of the regions, one after the other, and follows it.
+func (s *session) work(regions []*region, n newJob, detach bool) error {
+	differs := false
+	for _, r := range regions {
+		j, err := r.start(n)
+		if err != nil {
+			return err
+		}
+		if detach {
+			if s.JSON {
+				err = s.json(map[string]any{"region": r.name, "job": j.raw})
+			} else {
+				s.say("%s: %s is job %s. To follow it: operate jobs watch %s", r.title(), j.title(), j.ID, j.ID)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if j, err = r.watch(j); err != nil {
+			return err
+		}
+		switch err := r.outcome(j); {
+		case err == errDiffers:
+			differs = true
+		case err != nil:
+			return err
+		}
+	}
+	if differs {
+		return errDiffers
+	}
+	return nil
+}
+
+// Run rebuilds a projection in each region.
+func (c rebuildCmd) Run(s *session) error {
+	regions, err := s.all()
+	if err != nil {
+		return err
+	}
+	return s.work(regions, newJob{Kind: "rebuild", Projection: c.Projection, Room: c.Room, DryRun: c.DryRun}, c.Detach)
+}
+
+// Run publishes history again, in one region: each region has its own subscribers.
+func (c replayCmd) Run(s *session) error {
+	r, err := s.one()
+	if err != nil {
+		return err
+	}
+	return s.work([]*region{r}, newJob{
+		Kind: "replay", To: c.To, From: c.From, Until: c.Until, Room: c.Room, Type: c.Type, Rate: c.Rate, DryRun: c.DryRun,
+	}, c.Detach)
+}
+
+// Run switches each region back.
+func (c backCmd) Run(s *session) error { return s.generation(c.Projection, "back") }
+
+// Run deletes generations in each region.
+func (c dropCmd) Run(s *session) error { return s.generation(c.Projection, "drop") }
+
+func (s *session) generation(projection, what string) error {
+	regions, err := s.all()
+	if err != nil {
+		return err
+	}
+	for _, r := range regions {
+		var raw json.RawMessage
+		if err := r.send("POST", "generations/"+projection+"/"+what, nil, &raw); err != nil {
+			return fmt.Errorf("%s: %w", r.title(), err)
+		}
+		if s.JSON {
+			if err := s.json(map[string]any{"region": r.name, "generations": raw}); err != nil {
+				return err
+			}
+			continue
+		}
+		s.say("%-16s %s %s", r.title(), projection, generation(raw))
+	}
+	return nil
+}
+
+// Run audits the views of each region, and the logs of all against each other.
+func (c auditCmd) Run(s *session) error {
+	regions, err := s.all()
+	if err != nil {
+		return err
+	}
+	differs := false
+	note := func(err error) error {
+		if err == errDiffers {
+			differs = true
+			return nil
+		}
+		return err
+	}
+	// First the logs: views are folded from them.
+	if c.Only != "views" && len(regions) > 1 && !c.DryRun && c.Room == "" && c.Projection == "" {
+		if err := note(s.compare(regions, c)); err != nil {
+			return err
+		}
+	}
+	if c.Only != "regions" {
+		n := newJob{Kind: "audit", Projection: c.Projection, Room: c.Room, Heal: c.Heal, DryRun: c.DryRun}
+		if err := note(s.work(regions, n, false)); err != nil {
+			return err
+		}
+	}
+	if differs {
+		return errDiffers
+	}
+	return nil
+}
