@@ -99,6 +99,7 @@ func samples(t testing.TB) []sample {
 	inRoom("reaction.added.v1", events.ReactionAdded{Message: first, Emoji: "👍🏽"})
 	inRoom("reaction.removed.v1", events.ReactionRemoved{Message: first, Emoji: ":ship-it:"})
 
+	add("event.late.v1", fixedID("eu-central-1", 9), events.RoomStream(room), "eu-central-1", events.EventLate{Event: first})
 	add("room.read.v1", fixedID("grace", 9), events.UserStream("grace"), "grace",
 		events.RoomRead{Room: room, UpTo: first})
 	add("user.profile_set.v1", fixedID("grace", 9), events.UserStream("grace"), "grace",

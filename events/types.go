@@ -30,6 +30,8 @@ var types = newTable(
 	define[ReactionAdded]("reaction.added", KindRoom),
 	define[ReactionRemoved]("reaction.removed", KindRoom),
 
+	define[EventLate]("event.late", KindRoom),
+
 	define[RoomRead]("room.read", KindUser),
 	define[UserProfileSet]("user.profile_set", KindUser),
 

@@ -457,3 +457,24 @@ func FuzzFrame(f *testing.F) {
 		must(t, s.live.Disconnect(context.Background(), k.id))
 	})
 }
+
+// What was late is told, at the place of what says so, to sockets and by sync.
+func TestLiveLate(t *testing.T) {
+	s := newScene(t)
+	bob := s.as("bob")
+	k, cursor := bob.listen(), bob.cursor()
+	e, err := s.log.Get(t.Context(), events.RoomStream(roomOf(s.room)), s.message)
+	must(t, err)
+	late, err := events.Late(e, "us")
+	must(t, err)
+	_, _, err = s.log.Append(t.Context(), late)
+	must(t, err)
+	s.Sync()
+	frames := k.take()
+	if len(frames) != 1 || frames[0].Event.ID != s.message.String() || frames[0].Event.Type != "message.posted" || frames[0].Position != 4 {
+		t.Errorf("the socket hears %+v", frames)
+	}
+	if n := bob.sync(cursor); len(n.Events) != 1 || n.Events[0].Event.ID != s.message.String() || n.Events[0].Position != 4 {
+		t.Errorf("sync tells %+v", n)
+	}
+}

@@ -142,7 +142,6 @@ func (w *world) region(t testing.TB, name string) *region {
 	cursors, err := api.NewCursors(make([]byte, 32))
 	must(t, err)
 	query.Register(r.api, query.Config{Region: name, Log: r.log, Views: r.views, Cursors: cursors})
-	live.Describe(r.api)
 	r.handler = r.api.Handler()
 	feed := projections.NewFeed(r.views)
 	feed.Now = w.now
@@ -151,7 +150,7 @@ func (w *world) region(t testing.TB, name string) *region {
 		Region: name, Auth: auth, API: r.handler, Log: r.log, Views: r.views, Cursors: cursors,
 		Connections: live.NewMemory(), Sockets: r.sockets, Now: w.now, Logger: logger,
 	}
-	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger, Push: r.live.Push}
+	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger, Push: r.live.Push, Events: r.log, Now: w.now}
 	r.doc = readDocument(t, r.api, w.rate.PerSecond > 0)
 	return r
 }

@@ -183,4 +183,3 @@ func (f frame) is(t testing.TB, kind string) frame {
 	}
 	return f
 }
-

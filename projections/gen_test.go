@@ -77,6 +77,7 @@ var eventTypes = map[string]func(d draw) events.Payload{
 	"reaction.removed": func(d draw) events.Payload { return events.ReactionRemoved{Message: d.message(), Emoji: d.emoji()} },
 	"room.read":        func(d draw) events.Payload { return events.RoomRead{Room: d.room(), UpTo: d.message()} },
 	"user.profile_set": func(d draw) events.Payload { return events.UserProfileSet{Name: d.text(), About: d.text()} },
+	"event.late":       func(d draw) events.Payload { return events.EventLate{Event: d.message()} },
 	"region.beat":      func(draw) events.Payload { return events.RegionBeat{} },
 	"ops.acted":        func(d draw) events.Payload { return events.OpsActed{What: d.word("what")} },
 }

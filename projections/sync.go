@@ -199,7 +199,7 @@ func (s Syncer) load(ctx context.Context, what []Happened) ([]Happened, error) {
 			loaded = append(loaded, h)
 		}
 	}
-	return loaded, nil
+	return WithLate(ctx, s.Log, loaded)
 }
 
 // looker knows what a user may see.

@@ -67,6 +67,11 @@ func (h *Handler) Push(ctx context.Context, what []projections.Happened) {
 	h.setUp()
 	ctx, cancel := context.WithTimeout(ctx, h.Limits.Push)
 	defer cancel()
+	what, err := projections.WithLate(ctx, h.Log, what)
+	if err != nil {
+		h.Logger.WarnContext(ctx, "push: late events cannot be looked up", "error", err)
+		return // the positions of a pong tell that something is missing
+	}
 	for some := range slices.Chunk(what, told) {
 		p := &push{Handler: h, ctx: ctx, frames: map[string][]Frame{}, over: map[string]bool{}, rooms: map[string][]Listener{}, users: map[string][]Connection{}}
 		p.changeMembers(some)

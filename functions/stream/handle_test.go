@@ -2,8 +2,10 @@ package stream_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/events"
 	"parley/events/logtest"
@@ -214,5 +216,58 @@ func TestProjectFails(t *testing.T) {
 			s.wantTaken(ids(records)...)
 			s.wantFeed(ids(records)...)
 		}
+	}
+}
+
+// An event that comes long after the beats of its region is named in its room's stream, once,
+// however often it comes; one that is a little late, or this region's own, is not.
+func TestSaysWhatWasLate(t *testing.T) {
+	s := newSetup(t)
+	at := time.Now()
+	event := func(region string, age time.Duration) events.Event {
+		t.Helper()
+		id, err := events.NewClock(func() time.Time { return at.Add(-age) }).Mint("ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := events.New(id, events.RoomStream(s.room), "ada", region, events.MessagePosted{Text: "hello"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	id, err := s.clock.Mint("us")
+	if err != nil {
+		t.Fatal(err)
+	}
+	beat, err := events.New(id, events.RegionStream("us"), "us", "us", events.RegionBeat{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := event("us", 10*time.Minute)
+	var batch []stream.Record
+	for _, e := range []events.Event{
+		beat, late, event("us", 30*time.Second), event("eu", 10*time.Minute),
+		event("ap", 10*time.Minute), event("us", 30*24*time.Hour),
+	} {
+		batch = append(batch, stream.Record{Event: e})
+	}
+	for range 2 {
+		if done, err := s.Handle(t.Context(), batch); done != len(batch) || err != nil {
+			t.Fatalf("%d were handled: %v", done, err)
+		}
+	}
+	var said []events.Payload
+	for e, err := range s.log.Read(t.Context(), late.Stream, events.Range{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Actor != "eu" || e.Region != "eu" {
+			t.Errorf("%s says it in %s", e.Actor, e.Region)
+		}
+		said = append(said, e.Payload)
+	}
+	if !slices.Equal(said, []events.Payload{events.EventLate{Event: late.ID}}) {
+		t.Errorf("it is said that %v", said)
 	}
 }

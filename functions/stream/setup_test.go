@@ -72,6 +72,7 @@ func idOf(e stream.Entry) string {
 type setup struct {
 	*stream.Handler
 	t     *testing.T
+	log   *logtest.Model
 	bus   *bus
 	views *viewtest.Faults
 	room  string
@@ -80,10 +81,10 @@ type setup struct {
 
 func newSetup(t *testing.T) *setup {
 	t.Helper()
-	s := &setup{t: t, bus: &bus{}, views: &viewtest.Faults{Views: viewtest.NewModel()}, clock: events.NewClock(time.Now)}
+	s := &setup{t: t, log: logtest.NewModel(), bus: &bus{}, views: &viewtest.Faults{Views: viewtest.NewModel()}, clock: events.NewClock(time.Now)}
 	s.Handler = &stream.Handler{
-		Region: "eu", Engine: projections.NewEngine(logtest.NewModel(), s.views, projections.All()...),
-		Feed: projections.NewFeed(s.views), Views: s.views, Bus: s.bus,
+		Region: "eu", Engine: projections.NewEngine(s.log, s.views, projections.All()...),
+		Feed: projections.NewFeed(s.views), Views: s.views, Bus: s.bus, Events: s.log,
 	}
 	s.room = s.mint().String()
 	return s

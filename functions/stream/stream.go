@@ -41,13 +41,14 @@ const (
 	Parked    Outcome = "parked"
 )
 
-// Handler handles batches of records of one region. Every field must be set but Log, Passed, Push
-// and OwnOnly.
+// Handler handles batches of records of one region. Every field must be set but Log, Passed, Push,
+// Now and OwnOnly.
 type Handler struct {
 	Region string
 	Engine *projections.Engine
 	Feed   *projections.Feed
 	Views  projections.Views // where events are parked
+	Events events.Log        // where it is said which events were late
 	Bus    Bus
 	Log    *slog.Logger // of what was parked; nil: none
 	// Passed is told what has become of each event, as soon as it has; nil: nobody is. An event of
@@ -57,6 +58,8 @@ type Handler struct {
 	// Push is told of what was projected and published, in the order of arrival; nil: nobody is. It
 	// must bound the time it takes. What comes again is told again.
 	Push func(ctx context.Context, what []projections.Happened)
+
+	Now func() time.Time // time.Now if nil
 
 	// OwnOnly publishes only what this region accepted. Where each subscriber listens in one
 	// region it must be off; where one listens in all it saves her the repeats.
@@ -151,10 +154,35 @@ func (h *Handler) project(ctx context.Context, batch []arrival) ([]arrival, erro
 	for i := range batch {
 		batch[i].entry = entries[i]
 	}
+	if err := h.tellLate(ctx, batch); err != nil {
+		return nil, fmt.Errorf("project: %w", err)
+	}
 	for _, a := range batch {
 		h.passed(ctx, a.Event, Projected)
 	}
 	return batch, nil
+}
+
+// tellLate says which of the batch were late, to whoever has moved to another region. It is said
+// once, however often they come.
+func (h *Handler) tellLate(ctx context.Context, batch []arrival) error {
+	late, err := projections.Stragglers(ctx, h.Views, h.Region, h.now(), arrivals(batch))
+	if err != nil {
+		return err
+	}
+	for _, e := range late {
+		if _, _, err := h.Events.Append(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Handler) now() time.Time {
+	if h.Now == nil {
+		return time.Now()
+	}
+	return h.Now()
 }
 
 func (h *Handler) passed(ctx context.Context, e events.Event, outcome Outcome) {
@@ -174,7 +202,7 @@ func arrivals(batch []arrival) []projections.Arrival {
 // Park sets a record aside with the stage that failed and its error. The trigger calls it for
 // records it gives up on.
 func (h *Handler) Park(ctx context.Context, stage string, r Record, cause error) error {
-	parked := projections.Parked{Stage: stage, Error: cause.Error(), At: time.Now().UTC(), Record: r.Raw}
+	parked := projections.Parked{Stage: stage, Error: cause.Error(), At: h.now().UTC(), Record: r.Raw}
 	key := stage + "/" + r.Sequence
 	if r.Err == nil {
 		parked.Stream, parked.ID = string(r.Event.Stream), r.Event.ID.String()

@@ -67,7 +67,7 @@ func (r *metered) streamInto(ctx context.Context, table string) (*stream.Handler
 	views := dynamoview.New(cfg, table)
 	return &stream.Handler{
 		Region: meteredRegion, Engine: projections.NewEngine(r.log, views, projections.All()...),
-		Feed: projections.NewFeed(views), Views: views, Bus: &countingBus{},
+		Feed: projections.NewFeed(views), Views: views, Events: r.log, Bus: &countingBus{},
 	}, nil
 }
 

@@ -141,6 +141,7 @@ func (p parts) stream(ctx context.Context) (function, error) {
 		Engine:  projections.NewEngine(p.log, p.views, projections.All()...),
 		Feed:    projections.NewFeed(p.views),
 		Views:   p.views,
+		Events:  p.log,
 		Bus:     b,
 		Log:     p.logger,
 		Passed:  countOutcome,

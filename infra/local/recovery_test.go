@@ -86,7 +86,7 @@ func TestTrimmed(t *testing.T) {
 				source: &trimming{tail: tail{log}, at: handled, resume: resume, done: stop},
 				function: &stream.Handler{
 					Region: "here", Engine: projections.NewEngine(log, views, projections.All()...),
-					Feed: feed, Views: views, Bus: bus,
+					Feed: feed, Views: views, Events: log, Bus: bus,
 				},
 				recovery: &recovery{tail{log}, feed},
 				mark:     func(_ context.Context, sequence string) error { marked = sequence; return nil },

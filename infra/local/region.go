@@ -92,6 +92,7 @@ func (r *region) newTrigger(settings triggerSettings) *trigger {
 			r.sockets.handler.Push(ctx, what)
 		},
 		Views:  r.views,
+		Events: r.log,
 		Bus:    r.bus,
 		Log:    r.logger,
 		Passed: r.metrics.passed(r.name),

@@ -278,7 +278,7 @@ func (k *socket) write(ctx context.Context, abandon func()) {
 		}
 		if code != "" {
 			_ = k.send(ctx, code.Bye().Append(text[:0]), byeWithin) // for those who still read
-			defer time.AfterFunc(byeWithin, abandon).Stop() // who does not answer is not waited for
+			defer time.AfterFunc(byeWithin, abandon).Stop()         // who does not answer is not waited for
 			_ = k.conn.Close(websocket.StatusCode(code.Status()), string(code))
 			return
 		}
