@@ -247,7 +247,7 @@ func (r *region) event(stream, id string) (*events.Event, error) {
 	if len(page.Events) == 0 || page.Events[0].ID != parsed {
 		return nil, nil
 	}
-	return &page.Events[0], nil
+	return &page.Events[0].Event, nil
 }
 
 // heal appends what is missing, from a region that has it. What has another content cannot be

@@ -44,7 +44,7 @@ func (r *region) read(stream events.Stream, after, asOf string, limit int) iter.
 				return
 			}
 			for _, e := range page.Events {
-				if n++; !yield(e, nil) {
+				if n++; !yield(e.Event, nil) {
 					return
 				}
 			}

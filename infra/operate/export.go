@@ -98,7 +98,7 @@ func (x *exporter) log(take func(events.Event) error) error {
 					if kind, _ := e.Stream.Split(); kind != events.KindRoom && kind != events.KindUser {
 						continue
 					}
-					if err := take(e); err != nil {
+					if err := take(e.Event); err != nil {
 						return err
 					}
 				}

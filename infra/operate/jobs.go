@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -194,7 +195,7 @@ func plainText(raw json.RawMessage) string {
 	case json.Unmarshal(raw, &text) == nil:
 		return text
 	case json.Unmarshal(raw, &number) == nil:
-		return strconv.FormatFloat(number, 'f', -1, 64)
+		return strconv.FormatFloat(math.Round(number*1e4)/1e4, 'f', -1, 64)
 	case json.Unmarshal(raw, &fields) == nil:
 		var parts []string
 		for _, name := range slices.Sorted(maps.Keys(fields)) {

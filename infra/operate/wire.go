@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/infra/operate/source"
 )
 
 // What /v1/ops answers, as far as it is looked at here.
@@ -109,8 +110,20 @@ func (p *parked) UnmarshalJSON(text []byte) error {
 }
 
 type eventPage struct {
-	Events []events.Event `json:"events"`
-	After  *string        `json:"after"`
+	Events []rawEvent `json:"events"`
+	After  *string    `json:"after"`
+}
+
+// rawEvent is an event, spelled as the log spells it.
+type rawEvent struct{ events.Event }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (e *rawEvent) UnmarshalJSON(text []byte) error {
+	if err := e.Event.UnmarshalJSON(text); err != nil {
+		return err
+	}
+	e.Event = source.Respelled(e.Event)
+	return nil
 }
 
 type appended struct {

@@ -141,7 +141,18 @@ func decodeEvent(line []byte) Record {
 	if !events.Owns(e.Actor, e.ID) {
 		return Record{Problem: "the id of the event does not carry the mark of its actor"}
 	}
+	e = Respelled(e)
 	return Record{Kind: KindEvent, Event: &e, At: e.ID.Timestamp(), Author: e.Actor}
+}
+
+// Respelled returns an event with its data spelled as the log spells it: on its way as JSON it may
+// have been spaced and escaped anew.
+func Respelled(e events.Event) events.Event {
+	again, err := events.New(e.ID, e.Stream, e.Actor, e.Region, e.Payload)
+	if err != nil || again.Type != e.Type || again.Version != e.Version {
+		return e // it cannot be read, or is of an older version
+	}
+	return again
 }
 
 // jsonProblem says what is wrong with a JSON text, without quoting it.
