@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -206,12 +207,25 @@ func clientFaults(t *testing.T, noSocket bool) {
 	t.Logf("statuses %v", ada.statuses)
 }
 
+// narrow takes little from the network before it is read.
+func narrow() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetReadBuffer(64 << 10)
+		}
+		return conn, err
+	}}}
+}
+
 // TestClientSlow is an application that takes its time: the server drops it, and it misses nothing.
 func TestClientSlow(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
 	s.cluster.regions[0].sockets.queued = 64
 	goOn := make(chan struct{})
-	ada := newListener(t, s.options("ada", 1))
+	o := s.options("ada", 1)
+	o.HTTP = narrow()
+	ada := newListener(t, o)
 	ada.before = func(_ context.Context, u liveclient.Update) error {
 		if e, ok := u.(liveclient.Event); ok && e.Type == "message.posted" {
 			<-goOn
@@ -224,8 +238,8 @@ func TestClientSlow(t *testing.T) {
 	bob := s.at(1, "bob")
 	room := bob.create("Hello")
 	ada.join(room)
-	const each, writers = 125, 16
-	large := strings.Repeat("slow ", 1600) // 16 MB in all: more than the buffers of TCP take
+	const each, writers = 60, 16
+	large := strings.Repeat("slow ", 1600) // 8 MB in all: more than the buffers take
 	var writing sync.WaitGroup
 	for w := range writers {
 		writing.Go(func() {

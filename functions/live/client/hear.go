@@ -10,16 +10,21 @@ import (
 	"time"
 )
 
+// mostEvents is how many events a page has at most. On a slow line it has fewer.
+const mostEvents = 100
+
 // page takes a page of what happened.
 func (r *run) page(ctx context.Context, at *endpoint, wait time.Duration) (region string, more bool, err error) {
 	seconds := int(wait / time.Second)
 	a, err := r.once(ctx, at, request{
 		method: http.MethodGet, wait: wait,
-		path: "/v1/sync?limit=100&wait=" + strconv.Itoa(seconds) + "&cursor=" + url.QueryEscape(r.Cursor()),
+		path: "/v1/sync?limit=" + strconv.Itoa(r.limit) + "&wait=" + strconv.Itoa(seconds) + "&cursor=" + url.QueryEscape(r.Cursor()),
 	})
 	if err != nil {
+		r.limit = max(1, r.limit/4) // a page may have been too much for the line
 		return "", false, err
 	}
+	r.limit = min(2*r.limit, mostEvents)
 	var p syncPage
 	if err := json.Unmarshal(a.body, &p); err != nil {
 		return "", false, fmt.Errorf("read a page of sync: %w", err)

@@ -157,3 +157,25 @@ func TestTokens(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowLine asks for fewer events where a page does not come in time.
+func TestSlowLine(t *testing.T) {
+	inTime(t, func(t *testing.T, n *fakeNet) {
+		api := &fakeAPI{region: "one", sync: func(r *http.Request) any {
+			var limit int
+			if _, err := fmt.Sscan(r.URL.Query().Get("limit"), &limit); err == nil && limit > 10 {
+				<-r.Context().Done()
+			}
+			return quiet(r)
+		}}
+		api.deaf.Store(true)
+		n.serve(t, "one", api)
+		c, app := n.client(t, "one"), &told{}
+		stop := start(c, app.handle)
+		time.Sleep(2 * time.Minute)
+		if got := app.since(); !slices.Contains(got, "live one poll") {
+			t.Errorf("told %v", got)
+		}
+		_ = stop()
+	})
+}

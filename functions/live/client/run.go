@@ -16,6 +16,7 @@ type run struct {
 	status  Status // as it was told last
 	sockets sockets
 	failed  int // turns, in a row
+	limit   int // of the events in the next page
 }
 
 // handlerError is an error of the application's.
@@ -43,7 +44,7 @@ func (c *Client) Run(ctx context.Context, handle Handler) error {
 		work.Wait()
 		c.dropIdle()
 	}()
-	r := &run{Client: c, ctx: ctx, handle: handle, sockets: sockets{off: c.options.NoSocket}}
+	r := &run{Client: c, ctx: ctx, handle: handle, limit: mostEvents, sockets: sockets{off: c.options.NoSocket}}
 	for {
 		at := r.endpoints.current()
 		if err := r.ended(r.turnAt(at)); err != nil {
