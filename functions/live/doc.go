@@ -36,9 +36,10 @@
 //
 // # What a client may rely on
 //
-// An event that came to this region after subscribed comes as a frame, unless the socket is closed;
-// no frame is left out in the middle. An event may come more than once. So a snapshot taken after
-// subscribed lacks nothing that does not come as a frame.
+// An event that came to this region after subscribed comes as a frame, unless the socket is closed.
+// None is left out in the middle, but where the region could not look up who listens: positions
+// show that, those of the next event or of a pong. An event may come more than once. So a snapshot
+// taken after subscribed lacks nothing that does not come as a frame.
 //
 // Subscribe with a cursor sends what happened since first, then subscribed. More says that there
 // is more to catch up on from its cursor, reset that all must be loaded again, as in GET /v1/sync.

@@ -116,7 +116,7 @@ func (h *Handler) Frame(ctx context.Context, conn string, data []byte) error {
 	}
 	action, known := actions[head.Action]
 	switch {
-	case c.User == "" && head.Action != "auth":
+	case c.User == "" && (head.Action != "auth" || at.Sub(c.Opened) > h.Limits.Auth):
 		return h.close(ctx, conn, CodeUnauthorized)
 	case c.User != "" && !at.Before(c.Expires):
 		return h.close(ctx, conn, CodeExpired)
@@ -173,6 +173,9 @@ func (r ref) valid() bool {
 	return len(r) <= maxRef && json.Unmarshal(r, new(json.Number)) == nil
 }
 
+// forgetting bounds the time in which a socket that was given up is forgotten.
+const forgetting = time.Second
+
 // errOver: there is nobody left to tell.
 var errOver = errors.New("the socket is closed")
 
@@ -186,13 +189,16 @@ func (h *Handler) post(ctx context.Context, conn string, f Frame) error {
 	return errOver
 }
 
-// giveUp closes a socket that could not be told something, and forgets it: it may have a hole.
+// giveUp closes a socket that could not be told something, and forgets it: it may have a hole. It
+// is forgotten even if closing it takes all the time there is.
 func (h *Handler) giveUp(ctx context.Context, conn string, code Code, cause error) {
 	if !errors.Is(cause, ErrGone) {
 		if err := h.Sockets.Close(ctx, conn, code); err != nil && !errors.Is(err, ErrGone) {
 			h.Logger.WarnContext(ctx, "a socket cannot be closed", "error", err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetting)
+	defer cancel()
 	if err := h.Disconnect(ctx, conn); err != nil {
 		h.Logger.WarnContext(ctx, "a connection cannot be forgotten", "error", err)
 	}

@@ -22,8 +22,8 @@ const (
 	// settle is how long it takes until all that arrived has surely been told, or its sockets closed:
 	// several processes push side by side, each for as long as Limits.Push.
 	settle = 2
-	// closing bounds the time in which those are closed who could not be told.
-	closing = time.Second
+	// closing bounds the time in which all are closed who could not be told.
+	closing = 2 * time.Second
 )
 
 // eventFrame is an event on its way to a client.
@@ -303,26 +303,28 @@ func (h *Handler) tell(ctx context.Context, frames map[string][]Frame) {
 	}
 	var next atomic.Int64
 	var working sync.WaitGroup
+	over, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(closing, cancel) })()
 	for range min(h.Limits.Posts, len(connections)) {
 		working.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(connections); i = int(next.Add(1)) - 1 {
-				h.tellOne(ctx, connections[i], frames[connections[i]])
+				h.tellOne(ctx, over, connections[i], frames[connections[i]])
 			}
 		})
 	}
 	working.Wait()
 }
 
-func (h *Handler) tellOne(ctx context.Context, conn string, frames []Frame) {
+// tellOne posts frames until ctx ends, and closes the socket then, until over.
+func (h *Handler) tellOne(ctx, over context.Context, conn string, frames []Frame) {
 	for _, f := range frames {
 		err := ctx.Err()
 		if err == nil {
 			err = h.Sockets.Post(ctx, conn, f)
 		}
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
-			defer cancel()
-			h.giveUp(ctx, conn, CodeSlow, err)
+			h.giveUp(over, conn, CodeSlow, err)
 			return
 		}
 	}
