@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"parley/events"
 )
@@ -16,15 +17,18 @@ import (
 const digestParts = 8
 
 // hour is one hour of a stream, as /v1/ops/digests tells it apart from others.
-type hour struct{ stream, hour string }
+type hour struct {
+	stream string
+	begins time.Time
+}
 
 // digest is what a region says of an hour, or of an event.
 type digest struct {
-	ID     string          `json:"id"`
-	Stream string          `json:"stream"`
-	Hour   json.RawMessage `json:"hour"`
-	Count  int64           `json:"count"`
-	Digest string          `json:"digest"`
+	ID     string    `json:"id"`
+	Stream string    `json:"stream"`
+	Hour   time.Time `json:"hour"`
+	Count  int64     `json:"count"`
+	SHA256 string    `json:"sha256"`
 }
 
 // finding is an event that is not the same in all regions.
@@ -59,7 +63,7 @@ func (s *session) compare(regions []*region, c auditCmd) error {
 			return fmt.Errorf("%s: %w", r.title(), err)
 		}
 	}
-	hours, total, err := s.differingHours(regions, p)
+	hours, total, err := s.differingHours(regions, time.Now().Add(-c.Settle), p)
 	if err != nil {
 		return err
 	}
@@ -119,14 +123,15 @@ func (s *session) report(regions []*region, found []finding, total int64) error 
 	return nil
 }
 
-// differingHours goes through the digests of all regions, and counts the events of the first.
-func (s *session) differingHours(regions []*region, p *progress) (differ []hour, total int64, err error) {
+// differingHours goes through the digests of all regions, of events before a time, and counts those
+// of the first.
+func (s *session) differingHours(regions []*region, until time.Time, p *progress) (differ []hour, total int64, err error) {
 	for part := range digestParts {
 		p.line(fmt.Sprintf("comparing logs, part %d of %d", part+1, digestParts))
 		all, errs := make([]map[hour]digest, len(regions)), make([]error, len(regions))
 		var group sync.WaitGroup
 		for i, r := range regions {
-			group.Go(func() { all[i], errs[i] = r.digests(part) })
+			group.Go(func() { all[i], errs[i] = r.digests(part, until) })
 		}
 		group.Wait()
 		seen := map[hour]bool{}
@@ -141,29 +146,33 @@ func (s *session) differingHours(regions []*region, p *progress) (differ []hour,
 		for h := range seen {
 			total += all[0][h].Count
 			for _, digests := range all[1:] {
-				if a, b := all[0][h], digests[h]; a.Digest != b.Digest || a.Count != b.Count {
+				if a, b := all[0][h], digests[h]; a.SHA256 != b.SHA256 || a.Count != b.Count {
 					differ = append(differ, h)
 					break
 				}
 			}
 		}
 	}
-	slices.SortFunc(differ, func(a, b hour) int { return strings.Compare(a.stream+a.hour, b.stream+b.hour) })
+	slices.SortFunc(differ, func(a, b hour) int {
+		return cmp.Or(strings.Compare(a.stream, b.stream), a.begins.Compare(b.begins))
+	})
 	return differ, total, nil
 }
 
-func (r *region) digests(part int) (map[hour]digest, error) {
+func (r *region) digests(part int, until time.Time) (map[hour]digest, error) {
 	found := map[hour]digest{}
 	for after := ""; ; {
 		var page struct {
 			Digests []digest `json:"digests"`
 			After   *string  `json:"after"`
 		}
-		if err := r.get("digests", &page, "part", fmt.Sprintf("%d/%d", part, digestParts), "after", after); err != nil {
+		err := r.get("digests", &page, "part", fmt.Sprintf("%d/%d", part, digestParts), "after", after,
+			"until", until.UTC().Format(time.RFC3339Nano), "limit", strconv.Itoa(maxPage))
+		if err != nil {
 			return nil, err
 		}
 		for _, d := range page.Digests {
-			found[hour{d.Stream, strings.Trim(string(d.Hour), `"`)}] = d
+			found[hour{d.Stream, d.Hour.UTC()}] = d
 		}
 		if page.After == nil {
 			return found, nil
@@ -177,14 +186,21 @@ func differingEvents(regions []*region, h hour) ([]finding, error) {
 	all, seen := make([]map[string]string, len(regions)), map[string]bool{}
 	for i, r := range regions {
 		all[i] = map[string]string{}
-		var page struct {
-			Events []digest `json:"events"`
-		}
-		if err := r.get("digests/events", &page, "stream", h.stream, "hour", h.hour); err != nil {
-			return nil, fmt.Errorf("%s: read digests of %s: %w", r.title(), h.stream, err)
-		}
-		for _, e := range page.Events {
-			all[i][e.ID], seen[e.ID] = e.Digest, true
+		for after, more := "", true; more; {
+			var page struct {
+				Events []digest `json:"events"`
+				After  *string  `json:"after"`
+			}
+			begins := h.begins.Format(time.RFC3339)
+			if err := r.get("digests/events", &page, "stream", h.stream, "hour", begins, "after", after, "limit", strconv.Itoa(maxPage)); err != nil {
+				return nil, fmt.Errorf("%s: read digests of %s: %w", r.title(), h.stream, err)
+			}
+			for _, e := range page.Events {
+				all[i][e.ID], seen[e.ID] = e.SHA256, true
+			}
+			if more = page.After != nil; more {
+				after = *page.After
+			}
 		}
 	}
 	var found []finding

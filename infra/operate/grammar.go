@@ -18,7 +18,7 @@ type cli struct {
 
 	Rebuild rebuildCmd `cmd:"" help:"Build the views of a projection anew from the log, beside the ones in use, and switch."`
 	Back    backCmd    `cmd:"" help:"Switch a projection back to the generation before."`
-	Drop    dropCmd    `cmd:"" help:"Delete the generations of a projection that are not read."`
+	Drop    dropCmd    `cmd:"" help:"Delete the generation of a projection that was read before the last switch."`
 	Audit   auditCmd   `cmd:"" help:"Do views agree with the log, and the logs of all regions with each other?"`
 	Replay  replayCmd  `cmd:"" help:"Publish history again, under detail types of its own, to those who asked for it."`
 	Jobs    jobsCmd    `cmd:"" help:"The long work of a region: list, show, watch, pause, resume, cancel."`
@@ -50,7 +50,7 @@ type undrainCmd struct {
 }
 
 type rebuildCmd struct {
-	Projection string `arg:"" help:"Which views: timeline, member, room, thread, inbox, user, beat or feed."`
+	Projection string `arg:"" help:"Which views: timeline, member, room, thread, inbox, user, beat, or all of them; feed fills gaps in feeds."`
 	Room       string `placeholder:"ID" help:"Of this room only."`
 	DryRun     bool   `help:"Count and price the work, and change nothing."`
 	Detach     bool   `help:"Start it and leave it to itself."`
@@ -66,7 +66,6 @@ type dropCmd struct {
 
 type auditCmd struct {
 	Projection string        `placeholder:"NAME" help:"Only the views of this projection."`
-	Room       string        `placeholder:"ID" help:"Only the views of this room."`
 	Only       string        `enum:"views,regions,both" default:"both" help:"views: each region's against its log. regions: the logs against each other. Default: both."`
 	Heal       bool          `help:"Repair what differs: fold views again, append missing events."`
 	DryRun     bool          `help:"Count and price the work on views, and change nothing."`

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,30 +78,6 @@ func (r *region) watch(j *job) (*job, error) {
 	return j, nil
 }
 
-// outcome prints what came of a job.
-func (r *region) outcome(j *job) error {
-	if r.JSON {
-		if err := r.json(map[string]any{"region": r.name, "job": j.raw}); err != nil {
-			return err
-		}
-	} else {
-		took := j.Updated.Sub(j.Started).Round(100 * time.Millisecond)
-		r.say("%s: %s %s after %s, %s", r.title(), j.title(), j.State, took, j.amount())
-		showResult(r.session, j.Result)
-	}
-	switch {
-	case j.State == "failed":
-		return fmt.Errorf("%s: %s failed: %s", r.title(), j.title(), j.Error)
-	case j.State == "cancelled":
-		return fmt.Errorf("%s: %s was cancelled", r.title(), j.title())
-	case j.State == "paused":
-		r.say("It is paused. To go on: operate jobs resume %s", j.ID)
-	case differences(j.Result) > 0:
-		return errDiffers
-	}
-	return nil
-}
-
 func (j *job) title() string {
 	words := []string{j.Kind}
 	if j.Params.DryRun {
@@ -142,69 +114,6 @@ func (j *job) line() string {
 		text += "  " + j.Error
 	}
 	return text
-}
-
-// differences counts what a job found wrong and did not repair.
-func differences(result json.RawMessage) int {
-	var r struct {
-		Differs  *int `json:"differs"`
-		Healed   int  `json:"healed"`
-		Findings []struct {
-			Healed bool `json:"healed"`
-		} `json:"findings"`
-	}
-	if len(result) == 0 || json.Unmarshal(result, &r) != nil {
-		return 0
-	}
-	if r.Differs != nil {
-		return *r.Differs - r.Healed
-	}
-	n := 0
-	for _, f := range r.Findings {
-		if !f.Healed {
-			n++
-		}
-	}
-	return n
-}
-
-// showResult prints an object field by field, lists of objects line by line.
-func showResult(s *session, result json.RawMessage) {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(result, &fields) != nil {
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		var list []json.RawMessage
-		if json.Unmarshal(fields[name], &list) != nil {
-			s.say("  %-14s %s", strings.ReplaceAll(name, "_", " "), plainText(fields[name]))
-			continue
-		}
-		for _, element := range list {
-			s.say("  %-14s %s", strings.ReplaceAll(name, "_", " "), plainText(element))
-		}
-	}
-}
-
-// plainText shows a JSON value without its punctuation, where that can be read.
-func plainText(raw json.RawMessage) string {
-	var fields map[string]json.RawMessage
-	var text string
-	var number float64
-	switch {
-	case json.Unmarshal(raw, &text) == nil:
-		return text
-	case json.Unmarshal(raw, &number) == nil:
-		return strconv.FormatFloat(math.Round(number*1e4)/1e4, 'f', -1, 64)
-	case json.Unmarshal(raw, &fields) == nil:
-		var parts []string
-		for _, name := range slices.Sorted(maps.Keys(fields)) {
-			parts = append(parts, name+" "+plainText(fields[name]))
-		}
-		return strings.Join(parts, ", ")
-	default:
-		return string(raw)
-	}
 }
 
 // Run lists jobs.

@@ -96,15 +96,15 @@ func (a *status) show(s *session, r *region) {
 func generation(raw json.RawMessage) string {
 	var g struct {
 		Live     int `json:"live"`
-		Building int `json:"building"`
+		Next     int `json:"next"`
 		Previous int `json:"previous"`
 	}
 	if json.Unmarshal(raw, &g) != nil || g.Live == 0 {
 		return string(raw)
 	}
 	text := fmt.Sprint(g.Live)
-	if g.Building != 0 {
-		text += fmt.Sprintf(" (%d is being built)", g.Building)
+	if g.Next != 0 {
+		text += fmt.Sprintf(" (%d is being built)", g.Next)
 	}
 	if g.Previous != 0 {
 		text += fmt.Sprintf(" (back to %d is possible)", g.Previous)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 )
 
 // work starts a job in each of the regions, one after the other, and follows it.
@@ -46,7 +47,7 @@ func (c rebuildCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.work(regions, newJob{Kind: "rebuild", Projection: c.Projection, Room: c.Room, DryRun: c.DryRun}, c.Detach)
+	return s.work(regions, newJob{Kind: "rebuild", Projection: allIsNone(c.Projection), Room: c.Room, DryRun: c.DryRun}, c.Detach)
 }
 
 // Run publishes history again, in one region: each region has its own subscribers.
@@ -60,31 +61,43 @@ func (c replayCmd) Run(s *session) error {
 	}, c.Detach)
 }
 
+// allIsNone is a projection's name as jobs take it: none is all.
+func allIsNone(name string) string {
+	if name == "all" {
+		return ""
+	}
+	return name
+}
+
 // Run switches each region back.
-func (c backCmd) Run(s *session) error { return s.generation(c.Projection, "back") }
-
-// Run deletes generations in each region.
-func (c dropCmd) Run(s *session) error { return s.generation(c.Projection, "drop") }
-
-func (s *session) generation(projection, what string) error {
+func (c backCmd) Run(s *session) error {
 	regions, err := s.all()
 	if err != nil {
 		return err
 	}
 	for _, r := range regions {
 		var raw json.RawMessage
-		if err := r.send("POST", "generations/"+projection+"/"+what, nil, &raw); err != nil {
+		if err := r.send("POST", "generations/"+url.PathEscape(c.Projection)+"/back", nil, &raw); err != nil {
 			return fmt.Errorf("%s: %w", r.title(), err)
 		}
 		if s.JSON {
-			if err := s.json(map[string]any{"region": r.name, "generations": raw}); err != nil {
+			if err := s.json(map[string]any{"region": r.name, "generation": raw}); err != nil {
 				return err
 			}
 			continue
 		}
-		s.say("%-16s %s %s", r.title(), projection, generation(raw))
+		s.say("%-16s %s %s", r.title(), c.Projection, generation(raw))
 	}
 	return nil
+}
+
+// Run deletes generations in each region.
+func (c dropCmd) Run(s *session) error {
+	regions, err := s.all()
+	if err != nil {
+		return err
+	}
+	return s.work(regions, newJob{Kind: "drop", Projection: c.Projection}, false)
 }
 
 // Run audits the views of each region, and the logs of all against each other.
@@ -102,13 +115,13 @@ func (c auditCmd) Run(s *session) error {
 		return err
 	}
 	// First the logs: views are folded from them.
-	if c.Only != "views" && len(regions) > 1 && !c.DryRun && c.Room == "" && c.Projection == "" {
+	if c.Only != "views" && len(regions) > 1 && !c.DryRun && c.Projection == "" {
 		if err := note(s.compare(regions, c)); err != nil {
 			return err
 		}
 	}
 	if c.Only != "regions" {
-		n := newJob{Kind: "audit", Projection: c.Projection, Room: c.Room, Heal: c.Heal, DryRun: c.DryRun}
+		n := newJob{Kind: "audit", Projection: allIsNone(c.Projection), Heal: c.Heal, DryRun: c.DryRun}
 		if err := note(s.work(regions, n, false)); err != nil {
 			return err
 		}
