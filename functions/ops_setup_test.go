@@ -14,6 +14,7 @@ import (
 	"parley/functions/health"
 	"parley/functions/operate"
 	"parley/functions/stream"
+	"parley/projections"
 )
 
 // ops is a region with the operators' API.
@@ -23,6 +24,9 @@ type ops struct {
 	work   *workKind
 	health *health.Handler
 	op     *client // an operator
+
+	generations *projections.Generations
+	rebuilder   *projections.Rebuilder
 }
 
 func newOps(t testing.TB) *ops {
@@ -32,7 +36,10 @@ func newOps(t testing.TB) *ops {
 
 // opsOf adds the operators' API to a region.
 func opsOf(r *region) *ops {
-	o := &ops{region: r, work: &workKind{}}
+	o := &ops{region: r, work: &workKind{}, generations: projections.NewGenerations(r.views)}
+	o.generations.Fresh = 0
+	o.rebuilder = projections.NewRebuilder(r.log, r.views, o.generations)
+	o.rebuilder.Grace, o.rebuilder.Settle = 0, 0
 	o.health = &health.Handler{
 		Region: r.name, Log: r.log, Views: r.views, Now: r.now, Timeout: time.Second,
 		Drained: func(ctx context.Context) (bool, error) {
@@ -42,8 +49,9 @@ func opsOf(r *region) *ops {
 	}
 	o.runner = o.newRunner()
 	operate.Register(r.api, operate.Config{
-		Region: r.name, Log: r.log, Views: r.views, Clock: r.clock, Runner: o.runner, Retry: r.stream.Retry,
-		Health: func(ctx context.Context) operate.Health { return operate.Health(o.health.Check(ctx)) },
+		Region: r.name, Log: r.log, Views: o.generations.Views(), Clock: r.clock, Runner: o.runner, Retry: r.stream.Retry,
+		Generations: o.generations,
+		Health:      func(ctx context.Context) operate.Health { return operate.Health(o.health.Check(ctx)) },
 	})
 	r.doc = readOpsDocument(r)
 	o.op = r.operator("olga")
@@ -54,8 +62,11 @@ func opsOf(r *region) *ops {
 func (o *ops) newRunner() *operate.Runner {
 	acts := operate.Acts{Region: o.name, Log: o.log, Clock: o.clock}
 	runner := operate.NewRunner(o.views, acts, slog.New(slog.DiscardHandler), map[string]operate.Kind{
-		"replay": &operate.Replay{Region: o.name, Log: o.log, Bus: replayBus{o.bus}},
-		"work":   o.work,
+		"replay":  &operate.Replay{Region: o.name, Log: o.log, Bus: replayBus{o.bus}},
+		"rebuild": &operate.Rebuild{Log: o.log, Rebuilder: o.rebuilder},
+		"audit":   &operate.Rebuild{Log: o.log, Rebuilder: o.rebuilder, Audit: true},
+		"drop":    &operate.Drop{Rebuilder: o.rebuilder},
+		"work":    o.work,
 	})
 	runner.Now = o.now
 	return runner
@@ -125,11 +136,11 @@ func (k *workKind) Step(ctx context.Context, t operate.Task) (operate.Progress, 
 	return operate.Progress{Work: work, Phase: "counting", Done: int64(n), Total: 5, Finished: n == 5, Result: json.RawMessage(`{"n":` + string(work) + `}`)}, err
 }
 
-func (k *workKind) Undo(_ context.Context, t operate.Task) error {
+func (k *workKind) Undo(_ context.Context, t operate.Task) (operate.Progress, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.undone = append(k.undone, t.ID)
-	return nil
+	return operate.Progress{Finished: true}, nil
 }
 
 func (k *workKind) did() string {

@@ -30,6 +30,11 @@ var opsWays = map[string]struct{ method, path, body string }{
 	"pauseJob":     {"POST", "/v1/ops/jobs/{job}/pause", ""},
 	"resumeJob":    {"POST", "/v1/ops/jobs/{job}/resume", ""},
 	"cancelJob":    {"POST", "/v1/ops/jobs/{job}/cancel", ""},
+
+	"switchBack":       {"POST", "/v1/ops/generations/room/back", ""},
+	"dropPrevious":     {"POST", "/v1/ops/generations/room/drop", ""},
+	"listDigests":      {"GET", "/v1/ops/digests", ""},
+	"listEventDigests": {"GET", "/v1/ops/digests/events?stream={stream}&hour=2026-07-01T12:00:00Z", ""},
 }
 
 func (o *ops) operations() (ids []string) {
@@ -58,6 +63,7 @@ func TestOpsAreForOperators(t *testing.T) {
 	if got, want := o.operations(), keys(opsWays); !slices.Equal(got, want) {
 		t.Fatalf("the operations are\n%v, want\n%v", got, want)
 	}
+	o.finish(o.start(`{"kind":"rebuild","projection":"room"}`))
 	before := o.acts()
 	for id, way := range opsWays {
 		for _, user := range []string{"ada", "stranger"} {
@@ -81,6 +87,7 @@ func TestOpsAreForOperators(t *testing.T) {
 	for _, id := range []string{
 		"opsStatus", "opsDrain", "opsUndrain", "listParked", "getParked", "retryParked", "listEvents", "appendEvents",
 		"listLog", "startJob", "listJobs", "getJob", "pauseJob", "resumeJob", "cancelJob",
+		"switchBack", "dropPrevious", "listDigests", "listEventDigests",
 	} {
 		way := opsWays[id]
 		if a := o.op.do(way.method, fill.Replace(way.path), fill.Replace(way.body)); a.status >= 300 {
@@ -210,6 +217,15 @@ func TestOpsBadInput(t *testing.T) {
 		{"/v1/ops/log?after=x", "after"},
 		{"/v1/ops/log?after=user/ada", "after"},
 		{"/v1/ops/log?limit=x", "limit"},
+		{"/v1/ops/digests?part=1/1", "part"},
+		{"/v1/ops/digests?after=x", "after"},
+		{"/v1/ops/digests?until=now", "until"},
+		{"/v1/ops/digests?limit=0", "limit"},
+		{"/v1/ops/digests/events?hour=2026-07-01T12:00:00Z", "stream"},
+		{"/v1/ops/digests/events?stream=x&hour=2026-07-01T12:00:00Z", "stream"},
+		{"/v1/ops/digests/events?stream=user/ada", "hour"},
+		{"/v1/ops/digests/events?stream=user/ada&hour=noon", "hour"},
+		{"/v1/ops/digests/events?stream=user/ada&hour=2026-07-01T12:00:00Z&after=x", "after"},
 		{"/v1/ops/jobs?before=x", "before"},
 		{"/v1/ops/jobs?limit=0", "limit"},
 		{"/v1/ops/jobs/x", "id"},
@@ -247,6 +263,16 @@ func TestOpsBadInput(t *testing.T) {
 		{"/v1/ops/jobs", `{"kind":"replay","to":"x","type":"nothing.*"}`, "type"},
 		{"/v1/ops/jobs", `{"kind":"replay","to":"x","heal":true}`, "heal"},
 		{"/v1/ops/jobs", `{"kind":"replay","to":"x","projection":"room"}`, "projection"},
+		{"/v1/ops/jobs", `{"kind":"rebuild","projection":"` + secret + `"}`, "projection"},
+		{"/v1/ops/jobs", `{"kind":"rebuild","room":"x"}`, "room"},
+		{"/v1/ops/jobs", `{"kind":"rebuild","heal":true}`, "heal"},
+		{"/v1/ops/jobs", `{"kind":"rebuild","to":"x"}`, "kind"},
+		{"/v1/ops/jobs", `{"kind":"audit","projection":"feed"}`, "projection"},
+		{"/v1/ops/jobs", `{"kind":"audit","room":"` + room + `"}`, "room"},
+		{"/v1/ops/jobs", `{"kind":"drop"}`, "projection"},
+		{"/v1/ops/jobs", `{"kind":"drop","projection":"room","room":"x"}`, "kind"},
+		{"/v1/ops/generations/x/back", "", "projection"},
+		{"/v1/ops/generations/x/drop", "", "projection"},
 		{"/v1/ops/jobs/x/pause", "", "id"},
 		{"/v1/ops/jobs/x/resume", "", "id"},
 		{"/v1/ops/jobs/x/cancel", "", "id"},
@@ -264,6 +290,8 @@ func TestOpsBadInput(t *testing.T) {
 	o.op.get("/v1/ops/parked/one?key=x").refused(404, "parked_not_found")
 	o.op.post("/v1/ops/parked/retry", `{"key":"x"}`).refused(404, "parked_not_found")
 	o.op.post("/v1/ops/parked/drop", `{"key":"x"}`).refused(404, "parked_not_found")
+	o.op.post("/v1/ops/generations/room/back", "").refused(409, "no_previous_generation")
+	o.op.post("/v1/ops/generations/room/drop", "").refused(409, "no_previous_generation")
 	none := o.mint("ada").String()
 	o.op.get("/v1/ops/jobs/"+none).refused(404, "job_not_found")
 	o.op.post("/v1/ops/jobs/"+none+"/pause", "").refused(404, "job_not_found")

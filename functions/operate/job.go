@@ -3,11 +3,13 @@ package operate
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
 	"time"
 
+	"parley/events"
 	"parley/projections"
 )
 
@@ -124,6 +126,29 @@ func (r *record) progress(p Progress, took time.Duration) {
 	if p.Result != nil {
 		r.Result = Object(p.Result)
 	}
+}
+
+const (
+	// maxTries is how often in a row a step may fail before the job has. That takes about two
+	// minutes.
+	maxTries            = 10
+	firstWait, lastWait = 500 * time.Millisecond, 30 * time.Second
+)
+
+// fail counts a failure, and says if it was the last.
+func (j *record) fail(failed error, now time.Time, stopped bool) (ended string) {
+	if stopped {
+		return "" // it was not its fault
+	}
+	j.Tries++
+	j.Error = oneLine(failed.Error())
+	j.Next = now.Add(min(firstWait<<min(j.Tries-1, 10), lastWait))
+	_, forGood := errors.AsType[*permanent](failed)
+	if !forGood && events.IsInvalid(failed) == nil && j.Tries < maxTries || j.State != StateRunning {
+		return ""
+	}
+	j.State = StateFailed
+	return "job.failed"
 }
 
 // load reads a job; nil if there is none.

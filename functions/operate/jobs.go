@@ -15,7 +15,7 @@ import (
 func (h *handlers) registerJobs(a *api.API) {
 	command(a, api.Operation{
 		ID: "startJob", Method: "POST", Path: "/v1/ops/jobs", Creates: true,
-		Summary: "Start long work: rebuild, audit, replay",
+		Summary: "Start long work: rebuild, audit, drop, replay",
 		Detail: "It goes on in steps, survives restarts, and can be paused, resumed and cancelled. With dry_run it counts and prices " +
 			"the work and changes nothing. Under an Idempotency-Key it is started once.",
 	}, h.startJob)
@@ -48,9 +48,9 @@ type startInput struct {
 
 // NewJob is a job that an operator wants.
 type NewJob struct {
-	Kind       string `json:"kind" doc:"rebuild, audit or replay."`
+	Kind       string `json:"kind" doc:"rebuild, audit, drop or replay."`
 	DryRun     bool   `json:"dry_run,omitempty" doc:"Count and price the work, and change nothing."`
-	Projection string `json:"projection,omitempty" doc:"rebuild, audit: of which views; for an audit missing: of all."`
+	Projection string `json:"projection,omitempty" doc:"rebuild, audit: of which views; missing: of all. drop: whose previous generation. feed, for a rebuild, fills gaps in feeds."`
 	Room       string `json:"room,omitempty" doc:"Of this room only."`
 	To         string `json:"to,omitempty" doc:"replay: what stands before the slash in its detail types, 1 to 32 of a-z 0-9 -."`
 	From       string `json:"from,omitempty" doc:"replay: not before this time, or event."`

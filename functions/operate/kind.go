@@ -18,8 +18,8 @@ type Kind interface {
 
 // An Undoer is a [Kind] that leaves something behind when it is cancelled.
 type Undoer interface {
-	// Undo removes it. It may be called twice.
-	Undo(context.Context, Task) error
+	// Undo removes it, in steps: one step may be done twice.
+	Undo(context.Context, Task) (Progress, error)
 }
 
 // Task is a job as its kind sees it.

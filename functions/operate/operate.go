@@ -23,6 +23,9 @@ type Config struct {
 	Clock  *events.Clock
 	Runner *Runner // of the jobs; it need not be running here
 
+	// Generations are those of the views; Views are those that are read.
+	Generations *projections.Generations
+
 	// Health is the report of GET /health.
 	Health func(context.Context) Health
 	// Retry handles an event again that was parked, as the stream function does. Where it is parked
@@ -52,6 +55,8 @@ func Register(a *api.API, c Config) {
 	h.registerParked(a)
 	h.registerEvents(a)
 	h.registerJobs(a)
+	h.registerGenerations(a)
+	h.registerDigests(a)
 }
 
 // query registers an operation that changes nothing, for operators only.

@@ -32,15 +32,11 @@ const (
 
 // replayed is how far a replay has come.
 type replayed struct {
-	Phase       string `json:"phase"`
-	AfterStream string `json:"stream,omitempty"` // of the last event gone through; "": none
-	AfterID     string `json:"id,omitempty"`
-
-	Counted   int64 `json:"counted"` // events to be published
-	Scanned   int64 `json:"scanned"` // events gone through to count them
-	ReadUnits int64 `json:"read_units"`
-	Published int64 `json:"published"`
-	Refused   int64 `json:"refused"`
+	Phase     string     `json:"phase"`
+	Count     counted    `json:"count"`
+	After     events.Key `json:"after,omitzero"` // the last event gone through to publish
+	Published int64      `json:"published"`
+	Refused   int64      `json:"refused"`
 }
 
 // replayCost is the result of a replay: what it takes, or has taken. Prices are in dollars, those
@@ -54,12 +50,6 @@ type replayCost struct {
 	Refused   int64   `json:"refused"` // by the bus, for good
 	Seconds   int64   `json:"seconds"` // at the rate asked for
 }
-
-// Prices per unit, in dollars.
-const (
-	readUnitPrice = 0.125 / 1e6
-	publishPrice  = 1.00 / 1e6
-)
 
 // Check implements [Kind].
 func (k *Replay) Check(p Params) error {
@@ -88,31 +78,15 @@ func (k *Replay) Step(ctx context.Context, t Task) (Progress, error) {
 	if err != nil {
 		return Progress{}, err
 	}
-	after, err := w.after()
-	if err != nil {
-		return Progress{}, Permanent(err)
-	}
 	s := &replayStep{k, t, f, &w, time.Now().Add(t.Budget)}
 	over := false
 	if w.Phase == phaseCount {
-		over, err = s.count(ctx, after)
+		over, err = counter{k.Log, f.stream, func(e events.Event) (bool, int) { return f.wants(e), 0 }}.step(ctx, &w.Count, s.end)
 	} else {
-		over, err = s.publish(ctx, after)
+		over, err = s.publish(ctx)
 	}
 	p, encodeErr := s.progress(over && err == nil)
 	return p, errors.Join(err, encodeErr)
-}
-
-func (w *replayed) after() (events.Key, error) {
-	if w.AfterStream == "" {
-		return events.Key{}, nil
-	}
-	id, err := events.ParseID("id", w.AfterID)
-	return events.Key{Stream: events.Stream(w.AfterStream), ID: id}, err
-}
-
-func (w *replayed) passed(e events.Event) {
-	w.AfterStream, w.AfterID = string(e.Stream), e.ID.String()
 }
 
 // replayStep is one step of a replay.
@@ -126,28 +100,24 @@ type replayStep struct {
 
 // progress says how far it is; over: the phase is.
 func (s *replayStep) progress(over bool) (p Progress, err error) {
-	dry := s.Params.DryRun
-	if over && s.Phase == phaseCount && !dry {
-		s.Phase, s.AfterStream, s.AfterID, over = phasePublish, "", "", s.Counted == 0
+	sum := s.Count.sum()
+	if over && s.Phase == phaseCount && !s.Params.DryRun {
+		s.Phase, over = phasePublish, sum.matched == 0
 	}
-	p = Progress{Phase: s.Phase, Done: s.Scanned, Finished: over}
+	p = Progress{Phase: s.Phase, Done: sum.scanned, Finished: over}
 	if s.Phase == phasePublish {
-		p.Done, p.Total = s.Published+s.Refused, s.Counted
+		p.Done, p.Total = s.Published+s.Refused, sum.matched
 	}
 	if p.Work, err = json.Marshal(s.replayed); err != nil {
 		return Progress{}, err
 	}
-	p.Result, err = json.Marshal(s.cost())
+	units, rate := 2*sum.readUnits, int64(s.rate())
+	p.Result, err = json.Marshal(replayCost{
+		Events: sum.matched, Scanned: sum.scanned, ReadUnits: units, Published: s.Published, Refused: s.Refused,
+		Dollars: float64(units)*readUnitPrice + float64(sum.matched)*publishPrice,
+		Seconds: (sum.matched + rate - 1) / rate,
+	})
 	return p, err
-}
-
-func (s *replayStep) cost() replayCost {
-	units := 2 * s.ReadUnits
-	return replayCost{
-		Events: s.Counted, Scanned: s.Scanned, ReadUnits: units, Published: s.Published, Refused: s.Refused,
-		Dollars: float64(units)*readUnitPrice + float64(s.Counted)*publishPrice,
-		Seconds: (s.Counted + int64(s.rate()) - 1) / int64(s.rate()),
-	}
 }
 
 func (s *replayStep) rate() int {
@@ -157,12 +127,12 @@ func (s *replayStep) rate() int {
 	return s.Params.Rate
 }
 
-// read yields what there is to go through behind a key.
-func (s *replayStep) read(ctx context.Context, after events.Key, do func(events.Event) (more bool, err error)) (over bool, err error) {
-	all := s.Log.Scan(ctx, events.Part{Index: 0, Of: 1}, after)
+// read goes through what is left.
+func (s *replayStep) read(ctx context.Context, do func(events.Event) (more bool, err error)) (over bool, err error) {
+	all := s.Log.Scan(ctx, events.Part{Index: 0, Of: 1}, s.After)
 	if s.stream != "" {
-		r := events.Range{After: after.ID, Before: s.until}
-		if after.Stream == "" && s.from != (events.ID{}) {
+		r := events.Range{After: s.After.ID, Before: s.until}
+		if s.After.Stream == "" && s.from != (events.ID{}) {
 			r.After = events.PrecedingID(s.from)
 		}
 		all = s.Log.Read(ctx, s.stream, r)
@@ -178,34 +148,13 @@ func (s *replayStep) read(ctx context.Context, after events.Key, do func(events.
 	return true, nil
 }
 
-// count counts what is to be published, until the budget is used up.
-func (s *replayStep) count(ctx context.Context, after events.Key) (over bool, err error) {
-	bytes := 0
-	defer func() { s.ReadUnits += int64(bytes+4095) / 4096 }() // 4 KB each, read consistently
-	return s.read(ctx, after, func(e events.Event) (bool, error) {
-		s.passed(e)
-		s.Scanned++
-		bytes += storedBytes(e)
-		if s.wants(e) {
-			s.Counted++
-		}
-		return s.Scanned%256 != 0 || time.Now().Before(s.end), nil
-	})
-}
-
-// storedBytes is the size of an event as an item of DynamoDB: names and values.
-func storedBytes(e events.Event) int {
-	const names = len("stream") + len("id") + len("type") + len("actor") + len("region") + len("data")
-	return names + len(e.Stream) + len(e.ID.String()) + len(e.Type) + 2 + len(e.Actor) + len(e.Region) + len(e.Data)
-}
-
 // publish publishes, at the rate asked for, until the budget is used up.
-func (s *replayStep) publish(ctx context.Context, after events.Key) (over bool, err error) {
+func (s *replayStep) publish(ctx context.Context) (over bool, err error) {
 	out := publisher{bus: s.Bus, prefix: s.Params.To, region: s.Region, replay: s.ID}
 	size := min(max(s.rate()/2, 1), maxEntries)
 	limit := rate.NewLimiter(rate.Limit(s.rate()), size)
 	limit.AllowN(time.Now(), size) // each step begins with nothing saved up
-	var last events.Event
+	var last events.Key
 	flush := func() error {
 		if len(out.entries) == 0 {
 			return nil
@@ -218,17 +167,17 @@ func (s *replayStep) publish(ctx context.Context, after events.Key) (over bool, 
 			return err
 		}
 		s.Published, s.Refused = s.Published+published, s.Refused+refused
-		s.passed(last)
+		s.After = last
 		return nil
 	}
 	seen := 0
-	over, err = s.read(ctx, after, func(e events.Event) (bool, error) {
-		last, seen = e, seen+1
+	over, err = s.read(ctx, func(e events.Event) (bool, error) {
+		last, seen = events.Key{Stream: e.Stream, ID: e.ID}, seen+1
 		if !s.wants(e) {
 			if len(out.entries) == 0 {
-				s.passed(e)
+				s.After = last
 			}
-			return seen%256 != 0 || time.Now().Before(s.end), nil
+			return seen%lookEach != 0 || time.Now().Before(s.end), nil
 		}
 		if err := out.add(e); err != nil {
 			return false, err

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"parley/events"
 	"parley/projections"
 )
 
@@ -44,10 +43,6 @@ func NewRunner(views projections.Views, acts Acts, logger *slog.Logger, kinds ma
 const (
 	lookEvery  = 5 * time.Second // for jobs that others started
 	jobsAtOnce = 4
-	// maxTries is how often in a row a step may fail before the job has. That takes about two
-	// minutes.
-	maxTries            = 10
-	firstWait, lastWait = 500 * time.Millisecond, 30 * time.Second
 )
 
 // ErrLeased: another runner is at it.
@@ -186,9 +181,9 @@ func (r *Runner) call(ctx context.Context, j *record) (p Progress, err error) {
 		return kind.Step(ctx, task)
 	}
 	if undoer, is := kind.(Undoer); is {
-		return p, undoer.Undo(ctx, task)
+		return undoer.Undo(ctx, task)
 	}
-	return p, nil
+	return Progress{Finished: true}, nil
 }
 
 // give stores what came of a piece and ends the lease. What an operator did meanwhile stands.
@@ -204,7 +199,7 @@ func (r *Runner) give(ctx context.Context, was *record, p Progress, failed error
 		case failed != nil:
 			ended = j.fail(failed, r.Now(), stopped)
 		case undoing:
-			j.Undo, j.Tries, j.Error = false, 0, ""
+			j.Undo, j.Tries, j.Next, j.Error = !p.Finished, 0, time.Time{}, ""
 		default:
 			j.Tries, j.Next, j.Error = 0, time.Time{}, ""
 			if p.Finished && (j.State == StateRunning || j.State == StatePaused) {
@@ -220,22 +215,6 @@ func (r *Runner) give(ctx context.Context, was *record, p Progress, failed error
 		err = r.Acts.Append(ctx, j.By, ended, j.ID, j.Kind+" "+j.Error)
 	}
 	return j, err
-}
-
-// fail counts a failure, and says if it was the last.
-func (j *record) fail(failed error, now time.Time, stopped bool) (ended string) {
-	if stopped {
-		return "" // it was not its fault
-	}
-	j.Tries++
-	j.Error = oneLine(failed.Error())
-	j.Next = now.Add(min(firstWait<<min(j.Tries-1, 10), lastWait))
-	_, forGood := errors.AsType[*permanent](failed)
-	if !forGood && events.IsInvalid(failed) == nil && j.Tries < maxTries || j.State != StateRunning {
-		return ""
-	}
-	j.State = StateFailed
-	return "job.failed"
 }
 
 // start stores a new job; if one is there under its id, that is returned and repeat is true.

@@ -11,7 +11,7 @@ import (
 func (h *handlers) registerStatus(a *api.API) {
 	query(a, api.Operation{
 		ID: "opsStatus", Method: "GET", Path: "/v1/ops/status",
-		Summary: "How this region is: health and lag, what is parked, the jobs that are not over",
+		Summary: "How this region is: health and lag, what is parked, the jobs that are not over, generations",
 	}, h.status)
 	command(a, api.Operation{
 		ID: "opsDrain", Method: "PUT", Path: "/v1/ops/drain",
@@ -33,6 +33,8 @@ type Status struct {
 	Parked    int                  `json:"parked" doc:"Events set aside; 1000 stands for 1000 or more."`
 	Jobs      []Job                `json:"jobs" doc:"Those that are not over, the latest first."`
 	Frontiers map[string]time.Time `json:"frontiers" doc:"When the last beat heard of each region was made."`
+
+	Generations map[string]Generation `json:"generations" doc:"By projection."`
 }
 
 // maxParked is where counting parked events stops.
@@ -45,6 +47,9 @@ func (h *handlers) status(ctx context.Context, _ *noInput) (*output[Status], err
 		return nil, err
 	}
 	if s.Parked, err = CountParked(ctx, h.Views); err != nil {
+		return nil, err
+	}
+	if s.Generations, err = h.generations(ctx); err != nil {
 		return nil, err
 	}
 	beats, err := projections.LoadFrontiers(ctx, h.Views)
