@@ -74,7 +74,7 @@ func (r *Rebuilder) compareOn(ctx context.Context, b *Rebuild) error {
 		return err
 	}
 	c := &b.Compared
-	for until := r.now().Add(r.Slice); r.now().Before(until); {
+	for until := r.now().Add(r.Slice); ; {
 		switch {
 		case len(c.Suspects) >= maxSuspects, c.Scanned && len(c.Suspects) > 0:
 			settled, err := r.waited(ctx, c.Since, r.Settle)
@@ -95,8 +95,10 @@ func (r *Rebuilder) compareOn(ctx context.Context, b *Rebuild) error {
 			b.Phase = Switch
 			return nil
 		}
+		if !r.now().Before(until) {
+			return nil
+		}
 	}
-	return nil
 }
 
 // sides are the two generations of a projection that are compared.

@@ -212,15 +212,15 @@ func (r *Rebuilder) wait(ctx context.Context, b *Rebuild) error {
 	return err
 }
 
-// waited waits for a slice at most, and reports whether so much time has passed since.
+// waited waits for a second at most, and reports whether so much time has passed since.
 func (r *Rebuilder) waited(ctx context.Context, since time.Time, d time.Duration) (bool, error) {
 	left := d - r.now().Sub(since)
 	if left > 0 {
-		if err := r.pause(ctx, min(left, r.Slice)); err != nil {
+		if err := r.pause(ctx, min(left, time.Second)); err != nil {
 			return false, err
 		}
 	}
-	return left <= r.Slice, nil
+	return left <= time.Second, nil
 }
 
 // switchOver makes what was built live. Done again it finds it so.

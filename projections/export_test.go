@@ -1,0 +1,14 @@
+package projections
+
+import (
+	"context"
+	"time"
+)
+
+// SetClock gives a rebuilder another clock, on which waiting takes no time.
+func (r *Rebuilder) SetClock(now func() time.Time, pause func(context.Context, time.Duration) error) {
+	r.now, r.pause = now, pause
+}
+
+// SetClock gives generations another clock.
+func (g *Generations) SetClock(now func() time.Time) { g.now = now }
