@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"parley/events"
+)
+
+// fakeRegion answers what a test says it answers.
+type fakeRegion struct {
+	name    string
+	answers map[string]func(r *http.Request) (int, any) // by method and path under /v1/ops
+	server  *httptest.Server
+}
+
+func newFake(t *testing.T, name string) *fakeRegion {
+	f := &fakeRegion{name: name, answers: map[string]func(*http.Request) (int, any){}}
+	f.answer("GET status", func(*http.Request) (int, any) {
+		return 200, map[string]any{"region": name, "time": time.Now(), "health": map[string]any{"status": "ok"}}
+	})
+	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, known := f.answers[r.Method+" "+strings.TrimPrefix(r.URL.Path, "/v1/ops/")]
+		status, body := 404, any(map[string]any{"code": "no_such_path", "detail": "nothing is here"})
+		if known {
+			status, body = answer(r)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(body)
+	}))
+	t.Cleanup(f.server.Close)
+	return f
+}
+
+func (f *fakeRegion) answer(what string, do func(*http.Request) (int, any)) { f.answers[what] = do }
+
+// ask runs a command against fakes.
+func ask(ctx context.Context, fakes []*fakeRegion, args ...string) said {
+	for _, f := range fakes {
+		args = append(args, "-url", f.server.URL)
+	}
+	return operate(ctx, append(args, "-token", "t")...)
+}
+
+// A job that is watched is followed to its end; with Ctrl-C it is left to itself, and one is told
+// how to come back.
+func TestWatch(t *testing.T) {
+	const id = "01DXF6GVN1ZQQ4638000R7T54F"
+	f := newFake(t, "eu")
+	var asked atomic.Int32
+	at := func(state string, done int) map[string]any {
+		return map[string]any{
+			"id": id, "kind": "audit", "state": state, "done": done, "total": 10, "rate": 5, "seconds_left": 1, "phase": "fold",
+			"started": time.Now(), "updated": time.Now(), "params": map[string]any{},
+			"result": map[string]any{"differ": done / 5, "healed": 0, "dollars": 0.00123},
+		}
+	}
+	f.answer("POST jobs", func(*http.Request) (int, any) { return 201, at("running", 0) })
+	f.answer("GET jobs/"+id, func(*http.Request) (int, any) {
+		if asked.Add(1) < 3 {
+			return 200, at("running", int(asked.Load()))
+		}
+		return 200, at("done", 10)
+	})
+	s := ask(t.Context(), []*fakeRegion{f}, "audit", "-only", "views")
+	if s.code != exitDiffers || !strings.Contains(s.out, "10 of 10") || s.err != "" {
+		t.Errorf("%+v", s)
+	}
+	asked.Store(0)
+	s = ask(t.Context(), []*fakeRegion{f}, "jobs", "watch", id, "-json")
+	var out struct {
+		Region string
+		Job    struct{ State string }
+	}
+	if err := json.Unmarshal([]byte(s.out), &out); err != nil || s.code != exitDiffers || out.Region != "eu" && out.Region != "" || out.Job.State != "done" {
+		t.Errorf("%v %+v", err, s)
+	}
+
+	asked.Store(-1_000_000)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.answer("GET jobs/"+id, func(*http.Request) (int, any) {
+		if asked.Add(1) > -999_998 {
+			cancel()
+		}
+		return 200, at("running", 1)
+	})
+	s = ask(ctx, []*fakeRegion{f}, "jobs", "watch", id)
+	if s.code != exitFailed || !strings.Contains(s.err, "operate jobs watch "+id) {
+		t.Errorf("after Ctrl-C %+v", s)
+	}
+}
+
+func TestParkedCommands(t *testing.T) {
+	f, other := newFake(t, "eu"), newFake(t, "us")
+	parked := map[string]bool{"a b/1": true, "c": true}
+	one := func(key string) map[string]any {
+		return map[string]any{"key": key, "stage": "publish", "error": "too large", "at": time.Now(), "tries": 3, "stream": "room/x", "id": "y", "event": map[string]any{"id": "y"}}
+	}
+	f.answer("GET parked", func(*http.Request) (int, any) {
+		list := []any{}
+		for key := range parked {
+			list = append(list, one(key))
+		}
+		return 200, map[string]any{"parked": list, "after": nil}
+	})
+	other.answer("GET parked", func(*http.Request) (int, any) { return 200, map[string]any{"parked": []any{}, "after": nil} })
+	notThere := func() (int, any) { return 404, map[string]any{"code": "parked_not_found", "detail": "nothing"} }
+	f.answer("GET parked/one", func(r *http.Request) (int, any) {
+		if key := r.URL.Query().Get("key"); parked[key] {
+			return 200, one(key)
+		}
+		return notThere()
+	})
+	other.answer("GET parked/one", func(*http.Request) (int, any) { return notThere() })
+	change := func(outcome string) func(r *http.Request) (int, any) {
+		return func(r *http.Request) (int, any) {
+			var body struct{ Key string }
+			_ = json.NewDecoder(r.Body).Decode(&body)
+			if !parked[body.Key] {
+				return notThere()
+			}
+			if body.Key == "c" && outcome == "handled" {
+				return 200, map[string]any{"key": body.Key, "outcome": "parked", "error": "still too large", "tries": 4}
+			}
+			delete(parked, body.Key)
+			return 200, map[string]any{"key": body.Key, "outcome": outcome}
+		}
+	}
+	f.answer("POST parked/retry", change("handled"))
+	f.answer("POST parked/drop", change("dropped"))
+	both := []*fakeRegion{f, other}
+
+	s := ask(t.Context(), both, "parked")
+	if s.code != 0 || !strings.Contains(s.out, "a b/1") || !strings.Contains(s.out, "publish: too large, tried 3 times") {
+		t.Errorf("list %+v", s)
+	}
+	if s = ask(t.Context(), both, "parked", "show", "a b/1"); s.code != 0 || !strings.Contains(s.out, `{"id":"y"}`) {
+		t.Errorf("show %+v", s)
+	}
+	if s = ask(t.Context(), both, "parked", "show", "z"); s.code != exitFailed || !strings.Contains(s.err, `nothing is parked under "z"`) {
+		t.Errorf("show what is not there %+v", s)
+	}
+	if s = ask(t.Context(), both, "parked", "retry", "-all"); s.code != exitFailed || len(parked) != 1 || !strings.Contains(s.out, "still too large") {
+		t.Errorf("retry %+v", s)
+	}
+	if s = ask(t.Context(), both, "parked", "drop", "c"); s.code != 0 || len(parked) != 0 {
+		t.Errorf("drop %+v", s)
+	}
+	if s = ask(t.Context(), both, "parked", "drop"); s.code != exitUsage {
+		t.Errorf("drop nothing %+v", s)
+	}
+}
+
+// fakeLog answers for a log of one stream, as far as audits ask.
+func fakeLog(f *fakeRegion, log map[string]events.Event) {
+	digest := func(e events.Event) string { return string(e.Data) }
+	f.answer("GET digests", func(r *http.Request) (int, any) {
+		list := []any{}
+		if strings.HasPrefix(r.URL.Query().Get("part"), "0/") && len(log) > 0 {
+			sum := 0
+			for _, e := range log {
+				for _, c := range digest(e) + e.ID.String() {
+					sum += int(c)
+				}
+			}
+			list = append(list, map[string]any{"stream": "user/ada", "hour": time.Unix(0, 0).UTC(), "count": len(log), "sha256": fmt.Sprint(sum)})
+		}
+		return 200, map[string]any{"digests": list, "after": nil}
+	})
+	f.answer("GET digests/events", func(*http.Request) (int, any) {
+		list := []any{}
+		for id, e := range log {
+			list = append(list, map[string]any{"id": id, "sha256": digest(e)})
+		}
+		return 200, map[string]any{"events": list, "after": nil}
+	})
+	f.answer("GET events", func(r *http.Request) (int, any) {
+		after, _ := events.ParseID("after", r.URL.Query().Get("after"))
+		list := []any{}
+		if e, has := log[events.FollowingID(after).String()]; has {
+			list = append(list, e)
+		}
+		return 200, map[string]any{"events": list, "after": nil}
+	})
+	f.answer("POST events", func(r *http.Request) (int, any) {
+		var body struct{ Events []events.Event }
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		list := []any{}
+		for _, e := range body.Events {
+			log[e.ID.String()] = e
+			list = append(list, map[string]any{"id": e.ID.String(), "outcome": "stored"})
+		}
+		return 201, map[string]any{"events": list}
+	})
+}
+
+// An audit names each event that one region lacks or has with another content; healing appends what
+// is missing, and says of the rest that it could not.
+func TestCompare(t *testing.T) {
+	clock := events.NewClock(func() time.Time { return time.Unix(100, 0) })
+	event := func(name string) events.Event {
+		id, err := clock.Mint("ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := events.New(id, events.UserStream("ada"), "ada", "eu", events.UserProfileSet{Name: events.Content(name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	a, b, c := event("a"), event("b <"), event("c")
+	other, err := events.New(c.ID, c.Stream, c.Actor, "eu", events.UserProfileSet{Name: "another"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eu, us := newFake(t, "eu"), newFake(t, "us")
+	inEU := map[string]events.Event{a.ID.String(): a, b.ID.String(): b, c.ID.String(): c}
+	inUS := map[string]events.Event{a.ID.String(): a, c.ID.String(): other}
+	fakeLog(eu, inEU)
+	fakeLog(us, inUS)
+	both := []*fakeRegion{eu, us}
+	audit := []string{"audit", "-only", "regions", "-settle", "1ms"}
+
+	s := ask(t.Context(), both, audit...)
+	for _, want := range []string{b.ID.String() + "  missing in us", c.ID.String() + "  another content in us", "3 events, 2 differ, 0 healed"} {
+		if s.code != exitDiffers || !strings.Contains(s.out, want) {
+			t.Errorf("want %q: %+v", want, s)
+		}
+	}
+	s = ask(t.Context(), both, append(audit, "-heal", "-json")...)
+	var out struct {
+		Findings []finding
+	}
+	if err := json.Unmarshal([]byte(s.out), &out); err != nil || s.code != exitDiffers || len(out.Findings) != 2 || !out.Findings[0].Healed || out.Findings[1].Healed {
+		t.Errorf("%v %+v", err, s)
+	}
+	if healed := inUS[b.ID.String()]; !events.Same(b, healed) {
+		t.Errorf("healed with %+v", healed)
+	}
+	delete(inEU, c.ID.String())
+	delete(inUS, c.ID.String())
+	if s = ask(t.Context(), both, audit...); s.code != 0 || !strings.Contains(s.out, "0 differ") {
+		t.Errorf("a clean system: %+v", s)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	f := newFake(t, "eu")
+	f.answer("GET status", func(*http.Request) (int, any) {
+		return 401, map[string]any{"code": "unauthenticated", "detail": "the token is not valid"}
+	})
+	if s := ask(t.Context(), []*fakeRegion{f}, "events", "01DXF6GVN1ZQQ4638000R7T54F"); s.code != exitFailed || !strings.Contains(s.err, "PARLEY_TOKEN") {
+		t.Errorf("%+v", s)
+	}
+	if s := operate(t.Context(), "status", "-url", f.server.URL); s.code != exitFailed || !strings.Contains(s.err, "no token") {
+		t.Errorf("%+v", s)
+	}
+	url := f.server.URL
+	f.server.Close()
+	if s := operate(t.Context(), "status", "-url", url); s.code != exitFailed || !strings.Contains(s.err, "start infra/local") {
+		t.Errorf("%+v", s)
+	}
+}
