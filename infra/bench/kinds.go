@@ -22,12 +22,14 @@ const meteredRooms = 4
 // somebody who is in no room, and {text} what is said.
 type kind struct {
 	name     string // the wire name, and what is special about it
-	command  string // method and path; "" is a beat
+	command  string // method and path; "" if it is no command's
 	by       string // who sends it; "" is the user
 	body     string // JSON
 	messages bool   // it takes messages
 	banned   bool   // it takes users who are banned
 	alone    bool   // it comes one by one
+
+	event func(s *scene, i int) (events.Event, error) // of the region itself; nil if a command or a beat
 }
 
 func kinds() []kind {
@@ -54,6 +56,8 @@ func kinds() []kind {
 		{name: "member.unbanned", command: "DELETE " + room + "/bans/{user}", by: "owner", banned: true},
 		{name: "user.profile_set", command: "PUT /v1/users/{user}", body: `{"name":"{user}","about":"{text}"}`},
 		{name: "region.beat", alone: true},
+		{name: "event.late", event: lateEvent, messages: true},
+		{name: "ops.acted", event: actEvent},
 	}
 }
 
@@ -62,6 +66,24 @@ type scene struct {
 	*metered
 	rooms    []string
 	messages []events.ID // by user
+}
+
+// lateEvent says that a message was late.
+func lateEvent(s *scene, i int) (events.Event, error) {
+	message, err := s.log.Get(context.Background(), events.RoomStream(s.rooms[i%meteredRooms]), s.messages[i])
+	if err != nil {
+		return events.Event{}, err
+	}
+	return events.Late(message, meteredRegion)
+}
+
+// actEvent is what an operator did.
+func actEvent(s *scene, i int) (events.Event, error) {
+	id, err := s.clock.Mint("owner")
+	if err != nil {
+		return events.Event{}, err
+	}
+	return events.New(id, events.OpsStream(meteredRegion), "owner", meteredRegion, events.OpsActed{What: "job.start", Target: user(i)})
 }
 
 func user(i int) string { return fmt.Sprintf("user-%04d", i) }
@@ -142,6 +164,13 @@ func (k kind) happen(ctx context.Context, s *scene, n int) error {
 }
 
 func (k kind) happenOnce(ctx context.Context, s *scene, i int) error {
+	if k.event != nil {
+		e, err := k.event(s, i)
+		if err == nil {
+			_, _, err = s.log.Append(ctx, e)
+		}
+		return err
+	}
 	if k.command == "" {
 		return health.Beat(ctx, s.log, s.clock, meteredRegion)
 	}

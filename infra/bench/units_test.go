@@ -36,7 +36,9 @@ var wantCosts = map[string][2]cost{
 	"member.banned":              {{1, 4, 5, 2}, {1, 2.15, 5, 2}},
 	"member.unbanned":            {{1, 4, 5, 2}, {1, 2.19, 5, 2}},
 	"user.profile_set":           {{1, 3, 1, 2}, {1, 2.07, 1, 2}},
-	"region.beat":                {{1, 2, 0, 1}, {}}, // beat, journal
+	"region.beat":                {{1, 2, 0, 1}, {}},              // beat, journal
+	"event.late":                 {{1, 2, 1, 0}, {1, 0.13, 1, 0}}, // feed, journal; the read is this test's
+	"ops.acted":                  {{1, 0, 0, 0}, {1, 0, 0, 0}},
 }
 
 // What a message may cost in one region, all told. When it comes alone: log, timeline, feed and
