@@ -30,7 +30,7 @@ func TestOpsJob(t *testing.T) {
 			t.Errorf("%s", a.body)
 		}
 	}
-	if o.step(id) || o.step(id) {
+	if again := o.step(id); again || o.step(id) {
 		t.Error("there is more")
 	}
 	if a := o.inState(id, "done"); a.value("result", "n") != 5.0 || a.value("rate") != 0.0 {

@@ -9,6 +9,7 @@ import (
 	"parley/functions/health"
 	"parley/functions/operate"
 	"parley/functions/stream"
+	"parley/projections"
 )
 
 // healthTimeout bounds a look at a region's health.
@@ -17,7 +18,7 @@ const healthTimeout = 2 * time.Second
 // newHealth makes what says how the region is.
 func (r *region) newHealth() *health.Handler {
 	return &health.Handler{
-		Region: r.name, Log: r.log, Views: r.views, Now: time.Now,
+		Region: r.name, Log: r.log, Views: r.live, Now: time.Now,
 		Writable: r.writable, Stages: r.stages, Timeout: healthTimeout,
 		Drained: func(ctx context.Context) (bool, error) {
 			d, err := operate.LoadDrain(ctx, r.views)
@@ -29,12 +30,16 @@ func (r *region) newHealth() *health.Handler {
 // registerOperate adds the operators' operations, and makes what does their jobs.
 func (r *region) registerOperate(a *api.API, log events.Log) {
 	acts := operate.Acts{Region: r.name, Log: log, Clock: r.clock}
+	rebuilder := projections.NewRebuilder(r.log, r.views, r.generations)
 	r.runner = operate.NewRunner(r.views, acts, r.logger, map[string]operate.Kind{
-		"replay": &operate.Replay{Region: r.name, Log: r.log, Bus: replayBus{r.bus}},
+		"rebuild": &operate.Rebuild{Log: r.log, Rebuilder: rebuilder},
+		"audit":   &operate.Rebuild{Log: r.log, Rebuilder: rebuilder, Audit: true},
+		"drop":    &operate.Drop{Rebuilder: rebuilder},
+		"replay":  &operate.Replay{Region: r.name, Log: r.log, Bus: replayBus{r.bus}},
 	})
 	r.runner.Alone = true // the data folder is this process's; tables that others use, too, have regions of their own
 	operate.Register(a, operate.Config{
-		Region: r.name, Log: log, Views: r.views, Clock: r.clock, Runner: r.runner,
+		Region: r.name, Log: log, Views: r.live, Clock: r.clock, Runner: r.runner, Generations: r.generations,
 		Health: func(ctx context.Context) operate.Health {
 			ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 			defer cancel()

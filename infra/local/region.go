@@ -40,13 +40,16 @@ type region struct {
 	arrivals arrivals
 	sockets  *sockets
 	stream   *stream.Handler
-	health   *health.Handler
-	runner   *operate.Runner
-	metrics  *metrics
-	flows    []*flow // to the other regions
-	handler  http.Handler
-	state    atomic.Value // string
-	logger   *slog.Logger
+
+	generations *projections.Generations
+	live        projections.Views // the generations that are read
+	health      *health.Handler
+	runner      *operate.Runner
+	metrics     *metrics
+	flows       []*flow // to the other regions
+	handler     http.Handler
+	state       atomic.Value // string
+	logger      *slog.Logger
 }
 
 // streamMark is the name under which a region remembers how far its log was handled.
@@ -69,6 +72,8 @@ func (r *region) open(ctx context.Context, o options) (err error) {
 	if r.store, err = o.storage.open(ctx, r.name, r.logger); err != nil {
 		return err
 	}
+	r.generations = projections.NewGenerations(r.views)
+	r.live = r.generations.Views()
 	if r.bus, err = openBus(r.busDB, o.archive); err != nil {
 		return err
 	}
@@ -85,7 +90,7 @@ func (r *region) newTrigger(settings triggerSettings) *trigger {
 	log, feed := r.follow(), projections.NewFeed(r.views)
 	r.stream = &stream.Handler{
 		Region: r.name,
-		Engine: projections.NewEngine(r.log, r.views, projections.All()...),
+		Engine: projections.NewEngine(r.log, r.views, projections.All()...).In(r.generations),
 		Feed:   feed,
 		Push: func(ctx context.Context, what []projections.Happened) {
 			r.arrivals.tell()
@@ -114,18 +119,18 @@ func (r *region) newHandler(o options) http.Handler {
 	a := api.New(api.Options{Region: r.name, Auth: o.auth, Rate: o.rate, Logger: r.logger})
 	log := countedLog{r.log, r.name, r.metrics}
 	command.Register(a, command.Config{
-		Region: r.name, Log: log, Views: r.views, Clock: r.clock, Logger: r.logger,
+		Region: r.name, Log: log, Views: r.live, Clock: r.clock, Logger: r.logger,
 		Engine: projections.NewEngine(r.log, r.views,
-			projections.Rooms, projections.Members, projections.Users, projections.Inboxes),
+			projections.Rooms, projections.Members, projections.Users, projections.Inboxes).In(r.generations),
 	})
 	query.Register(a, query.Config{
-		Region: r.name, Log: r.log, Views: r.views, Cursors: o.cursors, Arrived: r.arrivals.next,
+		Region: r.name, Log: r.log, Views: r.live, Cursors: o.cursors, Arrived: r.arrivals.next,
 	})
 	r.registerOperate(a, log)
 	live.Describe(a)
 	r.sockets = newSockets(live.DefaultLimits, func() bool { return r.state.Load() == stateFailing }, r.logger)
 	r.sockets.handler = &live.Handler{
-		Region: r.name, Auth: o.auth, API: a.Handler(), Log: r.log, Views: r.views, Cursors: o.cursors,
+		Region: r.name, Auth: o.auth, API: a.Handler(), Log: r.log, Views: r.live, Cursors: o.cursors,
 		Connections: live.NewMemory(), Sockets: r.sockets, Logger: r.logger,
 	}
 	mux := http.NewServeMux()
