@@ -103,8 +103,9 @@ var rights = map[string][]string{
 		"dynamodb:Query on Views", "dynamodb:Query on events",
 	}),
 	config.Stream: slices.Concat(onConnections, []string{
-		"dynamodb:BatchGetItem on Views", "dynamodb:DescribeStream on StreamArn", "dynamodb:GetItem on Views", "dynamodb:GetItem on events",
+		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:DescribeStream on StreamArn", "dynamodb:GetItem on Views", "dynamodb:GetItem on events",
 		"dynamodb:GetRecords on StreamArn", "dynamodb:GetShardIterator on StreamArn", "dynamodb:ListStreams on *", "dynamodb:PutItem on Views",
+		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + "]",
 		"dynamodb:Query on Views", "dynamodb:Query on events", "events:DescribeEventBus on Bus", "events:PutEvents on Bus",
 		"s3:ListBucket on Failures", "s3:PutObject on ${Failures.Arn}/*",
 	}),
