@@ -54,7 +54,7 @@ func (r *region) job(id string) (*job, error) {
 
 // errLeft says that a job goes on without being watched.
 func (r *region) errLeft(j *job) error {
-	return fmt.Errorf("no longer watching; the job goes on in %s. To come back: operate jobs watch %s\nTo end it: operate jobs cancel %s", r.title(), j.ID, j.ID)
+	return fmt.Errorf("no longer watching; the job goes on in %s. To come back: operate jobs watch %s\nTo end it: operate jobs cancel %s. All there are: operate jobs", r.title(), j.ID, j.ID)
 }
 
 // watch follows a job until it is over or rests.

@@ -6,26 +6,38 @@ import (
 	"net/url"
 )
 
-// work starts a job in each of the regions, one after the other, and follows it.
+// work starts a job in each of the regions and follows it. A rebuild is not begun in a region before
+// it is done in the one before: what goes wrong goes wrong in one.
 func (s *session) work(regions []*region, n newJob, detach bool) error {
-	differs := false
+	if n.Kind != "rebuild" || n.DryRun || detach {
+		return s.sideBySide(regions, n, detach)
+	}
 	for _, r := range regions {
-		j, err := r.start(n)
-		if err != nil {
+		if err := s.sideBySide([]*region{r}, n, false); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (s *session) sideBySide(regions []*region, n newJob, detach bool) error {
+	jobs := make([]*job, len(regions))
+	for i, r := range regions {
+		var err error
+		if jobs[i], err = r.start(n); err != nil {
+			return err
+		}
+	}
+	differs := false
+	for i, r := range regions {
 		if detach {
-			if s.JSON {
-				err = s.json(map[string]any{"region": r.name, "job": j.raw})
-			} else {
-				s.say("%s: %s is job %s. To follow it: operate jobs watch %s", r.title(), j.title(), j.ID, j.ID)
-			}
-			if err != nil {
+			if err := r.detached(jobs[i]); err != nil {
 				return err
 			}
 			continue
 		}
-		if j, err = r.watch(j); err != nil {
+		j, err := r.watch(jobs[i])
+		if err != nil {
 			return err
 		}
 		switch err := r.outcome(j); {
@@ -38,6 +50,14 @@ func (s *session) work(regions []*region, n newJob, detach bool) error {
 	if differs {
 		return errDiffers
 	}
+	return nil
+}
+
+func (r *region) detached(j *job) error {
+	if r.JSON {
+		return r.json(map[string]any{"region": r.name, "job": j.raw})
+	}
+	r.say("%s: %s is job %s. To follow it: operate jobs watch %s", r.title(), j.title(), j.ID, j.ID)
 	return nil
 }
 
