@@ -1,9 +1,12 @@
 package source
 
 import (
+	"archive/zip"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -224,5 +227,83 @@ func TestApollo(t *testing.T) {
 	m := makeAll(t, src, testOptions())
 	if got := len(m.of("message.posted")); got != 11_291 || m.survey.Rooms() != 7 || len(m.problems)+len(m.notes) > 0 {
 		t.Errorf("%d messages in %d rooms; %q %q", got, m.survey.Rooms(), m.problems, m.notes)
+	}
+}
+
+// What Slack hands out, zipped with a folder around it, is the same source as the folder; a folder
+// of JSON lines is one conversation.
+func TestOpen(t *testing.T) {
+	want := makeAll(t, Slack{Files: os.DirFS("testdata/slack")}, testOptions())
+	dir := t.TempDir()
+	zipped := filepath.Join(dir, "export.zip")
+	f, err := os.Create(zipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := zip.NewWriter(f)
+	err = fs.WalkDir(os.DirFS("testdata/slack"), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join("testdata/slack", name))
+		if err != nil {
+			return err
+		}
+		w, err := z.Create("My Slack export/" + name)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(text)
+		return err
+	})
+	if err = errors.Join(err, z.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"testdata/slack", zipped} {
+		src, closer, err := Open(name, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.events, makeAll(t, src, testOptions()).events); diff != "" {
+			t.Errorf("%s:\n%s", name, diff)
+		}
+		if err := closer.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+
+	src, closer, err := Open("testdata/slack", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = closer.Close() }()
+	for _, e := range makeAll(t, src, testOptions()).of("message.posted") {
+		if e.Actor == "ada" {
+			t.Error("authors are named by names, not by ids")
+		}
+	}
+
+	lines := filepath.Join(dir, "lines")
+	if err := os.Mkdir(lines, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"1.jsonl", "2.ndjson", "notes.txt"} {
+		text := fmt.Sprintf(`{"room":"r","author":"ada","at":"2020-01-0%dT00:00:00Z","text":"x"}`, i+1)
+		if err := os.WriteFile(filepath.Join(lines, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder, closer, err := Open(lines, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = closer.Close() }()
+	if m := makeAll(t, folder, testOptions()); len(m.of("message.posted")) != 2 || m.survey.Rooms() != 1 {
+		t.Errorf("%d messages in %d rooms", len(m.of("message.posted")), m.survey.Rooms())
+	}
+	for _, name := range []string{filepath.Join(dir, "none"), t.TempDir()} {
+		if _, _, err := Open(name, false); err == nil {
+			t.Errorf("%s was opened", name)
+		}
 	}
 }
