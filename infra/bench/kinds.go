@@ -12,7 +12,6 @@ import (
 	"parley/events"
 	"parley/events/dynamolocal"
 	"parley/functions/health"
-	"parley/functions/operate"
 )
 
 // meteredRooms is over how many rooms the events of a batch are spread.
@@ -57,7 +56,6 @@ func kinds() []kind {
 		{name: "member.unbanned", command: "DELETE " + room + "/bans/{user}", by: "owner", banned: true},
 		{name: "user.profile_set", command: "PUT /v1/users/{user}", body: `{"name":"{user}","about":"{text}"}`},
 		{name: "region.beat", alone: true},
-		{name: "ops.acted", alone: true},
 		{name: "event.late", event: lateEvent, messages: true},
 		{name: "ops.acted", event: actEvent},
 	}
@@ -172,9 +170,6 @@ func (k kind) happenOnce(ctx context.Context, s *scene, i int) error {
 			_, _, err = s.log.Append(ctx, e)
 		}
 		return err
-	}
-	if k.name == "ops.acted" {
-		return operate.Acts{Region: meteredRegion, Log: s.log, Clock: s.clock}.Append(ctx, user(i), "drain", meteredRegion, "")
 	}
 	if k.command == "" {
 		return health.Beat(ctx, s.log, s.clock, meteredRegion)
