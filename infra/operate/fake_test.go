@@ -71,7 +71,7 @@ func TestWatch(t *testing.T) {
 		return 200, at("done", 10)
 	})
 	s := ask(t.Context(), []*fakeRegion{f}, "audit", "-only", "views")
-	if s.code != exitDiffers || !strings.Contains(s.out, "10 of 10") || s.err != "" {
+	if s.code != exitDiffers || !strings.Contains(s.out, ", 10\n  differ 2, dollars 0.0012, healed 0\n") || s.err != "" {
 		t.Errorf("%+v", s)
 	}
 	asked.Store(0)

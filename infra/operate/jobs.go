@@ -93,7 +93,7 @@ func (j *job) title() string {
 
 func (j *job) amount() string {
 	text := thousands(j.Done)
-	if j.Total > 0 {
+	if j.Total > 0 && !(j.State == "done" && j.Done >= j.Total) { // more may have come while it ran
 		text += " of " + thousands(j.Total)
 	}
 	return text

@@ -70,7 +70,7 @@ func (f viewFinding) String() string {
 	return text
 }
 
-// showResult prints the result of a job, field by field, findings line by line.
+// showResult prints the result of a job: findings line by line, all else on one.
 func showResult(s *session, result json.RawMessage) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(result, &fields) != nil {
@@ -83,8 +83,12 @@ func showResult(s *session, result json.RawMessage) {
 		}
 		delete(fields, "findings")
 	}
+	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		s.say("  %-14s %s", strings.ReplaceAll(name, "_", " "), plainText(fields[name]))
+		parts = append(parts, strings.ReplaceAll(name, "_", " ")+" "+plainText(fields[name]))
+	}
+	if len(parts) > 0 {
+		s.say("  %s", strings.Join(parts, ", "))
 	}
 }
 
@@ -96,6 +100,8 @@ func plainText(raw json.RawMessage) string {
 	switch {
 	case json.Unmarshal(raw, &text) == nil:
 		return text
+	case json.Unmarshal(raw, &number) == nil && number == math.Trunc(number) && math.Abs(number) < 1e15:
+		return thousands(int64(number))
 	case json.Unmarshal(raw, &number) == nil:
 		return strconv.FormatFloat(math.Round(number*1e4)/1e4, 'f', -1, 64)
 	case json.Unmarshal(raw, &fields) == nil:
