@@ -96,8 +96,8 @@ func (r *region) newTrigger(settings triggerSettings) *trigger {
 			r.arrivals.tell()
 			r.sockets.handler.Push(ctx, what)
 		},
-		Views:  r.views,
-		Events: r.log,
+		Views:  r.live,
+		Events: countedLog{r.log, r.name, r.metrics},
 		Bus:    r.bus,
 		Log:    r.logger,
 		Passed: r.metrics.passed(r.name),
