@@ -131,6 +131,24 @@ func (p *tab) click(selector string) {
 	p.do(chromedp.WaitVisible(selector, chromedp.ByQuery), chromedp.Click(selector, chromedp.ByQuery))
 }
 
+// pressOn presses a key on the n-th message until a condition holds: while a page loads, what has
+// the focus may be drawn anew.
+func (p *tab) pressOn(n int, key, condition string) {
+	p.t.Helper()
+	done := false
+	for tries := 0; !done && tries < 20; tries++ {
+		p.eval(fmt.Sprintf(`document.querySelectorAll('.conversation .message')[%d].focus()`, n), nil)
+		p.do(press(key))
+		ctx, cancel := context.WithTimeout(p.ctx, 2*time.Second)
+		_ = chromedp.Run(ctx, chromedp.Poll(condition, &done, chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(0))) // or again
+		cancel()
+	}
+	if !done {
+		p.shot("failed-" + p.name)
+		p.t.Fatalf("%s presses %s in vain: never %s", p.name, key, condition)
+	}
+}
+
 const writeHere = ".conversation .composer textarea"
 
 // say writes a message and sends it with Enter, as people do.

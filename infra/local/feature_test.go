@@ -72,9 +72,7 @@ func furnish(t *testing.T, s *running, bob, grace *client) (room string) {
 
 // answered replies to a message with the keyboard, and sees the other type.
 func answered(ada *tab, bob *client, room string) {
-	ada.eval(`document.querySelectorAll('.conversation .message')[2].focus()`, nil)
-	ada.do(press("r"))
-	ada.until("the reply is prepared", `document.querySelector('.about').textContent.includes('Replying to Bob')`)
+	ada.pressOn(2, "r", `document.querySelector('.about').textContent.includes('Replying to Bob')`)
 	ada.say("Negative? Then it is the eighth, and the card was right.")
 	ada.until("the reply is accepted", `document.querySelector('.conversation .message.mine .reference') && document.querySelector('.message.mine .sent')`)
 	ada.react("👍")
@@ -97,9 +95,7 @@ func edited(ada *tab) {
 
 // threaded talks beside the room.
 func threaded(ada *tab, bob *client, room string) {
-	ada.eval(`document.querySelectorAll('.conversation .message')[0].focus()`, nil)
-	ada.do(press("t"))
-	ada.until("the thread is open", `document.querySelectorAll('.thread .message').length === 1`)
+	ada.pressOn(0, "t", `document.querySelectorAll('.thread .message').length === 1`)
 	ada.do(chromedp.SendKeys(".thread textarea", "In the drawer marked VARIABLES?", chromedp.ByQuery), press("Enter"))
 	var root string
 	ada.eval(`document.querySelector('.thread .message').dataset.id`, &root)
