@@ -97,7 +97,7 @@ func (h *handlers) startJob(ctx context.Context, in *startInput) (*output[Job], 
 	case repeat:
 		return created(true, j.shown(now)), nil
 	}
-	defer h.Runner.Kick()
+	defer h.Runner.wake(ctx, j)
 	return created(false, j.shown(now)), h.acts.Append(ctx, user, "job.start", j.ID, described(j.Job))
 }
 
@@ -231,7 +231,7 @@ func (h *handlers) changeJob(ctx context.Context, in *jobInput, what, to string,
 		return nil, errNoJob
 	}
 	if changed {
-		defer h.Runner.Kick()
+		defer h.Runner.wake(ctx, j)
 		err = h.acts.Append(ctx, api.CallerOf(ctx).User, what, j.ID, j.Kind)
 	}
 	return ok(j.shown(h.Runner.Now())), err

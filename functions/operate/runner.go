@@ -27,6 +27,9 @@ type Runner struct {
 	// Alone says that no other process has a Runner over these views: leases of one that was
 	// killed are not waited for.
 	Alone bool
+	// Wake tells whoever does the jobs, where that is another process, that a job is due. It need
+	// not succeed: see [Runner.Still]. May be nil.
+	Wake func(context.Context, Job) error
 
 	process string // tells this Runner's leases from others'
 	kick    chan struct{}
