@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -152,7 +154,7 @@ func (c importCmd) bring(s *session, src source.Source, all *complaints) (*impor
 	p := s.progress()
 	defer p.end()
 	p.line("reading the source")
-	survey, err := source.Look(src, o)
+	survey, err := source.Look(until{src, s.ctx}, o)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +177,27 @@ func (c importCmd) bring(s *session, src source.Source, all *complaints) (*impor
 		}
 	}
 	return out, up.finish()
+}
+
+// until is a source that ends with a context.
+type until struct {
+	source.Source
+	ctx context.Context
+}
+
+// Records implements [source.Source].
+func (u until) Records() iter.Seq2[source.Record, error] {
+	return func(yield func(source.Record, error) bool) {
+		for rec, err := range u.Source.Records() {
+			if u.ctx.Err() != nil {
+				yield(source.Record{}, errors.New("stopped; nothing was sent"))
+				return
+			}
+			if !yield(rec, err) {
+				return
+			}
+		}
+	}
 }
 
 // show prints what came of it.

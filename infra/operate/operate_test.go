@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -123,7 +125,45 @@ func TestOperate(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+	t.Run("slack", func(t *testing.T) { importSlack(t, p) })
 	t.Run("audit", func(t *testing.T) { auditIsolated(t, p, room) })
+}
+
+// importSlack brings in an export of Slack's, twice, and reads the room it makes.
+func importSlack(t *testing.T, p *place) {
+	const export = "source/testdata/slack"
+	report := filepath.Join(t.TempDir(), "report")
+	first := importedOf(t, p.must("import", export, "-json", "-report", report))
+	again := importedOf(t, p.must("import", export, "-json"))
+	if first.Messages.Stored != 12 || first.Refused != 0 || first.NotTaken != 4 || first.Rooms.Stored != 4 {
+		t.Errorf("imported %+v", first)
+	}
+	if text, err := os.ReadFile(report); err != nil || strings.Count(string(text), "\n") != first.NotTaken+first.InPart {
+		t.Errorf("%v: the report is\n%s", err, text)
+	}
+	if again.Messages != (tally{0, 12}) || again.Rooms.Stored+again.Members.Stored+again.Edits.Stored+again.Reactions.Stored+again.Other.Stored != 0 {
+		t.Errorf("imported again %+v", again)
+	}
+	const general = "01DXF6DT00ZQQ4638002A38DG8" // it follows from the fixture
+	var page struct {
+		Messages []struct {
+			Author    string
+			Thread    string
+			EditedAt  string `json:"edited_at"`
+			Reactions map[string][]string
+		}
+	}
+	eventually(t, "the room shows in the views", func() bool {
+		p.api("ada", "GET", "/v1/rooms/"+general+"/messages?limit=200", nil, &page)
+		return len(page.Messages) == 10
+	})
+	got := page.Messages[0]
+	if got.Author != "ada" || !strings.HasPrefix(got.EditedAt, "2020-01-01T00:01:15") || len(got.Reactions[":thumbsup:"]) != 2 || page.Messages[1].Thread == "" {
+		t.Errorf("%+v", page.Messages[:2])
+	}
+	if status := p.api("eve", "GET", "/v1/rooms/01DXF6JCFGZQQ46380019SYQWY/messages", nil, nil); status != http.StatusNotFound {
+		t.Errorf("a stranger reads a private channel: %d", status)
+	}
 }
 
 // auditIsolated cuts a region off: the audit names what it lacks, heals it, and then finds nothing.
