@@ -42,9 +42,6 @@ func NewWithdrawal(by string, names ...string) (*Drop, error) {
 	return d, err
 }
 
-// deletedAtOnce bounds the views that are read, and deleted, at a time.
-const deletedAtOnce = 512
-
 // StepDrop does a piece of a drop, about a slice long: it is over in the phase Done. First the
 // generation is no longer read and written, then every process gets the time to see so, then the
 // views are deleted.
@@ -109,7 +106,7 @@ func (r *Rebuilder) deleteOn(ctx context.Context, d *Drop) error {
 		}
 	}
 	for until := r.now().Add(r.Slice); len(prefixes) > 0; {
-		views, next, err := r.views.Scan(ctx, prefixes, d.After, deletedAtOnce)
+		views, next, err := r.views.Scan(ctx, prefixes, d.After, r.sizes.page)
 		if err != nil {
 			return err
 		}

@@ -12,3 +12,6 @@ func (r *Rebuilder) SetClock(now func() time.Time, pause func(context.Context, t
 
 // SetClock gives generations another clock.
 func (g *Generations) SetClock(now func() time.Time) { g.now = now }
+
+// SetSizes makes a rebuilder do little at a time.
+func (r *Rebuilder) SetSizes(n int) { r.sizes = sizes{n, n, n} }

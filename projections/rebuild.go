@@ -2,13 +2,10 @@ package projections
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"parley/events"
 )
@@ -135,19 +132,29 @@ type Rebuilder struct {
 	Slice time.Duration
 	// Parts are folded side by side: as many as there are processors.
 	Parts int
-	pause func(context.Context, time.Duration) error
 
 	log         events.Log
 	views       Views
 	generations *Generations
 	now         func() time.Time
+	pause       func(context.Context, time.Duration) error
+	sizes       sizes
 }
+
+// sizes bound what is in memory and done at a time.
+type sizes struct {
+	chunk int // events of a chunk
+	room  int // events of a room that name the views which one step folds again, all in memory
+	page  int // views that are read, and compared or deleted, together
+}
+
+var usualSizes = sizes{chunk: 8192, room: 20_000, page: 512}
 
 // NewRebuilder returns a rebuilder of the views of a region, those below [Generations.Views].
 func NewRebuilder(log events.Log, views Views, generations *Generations) *Rebuilder {
 	return &Rebuilder{
 		Grace: 5 * time.Second, Settle: 5 * time.Second, Slice: 2 * time.Second, Parts: runtime.GOMAXPROCS(0),
-		log: log, views: views, generations: generations, now: time.Now, pause: pause,
+		log: log, views: views, generations: generations, now: time.Now, pause: pause, sizes: usualSizes,
 	}
 }
 
@@ -179,147 +186,4 @@ func (r *Rebuilder) Step(ctx context.Context, b *Rebuild) error {
 		return fmt.Errorf("rebuild, %s: %w", phase, err)
 	}
 	return nil
-}
-
-// announce registers the generations to be built. Done again it finds them registered.
-func (r *Rebuilder) announce(ctx context.Context, b *Rebuild) error {
-	numbers, since := map[string]int{}, r.now().UTC()
-	err := r.generations.change(ctx, b.Projections, func(one *Generation) error {
-		switch {
-		case one.Next > 0 && one.By != b.ID:
-			return ErrRebuilding
-		case one.Next == 0 && one.Previous > 0 && !b.Audit:
-			return ErrPreviousKept
-		case one.Next == 0:
-			one.Last++
-			one.Next, one.By = one.Last, b.ID
-		}
-		numbers[one.Projection] = one.Next
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	b.Numbers, b.Phase, b.Since = numbers, Wait, since
-	return nil
-}
-
-func (r *Rebuilder) wait(ctx context.Context, b *Rebuild) error {
-	done, err := r.waited(ctx, b.Since, r.Grace)
-	if done && err == nil {
-		b.Phase, b.Since = Fold, time.Time{}
-	}
-	return err
-}
-
-// waited waits for a second at most, and reports whether so much time has passed since.
-func (r *Rebuilder) waited(ctx context.Context, since time.Time, d time.Duration) (bool, error) {
-	left := d - r.now().Sub(since)
-	if left > 0 {
-		if err := r.pause(ctx, min(left, time.Second)); err != nil {
-			return false, err
-		}
-	}
-	return left <= time.Second, nil
-}
-
-// switchOver makes what was built live. Done again it finds it so.
-func (r *Rebuilder) switchOver(ctx context.Context, b *Rebuild) error {
-	err := r.generations.change(ctx, b.Projections, func(one *Generation) error {
-		switch number := b.Numbers[one.Projection]; {
-		case one.Next == number:
-			one.Live, one.Previous, one.Next, one.By = number, one.Live, 0, ""
-		case one.Live != number && one.Previous != number:
-			return ErrWithdrawn
-		}
-		return nil
-	})
-	if err == nil {
-		b.Phase = Done
-	}
-	return err
-}
-
-func (r *Rebuilder) dropOn(ctx context.Context, b *Rebuild) error {
-	err := r.StepDrop(ctx, b.Drop)
-	if err == nil && b.Drop.Phase == Done {
-		b.Phase = Done
-	}
-	return err
-}
-
-// holds fails if what is being built was dropped by somebody else, and returns the generations.
-func (r *Rebuilder) holds(ctx context.Context, b *Rebuild) (*generations, error) {
-	state, _, err := r.generations.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for name, number := range b.Numbers {
-		if one := state.of(name); one.Next != number || one.By != b.ID {
-			return nil, fmt.Errorf("%s: %w", name, ErrWithdrawn)
-		}
-	}
-	return state, nil
-}
-
-// foldOn folds the parts of the log side by side, for a slice.
-func (r *Rebuilder) foldOn(ctx context.Context, b *Rebuild) error {
-	if b.Room != "" {
-		return r.foldRoom(ctx, b)
-	}
-	if _, err := r.holds(ctx, b); err != nil {
-		return err
-	}
-	fold, err := r.folder(b)
-	if err != nil {
-		return err
-	}
-	if len(b.Parts) == 0 {
-		for i := range max(r.Parts, 1) {
-			b.Parts = append(b.Parts, Folded{Part: events.Part{Index: i, Of: max(r.Parts, 1)}})
-		}
-	}
-	until := r.now().Add(r.Slice)
-	group, ctx := errgroup.WithContext(ctx)
-	for i := range b.Parts {
-		if part := &b.Parts[i]; !part.Done {
-			group.Go(func() error { return fold(ctx, part, until) })
-		}
-	}
-	err = group.Wait()
-	if err == nil && !slices.ContainsFunc(b.Parts, func(p Folded) bool { return !p.Done }) {
-		b.Phase = Compare
-		if len(b.Numbers) == 0 {
-			b.Phase = Done
-		}
-	}
-	return err
-}
-
-// folder returns what folds a part until a time.
-func (r *Rebuilder) folder(b *Rebuild) (func(context.Context, *Folded, time.Time) error, error) {
-	if b.ofFeed() {
-		f := &feedFolder{r, NewFeed(r.views)}
-		return f.fold, nil
-	}
-	if len(b.Numbers) == 0 {
-		return nil, errors.New("no generation was announced")
-	}
-	built, err := b.built()
-	if err != nil {
-		return nil, err
-	}
-	f := &folder{r, NewEngine(r.log, r.views, built...)}
-	return f.fold, nil
-}
-
-func (b *Rebuild) ofFeed() bool { return slices.Equal(b.Projections, []string{FeedName}) }
-
-// built are the projections in the generations that are built.
-func (b *Rebuild) built() ([]Projection, error) {
-	list, err := projectionsNamed(b.Projections)
-	for i, p := range list {
-		list[i] = generationOf(p, b.Numbers[p.Name()])
-	}
-	return list, err
 }

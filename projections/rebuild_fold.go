@@ -2,18 +2,82 @@ package projections
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"parley/events"
 )
 
-// A chunk is what is folded in memory before it is saved, bounded by what comes first. A view
-// that is touched within one chunk alone, as nearly all are, is written once.
+// foldOn folds the parts of the log side by side, for a slice.
+func (r *Rebuilder) foldOn(ctx context.Context, b *Rebuild) error {
+	if b.Room != "" {
+		return r.foldRoom(ctx, b)
+	}
+	if _, err := r.holds(ctx, b); err != nil {
+		return err
+	}
+	fold, err := r.folder(b)
+	if err != nil {
+		return err
+	}
+	if len(b.Parts) == 0 {
+		for i := range max(r.Parts, 1) {
+			b.Parts = append(b.Parts, Folded{Part: events.Part{Index: i, Of: max(r.Parts, 1)}})
+		}
+	}
+	until := r.now().Add(r.Slice)
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range b.Parts {
+		if part := &b.Parts[i]; !part.Done {
+			group.Go(func() error { return fold(ctx, part, until) })
+		}
+	}
+	err = group.Wait()
+	if err == nil && !slices.ContainsFunc(b.Parts, func(p Folded) bool { return !p.Done }) {
+		b.Phase = Compare
+		if len(b.Numbers) == 0 {
+			b.Phase = Done
+		}
+	}
+	return err
+}
+
+// folder returns what folds a part until a time.
+func (r *Rebuilder) folder(b *Rebuild) (func(context.Context, *Folded, time.Time) error, error) {
+	if b.ofFeed() {
+		f := &feedFolder{r, NewFeed(r.views)}
+		return f.fold, nil
+	}
+	if len(b.Numbers) == 0 {
+		return nil, errors.New("no generation was announced")
+	}
+	built, err := b.built()
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{r, NewEngine(r.log, r.views, built...)}
+	return f.fold, nil
+}
+
+func (b *Rebuild) ofFeed() bool { return slices.Equal(b.Projections, []string{FeedName}) }
+
+// built are the projections in the generations that are built.
+func (b *Rebuild) built() ([]Projection, error) {
+	list, err := projectionsNamed(b.Projections)
+	for i, p := range list {
+		list[i] = generationOf(p, b.Numbers[p.Name()])
+	}
+	return list, err
+}
+
+// A chunk is what is folded in memory before it is saved. A view that is touched within one chunk
+// alone, as nearly all are, is written once.
 const (
-	chunkEvents = 8192
-	chunkBytes  = 8 << 20
+	chunkBytes = 8 << 20
 	// savedAtOnce bounds the views of one Save, so that it does not keep live events waiting.
 	savedAtOnce = 512
 )
@@ -56,7 +120,7 @@ func (r *Rebuilder) chunks(ctx context.Context, part *Folded, until time.Time, t
 			return err
 		}
 		chunk, size = append(chunk, e), size+len(e.Data)
-		if len(chunk) < chunkEvents && size < chunkBytes {
+		if len(chunk) < r.sizes.chunk && size < chunkBytes {
 			continue
 		}
 		if err := flush(); err != nil {

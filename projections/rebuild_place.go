@@ -46,10 +46,6 @@ func (f *feedFolder) append(ctx context.Context, stream events.Stream, of []even
 	return err
 }
 
-// roomChunk is how many events of a room name the views that one step folds again. Their
-// documents are all in memory at that time.
-const roomChunk = 20_000
-
 // foldRoom folds views of one room again, in place: those that the next events of its stream
 // touch, from all events that do. A step may have to read the whole stream.
 func (r *Rebuilder) foldRoom(ctx context.Context, b *Rebuild) error {
@@ -61,7 +57,7 @@ func (r *Rebuilder) foldRoom(ctx context.Context, b *Rebuild) error {
 		b.Parts = []Folded{{Part: events.Part{Of: 1}}}
 	}
 	part := &b.Parts[0]
-	chunk, err := readRange(ctx, r.log, stream, events.Range{After: part.After.ID, Limit: roomChunk})
+	chunk, err := readRange(ctx, r.log, stream, events.Range{After: part.After.ID, Limit: r.sizes.room})
 	if err != nil {
 		return err
 	}
@@ -78,7 +74,7 @@ func (r *Rebuilder) foldRoom(ctx context.Context, b *Rebuild) error {
 	if len(chunk) > 0 {
 		part.After = events.Key{Stream: stream, ID: chunk[len(chunk)-1].ID}
 	}
-	if len(chunk) < roomChunk {
+	if len(chunk) < r.sizes.room {
 		part.Done, b.Phase = true, Done
 	}
 	return nil

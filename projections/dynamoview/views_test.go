@@ -30,14 +30,20 @@ func createTable(t testing.TB, place dynamolocal.Endpoint) aws.Config {
 }
 
 func TestViews(t *testing.T) {
+	viewtest.Run(t, driver(t))
+}
+
+func TestRebuild(t *testing.T) { viewtest.RunRebuild(t, driver(t)) }
+
+func driver(t *testing.T) viewtest.Driver {
 	cfg := dynamotest.Open(t).Config(region)
-	viewtest.Run(t, viewtest.Driver{Open: func(t testing.TB, dir string) projections.Views {
+	return viewtest.Driver{Open: func(t testing.TB, dir string) projections.Views {
 		name := tableName(dir)
 		if err := dynamoview.CreateTable(t.Context(), cfg, name); err != nil {
 			t.Fatal(err)
 		}
 		return dynamoview.New(cfg, name)
-	}})
+	}}
 }
 
 // tableName makes the name of a table of the path of a folder: it takes letters, digits and a few

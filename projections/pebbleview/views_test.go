@@ -55,6 +55,8 @@ func driver(o Options) viewtest.Driver {
 
 func TestViews(t *testing.T) { viewtest.Run(t, driver(Options{})) }
 
+func TestRebuild(t *testing.T) { viewtest.RunRebuild(t, driver(Options{})) }
+
 // The smallest memtables make the suite go through flushes and compactions.
 func TestViewsOnDisk(t *testing.T) { viewtest.Run(t, driver(Options{MemTable: 64 << 10})) }
 

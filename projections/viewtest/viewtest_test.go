@@ -15,6 +15,10 @@ func TestModel(t *testing.T) {
 	})
 }
 
+func TestModelRebuild(t *testing.T) {
+	viewtest.RunRebuild(t, viewtest.Driver{Open: func(testing.TB, string) projections.Views { return viewtest.NewModel() }})
+}
+
 func TestFaultsPass(t *testing.T) {
 	viewtest.Run(t, viewtest.Driver{
 		Open:     func(testing.TB, string) projections.Views { return &viewtest.Faults{Views: viewtest.NewModel()} },
