@@ -27,7 +27,7 @@ Examples:
 
 // Help is shown by -help.
 func (rebuildCmd) Help() string {
-	return `The next generation is built beside the one that is read while both get what happens, the two are compared, and all reads switch at once: nobody notices. "differ" counts what was wrong before. One region comes after the other. The old generation can be gone back to with operate back, until operate drop.
+	return `The next generation is built beside the one that is read while both get what happens, the two are compared, and all reads switch at once: nobody notices. "differ" counts what was wrong before. One region comes after the other. The old generation can be gone back to with operate back, until operate drop deletes it, which the next rebuild asks for.
 
 Examples:
   operate rebuild timeline -dry-run
