@@ -21,7 +21,7 @@ import (
 
 const usage = `bench puts load on Parley and says what it bears.
 
-  go run ./infra/bench [-run posts,pages,idle,append,units,coldstart,fanout] [-seconds 5] [-rounds 3] [-conns 64]
+  go run ./infra/bench [-run posts,pages,idle,append,units,coldstart,fanout,rebuild] [-seconds 5] [-rounds 3] [-conns 64]
       Compares Parley, in processes it starts itself, with the limits of this machine:
         posts   durable posts a second over HTTP, against a bare net/http handler that
                 decodes the same JSON and commits the same bytes to Pebble with fsync;
@@ -40,6 +40,8 @@ const usage = `bench puts load on Parley and says what it bears.
         fanout  frames a second to -sockets sockets of one room, each message posted and
                 stored, against a bare WebSocket broadcast of the same frames; and the time
                 from accepted to delivered at 100 messages a second
+        rebuild events a second of a rebuild of all views, and of an audit, against a bare scan
+                of the log that decodes every event; embedded, and on DynamoDB Local, as append
 
   go run ./infra/bench -replay FILE [-url http://127.0.0.1:8080] [-speed 0] [-faults]
       Plays a conversation (JSON lines: room, author, at, text) against a running Parley
@@ -141,12 +143,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 func compare(ctx context.Context, o options, out io.Writer) error {
 	all := map[string]func(context.Context, options, *binaries, io.Writer) error{
 		"posts": comparePosts, "pages": comparePages, "idle": measureIdle, "append": compareAppend, "units": compareUnits, "coldstart": compareColdStart,
-		"fanout": compareFanOut,
+		"fanout": compareFanOut, "rebuild": compareRebuild,
 	}
 	names := strings.Split(o.run, ",")
 	for _, name := range names {
 		if all[name] == nil {
-			return fmt.Errorf("-run: %q is not one of posts, pages, idle, append, units, coldstart, fanout", name)
+			return fmt.Errorf("-run: %q is not one of posts, pages, idle, append, units, coldstart, fanout, rebuild", name)
 		}
 	}
 	bin, err := build(ctx)
