@@ -57,7 +57,7 @@ func (c *client) done(id string) map[string]any {
 	return result
 }
 
-// quick makes the rebuilds of all regions wait less.
+// quick makes the rebuilds of all regions wait less. None may be under way.
 func (r *running) quick() {
 	for _, region := range r.cluster.regions {
 		for _, kind := range region.runner.Kinds {
@@ -152,7 +152,6 @@ func operateRestart(t *testing.T, set settings) {
 	}
 	s.halt()
 	s = serve(t, set)
-	s.quick()
 	op = s.operator(1)
 	if result := op.done(replay); result["published"] != 60.0 {
 		t.Errorf("%v", result)
