@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -215,7 +216,7 @@ func (r *Runner) give(ctx context.Context, was *record, p Progress, failed error
 		err = errLost
 	}
 	if err == nil && ended != "" {
-		err = r.Acts.Append(ctx, j.By, ended, j.ID, j.Kind+" "+j.Error)
+		err = r.Acts.Append(ctx, j.By, ended, j.ID, strings.TrimSpace(j.Kind+" "+j.Error))
 	}
 	return j, err
 }
