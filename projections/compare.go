@@ -31,7 +31,7 @@ const MaxFindings = 1000
 
 const (
 	maxSuspects = 512
-	maxDiffer   = 10 * MaxFindings
+	maxHealed   = 10 * MaxFindings
 )
 
 // compareOn compares for a slice. Every view of either generation is looked at once; the ones
@@ -117,7 +117,7 @@ func (r *Rebuilder) look(ctx context.Context, c *Compared, two map[string]sides)
 		}
 		others[i] = Key{prefix(other) + base, view.Key.Sort}
 	}
-	counterparts, err := r.views.Get(ctx, others...)
+	counterparts, err := r.runs(ctx, others)
 	if err != nil {
 		return err
 	}
@@ -144,6 +144,67 @@ func (r *Rebuilder) look(ctx context.Context, c *Compared, two map[string]sides)
 	}
 	c.Views += int64(len(page))
 	c.After, c.Scanned = next, next == Key{}
+	return nil
+}
+
+// enoughRun is how many views of a partition are better read by a range than by their keys.
+const enoughRun = 8
+
+// runs returns the views of keys, in their order. Those of one partition stand together and in
+// order: where there are many, they are read by ranges.
+func (r *Rebuilder) runs(ctx context.Context, keys []Key) ([]View, error) {
+	views := make([]View, len(keys))
+	var single []Key
+	var at []int
+	for i := 0; i < len(keys); {
+		end := i
+		for end < len(keys) && keys[end].Partition == keys[i].Partition {
+			end++
+		}
+		if end-i < enoughRun {
+			for ; i < end; i++ {
+				single, at = append(single, keys[i]), append(at, i)
+			}
+			continue
+		}
+		if err := r.run(ctx, keys[i:end], views[i:end]); err != nil {
+			return nil, err
+		}
+		i = end
+	}
+	got, err := r.views.Get(ctx, single...)
+	for j, view := range got {
+		views[at[j]] = view
+	}
+	return views, err
+}
+
+// run reads the views of keys in one partition, in order.
+func (r *Rebuilder) run(ctx context.Context, keys []Key, views []View) error {
+	within := Range{From: keys[0].Sort, Before: next(keys[len(keys)-1].Sort), Limit: len(keys) + 1}
+	i := 0
+	for {
+		got, err := r.views.Query(ctx, keys[0].Partition, within)
+		if err != nil {
+			return err
+		}
+		for _, view := range got {
+			for ; i < len(keys) && keys[i].Sort < view.Key.Sort; i++ {
+				views[i].Key = keys[i]
+			}
+			if i < len(keys) && keys[i].Sort == view.Key.Sort {
+				views[i] = view
+				i++
+			}
+		}
+		if len(got) < within.Limit {
+			break
+		}
+		within.From = next(got[len(got)-1].Key.Sort)
+	}
+	for ; i < len(keys); i++ {
+		views[i].Key = keys[i]
+	}
 	return nil
 }
 
@@ -201,7 +262,7 @@ func (r *Rebuilder) lookAgain(ctx context.Context, b *Rebuild, two map[string]si
 	}
 	c.Differ += int64(len(findings))
 	c.Findings = append(c.Findings, findings[:min(len(findings), MaxFindings-len(c.Findings))]...)
-	c.TooMany = c.TooMany || c.Differ >= maxDiffer
+	c.TooMany = c.TooMany || c.Differ >= MaxFindings && !b.Heal || c.Differ >= maxHealed
 	c.Suspects, c.Since = nil, time.Time{}
 	return nil
 }

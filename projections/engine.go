@@ -112,8 +112,8 @@ type work struct {
 	stream     events.Stream
 	refold     bool // from the log, because what it holds may be wrong
 	begins     bool // most likely the view is not there yet
-	events     []events.Event
-	indexes    []int // of the events in the batch
+	batch      []Arrival
+	indexes    []int // in the batch, of the events that touch the view
 }
 
 // plan is what a batch does, by view.
@@ -125,9 +125,9 @@ type plan struct {
 func newPlan(batch []Arrival, projections []Projection) (*plan, []Failure) {
 	p := &plan{byKey: make(map[Key]*work, len(batch))}
 	var failures []Failure
-	for i, arrival := range batch {
+	for i := range batch {
 		for _, projection := range projections {
-			if err := guard(func() { p.add(i, arrival, projection) }); err != nil {
+			if err := guard(func() { p.add(batch, i, projection) }); err != nil {
 				failures = append(failures, Failure{i, err})
 			}
 		}
@@ -135,20 +135,20 @@ func newPlan(batch []Arrival, projections []Projection) (*plan, []Failure) {
 	return p, failures
 }
 
-func (p *plan) add(index int, arrival Arrival, projection Projection) {
-	e := arrival.Event
-	for _, key := range touched(projection, arrival) {
+func (p *plan) add(batch []Arrival, index int, projection Projection) {
+	arrival := &batch[index]
+	e := &arrival.Event
+	for _, key := range touched(projection, *arrival) {
 		w := p.byKey[key]
 		if w == nil {
 			// No event before this one touches the view: it is not looked for. Should it be there
 			// all the same, saving it conflicts, and then it is loaded like any other.
 			begins := !arrival.Replaced && projection.Since(key) == e.ID
-			w = &work{projection: projection, key: key, stream: e.Stream, begins: begins}
+			w = &work{projection: projection, key: key, stream: e.Stream, begins: begins, batch: batch}
 			p.byKey[key] = w
 			p.works = append(p.works, w)
 		}
 		w.refold = w.refold || arrival.Replaced
-		w.events = append(w.events, e)
 		w.indexes = append(w.indexes, index)
 	}
 }
@@ -248,13 +248,12 @@ func (g *Engine) fold(ctx context.Context, w *work, body []byte) ([]byte, []Fail
 // foldInto folds the work's events into a document; body is what it was opened from. An event
 // that cannot be folded leaves no trace: the others are folded again without it.
 func (w *work) foldInto(doc Document, body []byte) ([]byte, []Failure, error) {
-	for i, e := range w.events {
-		err := guard(func() { doc.Fold(e) })
+	for i, index := range w.indexes {
+		err := guard(func() { doc.Fold(w.batch[index].Event) })
 		if err == nil {
 			continue
 		}
-		failure := Failure{w.indexes[i], fmt.Errorf("fold into %s: %w", w.projection.Name(), err)}
-		w.events = slices.Delete(w.events, i, i+1)
+		failure := Failure{index, fmt.Errorf("fold into %s: %w", w.projection.Name(), err)}
 		w.indexes = slices.Delete(w.indexes, i, i+1)
 		clean, err := w.projection.Open(w.key, body)
 		if err != nil {
@@ -263,7 +262,7 @@ func (w *work) foldInto(doc Document, body []byte) ([]byte, []Failure, error) {
 		after, more, err := w.foldInto(clean, body)
 		return after, append([]Failure{failure}, more...), err
 	}
-	if len(w.events) == 0 {
+	if len(w.indexes) == 0 {
 		return body, nil, nil
 	}
 	after, err := doc.Body()

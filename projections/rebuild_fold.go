@@ -90,7 +90,7 @@ type folder struct {
 
 // fold goes on with a part until it is done or the time has come.
 func (f *folder) fold(ctx context.Context, part *Folded, until time.Time) error {
-	return f.chunks(ctx, part, until, func(chunk []events.Event, after events.Key) error {
+	return f.chunks(ctx, part, until, func(chunk []Arrival, after events.Key) error {
 		failed, err := f.engine.build(ctx, chunk, after.Stream)
 		part.Failed += int64(failed)
 		return err
@@ -99,8 +99,8 @@ func (f *folder) fold(ctx context.Context, part *Folded, until time.Time) error 
 
 // chunks hands a part of the log on in chunks, until it is done or the time has come, and moves
 // it on behind each that was taken. After is the event before the chunk.
-func (r *Rebuilder) chunks(ctx context.Context, part *Folded, until time.Time, take func(chunk []events.Event, after events.Key) error) error {
-	var chunk []events.Event
+func (r *Rebuilder) chunks(ctx context.Context, part *Folded, until time.Time, take func(chunk []Arrival, after events.Key) error) error {
+	var chunk []Arrival
 	size := 0
 	flush := func() error {
 		if len(chunk) == 0 {
@@ -109,7 +109,7 @@ func (r *Rebuilder) chunks(ctx context.Context, part *Folded, until time.Time, t
 		if err := take(chunk, part.After); err != nil {
 			return err
 		}
-		last := chunk[len(chunk)-1]
+		last := chunk[len(chunk)-1].Event
 		part.After = events.Key{Stream: last.Stream, ID: last.ID}
 		part.Events += int64(len(chunk))
 		chunk, size = chunk[:0], 0
@@ -119,7 +119,7 @@ func (r *Rebuilder) chunks(ctx context.Context, part *Folded, until time.Time, t
 		if err != nil {
 			return err
 		}
-		chunk, size = append(chunk, e), size+len(e.Data)
+		chunk, size = append(chunk, Arrival{Event: e}), size+len(e.Data)
 		if len(chunk) < r.sizes.chunk && size < chunkBytes {
 			continue
 		}
@@ -139,12 +139,8 @@ func (r *Rebuilder) chunks(ctx context.Context, part *Folded, until time.Time, t
 
 // build folds a chunk of a scan of the log into views that hardly anybody else writes to. The
 // streams in it begin with it, but for the one that goes on: their views are taken for missing.
-func (g *Engine) build(ctx context.Context, chunk []events.Event, goesOn events.Stream) (failed int, err error) {
-	batch := make([]Arrival, len(chunk))
-	for i, e := range chunk {
-		batch[i].Event = e
-	}
-	p, failures := newPlan(batch, g.projections)
+func (g *Engine) build(ctx context.Context, chunk []Arrival, goesOn events.Stream) (failed int, err error) {
+	p, failures := newPlan(chunk, g.projections)
 	for _, w := range p.works {
 		w.begins = w.begins || w.stream != goesOn
 	}

@@ -2,7 +2,6 @@ package projections
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"parley/events"
@@ -16,17 +15,16 @@ type feedFolder struct {
 
 // fold goes on with a part until it is done or the time has come.
 func (f *feedFolder) fold(ctx context.Context, part *Folded, until time.Time) error {
-	return f.chunks(ctx, part, until, func(chunk []events.Event, _ events.Key) error {
+	return f.chunks(ctx, part, until, func(chunk []Arrival, _ events.Key) error {
 		for len(chunk) > 0 {
-			stream := chunk[0].Stream
-			n := slices.IndexFunc(chunk, func(e events.Event) bool { return e.Stream != stream })
-			if n < 0 {
-				n = len(chunk)
+			stream := chunk[0].Event.Stream
+			var of []events.Event
+			for len(chunk) > 0 && chunk[0].Event.Stream == stream {
+				of, chunk = append(of, chunk[0].Event), chunk[1:]
 			}
-			if err := f.append(ctx, stream, chunk[:n]); err != nil {
+			if err := f.append(ctx, stream, of); err != nil {
 				return err
 			}
-			chunk = chunk[n:]
 		}
 		return nil
 	})

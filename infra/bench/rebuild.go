@@ -68,6 +68,16 @@ func rebuildOn(ctx context.Context, name string, log events.Log, views projectio
 	rebuilder := projections.NewRebuilder(log, views, gens)
 	rebuilder.Grace, rebuilder.Settle, rebuilder.Parts = 0, 0, parts
 	var scans, folds, wholes, audits []float64
+	first, err := projections.NewRebuild("first") // beside which the others are built
+	if err == nil {
+		_, _, err = stepThrough(ctx, rebuilder, first)
+	}
+	if err == nil {
+		err = dropPrevious(ctx, rebuilder)
+	}
+	if err != nil {
+		return err
+	}
 	for round := range rounds {
 		rate, err := scanRate(ctx, log, parts)
 		if err != nil {
@@ -82,15 +92,11 @@ func rebuildOn(ctx context.Context, name string, log events.Log, views projectio
 		if err != nil {
 			return err
 		}
-		if b.Events() < int64(n) || round > 0 && b.Compared.Differ > 0 { // the first generation is empty
+		if b.Events() < int64(n) || b.Compared.Differ > 0 {
 			return fmt.Errorf("the rebuild folded %d events of %d, and %d views differ", b.Events(), n, b.Compared.Differ)
 		}
 		folds, wholes = append(folds, fold), append(wholes, whole)
-		d, err := projections.NewDrop(b.Projections...)
-		for err == nil && d.Phase != projections.Done {
-			err = rebuilder.StepDrop(ctx, d)
-		}
-		if err != nil {
+		if err := dropPrevious(ctx, rebuilder); err != nil {
 			return err
 		}
 		if b, err = projections.NewAudit(fmt.Sprint("audit ", round), false); err != nil {
@@ -108,6 +114,19 @@ func rebuildOn(ctx context.Context, name string, log events.Log, views projectio
 	fmt.Fprintf(out, "     and comparing them         %8.0f, %.2f of it\n", median(wholes), median(wholes)/scan)
 	fmt.Fprintf(out, "     audit of all views         %8.0f, %.2f of it: build, compare, drop\n", median(audits), median(audits)/scan)
 	return nil
+}
+
+// dropPrevious drops the previous generations of all projections.
+func dropPrevious(ctx context.Context, rebuilder *projections.Rebuilder) error {
+	var names []string
+	for _, p := range projections.All() {
+		names = append(names, p.Name())
+	}
+	d, err := projections.NewDrop(names...)
+	for err == nil && d.Phase != projections.Done {
+		err = rebuilder.StepDrop(ctx, d)
+	}
+	return err
 }
 
 // stepThrough takes a rebuild to its end and returns the events a second of its fold, and of all.
