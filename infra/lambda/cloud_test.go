@@ -14,6 +14,7 @@ import (
 	"parley/events/dynamolocal"
 	"parley/events/dynamolocal/dynamotest"
 	"parley/events/dynamolog"
+	"parley/functions/api"
 	"parley/functions/live/dynamoconns"
 	"parley/infra/lambda/config"
 	"parley/projections"
@@ -35,6 +36,8 @@ type cloud struct {
 	issuer    *issuer
 	bus       *eventBridge
 	gateway   *gateway
+	queues    *queueService
+	invoker   *httptest.Server // Lambda, for who invokes a function
 	functions map[string]*host
 	records   *streamReader
 	views     projections.Views
@@ -45,7 +48,8 @@ type cloud struct {
 func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud {
 	t.Helper()
 	place := dynamotest.Open(t)
-	c := &cloud{t: t, aws: place.Config(inRegion), issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t), functions: map[string]*host{}}
+	c := newServices(t)
+	c.aws = place.Config(inRegion)
 	if err := dynamolog.CreateTable(t.Context(), c.aws, eventsTable); err != nil {
 		t.Fatal(err)
 	}
@@ -76,13 +80,23 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 	return c
 }
 
+// newServices makes what a region has beside tables: who else is called by its functions.
+func newServices(t testing.TB) *cloud {
+	c := &cloud{t: t, issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t), queues: newQueueService(t), functions: map[string]*host{}}
+	c.invoker = newInvoker(c)
+	return c
+}
+
 // environment is what Lambda would set for a function, and what the template sets.
 func (c *cloud) environment(function string, place dynamolocal.Endpoint) []string {
 	return []string{
 		"_HANDLER=" + function, "AWS_REGION=" + inRegion, "AWS_ACCESS_KEY_ID=" + place.Key, "AWS_SECRET_ACCESS_KEY=local",
 		"AWS_ENDPOINT_URL_DYNAMODB=" + place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.bus.url,
+		"AWS_ENDPOINT_URL_SQS=" + c.queues.url, "AWS_ENDPOINT_URL_LAMBDA=" + c.invoker.URL,
 		"PARLEY_EVENTS_TABLE=" + eventsTable, "PARLEY_VIEWS_TABLE=" + viewsTable, "PARLEY_BUS=parley",
 		"PARLEY_CONNECTIONS_TABLE=" + connectionsTable, "PARLEY_SOCKETS=" + c.gateway.url,
+		"PARLEY_JOB_QUEUE=" + c.queues.url + jobQueue, "PARLEY_REPLAY_QUEUE=" + c.queues.url + replayQueue,
+		"PARLEY_STREAM_FUNCTION=" + streamName, "PARLEY_GRACE=2s",
 		"PARLEY_ISSUER=" + c.issuer.url, "PARLEY_AUDIENCE=parley", "PARLEY_JWKS=" + c.issuer.url, "PARLEY_CURSOR_KEY=0123456789abcdef0123456789abcdef",
 	}
 }
@@ -110,6 +124,11 @@ type user struct {
 
 func (c *cloud) user(name string) user { return user{c, name, c.issuer.token(name)} }
 
+// operator is one with the scope.
+func (c *cloud) operator(name string) user {
+	return user{c, name, c.issuer.token(name, api.ScopeOperator)}
+}
+
 // reply is what came back.
 type reply struct {
 	t       testing.TB
@@ -119,8 +138,8 @@ type reply struct {
 	body    []byte
 }
 
-// do sends a request the way the gateway's routes do: GET /health to the health function, GET to
-// the query function, all else to the command function.
+// do sends a request the way the gateway's routes do: GET /health to the health function, what
+// operators ask to theirs, GET to the query function, all else to the command function.
 func (u user) do(method, path, body string) reply {
 	u.c.t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
@@ -132,8 +151,11 @@ func (u user) do(method, path, body string) reply {
 	if method == http.MethodGet {
 		name = config.Query
 	}
-	if path == "/health" {
+	switch {
+	case path == "/health":
 		name = config.Health
+	case strings.HasPrefix(path, "/v1/ops/"):
+		name = config.Operate
 	}
 	text, err := u.c.functions[name].invoke(eventOf(u.c.t, r, true))
 	if err != nil {

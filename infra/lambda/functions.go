@@ -16,6 +16,7 @@ import (
 	"parley/functions/health"
 	"parley/functions/live"
 	"parley/functions/live/dynamoconns"
+	"parley/functions/operate"
 	"parley/functions/query"
 	"parley/functions/stream"
 	"parley/infra/lambda/config"
@@ -31,28 +32,39 @@ type parts struct {
 	views  projections.Views
 	clock  *events.Clock
 	logger *slog.Logger
+
+	generations *projections.Generations
+	live        projections.Views // the generations that are read
 }
 
 func newParts(c config.Config, cloud aws.Config, logger *slog.Logger) parts {
+	views := dynamoview.New(cloud, c.ViewsTable)
+	generations := projections.NewGenerations(views)
 	return parts{
 		config: c, cloud: cloud, logger: logger,
 		log:   countedLog{dynamolog.New(cloud, c.EventsTable)},
-		views: dynamoview.New(cloud, c.ViewsTable),
+		views: views,
 		clock: events.NewClock(time.Now),
+
+		generations: generations, live: generations.Views(),
 	}
 }
 
 func newFunction(ctx context.Context, p parts) (function, error) {
 	switch p.config.Function {
-	case config.Command, config.Query:
+	case config.Command, config.Query, config.Operate:
 		a, err := p.api(ctx)
 		return serve(a.handler), err
 	case config.Health:
-		return p.health(), nil
+		mux := http.NewServeMux()
+		mux.Handle("GET /health", p.health())
+		return serve(mux), nil
 	case config.Stream:
 		return p.stream(ctx)
 	case config.Live:
-		return p.live(ctx)
+		return p.sockets(ctx)
+	case config.Worker, config.Replayer:
+		return p.worker(ctx)
 	default: // there is no other, see [config.Read]
 		return p.beat, nil
 	}
@@ -68,11 +80,11 @@ type httpAPI struct {
 	cursors *api.Cursors
 }
 
-// api is what the functions for commands and for queries serve, and live to itself. All register
-// all operations, so that GET /openapi.json describes all of them, whichever function answers it.
-// What keeps commands and queries apart are the gateway's routes, GET to the one and all else to
-// the other, and their roles: the role of the query function may only read, so a command would
-// fail there.
+// api is what the functions for commands, for queries and for operators serve, and live to itself.
+// All register all operations, so that GET /openapi.json describes all of them, whichever function
+// answers it. What keeps them apart are the gateway's routes, /v1/ops to operate, else GET to query
+// and all other methods to command, and their roles: that of the query function may only read, so
+// a command would fail there.
 func (p parts) api(ctx context.Context) (httpAPI, error) {
 	// The keys are fetched again in the background, for as long as the process lives.
 	keys, err := api.JWKS(context.WithoutCancel(ctx), p.config.JWKS, p.logger)
@@ -87,20 +99,21 @@ func (p parts) api(ctx context.Context) (httpAPI, error) {
 		Logger: p.logger,
 	})
 	command.Register(a, command.Config{
-		Region: p.config.Region, Log: p.log, Views: p.views, Clock: p.clock, Logger: p.logger,
+		Region: p.config.Region, Log: p.log, Views: p.live, Clock: p.clock, Logger: p.logger,
 		Engine: projections.NewEngine(p.log, p.views,
-			projections.Rooms, projections.Members, projections.Users, projections.Inboxes),
+			projections.Rooms, projections.Members, projections.Users, projections.Inboxes).In(p.generations),
 	})
 	cursors, err := api.NewCursors(p.config.CursorKey[:])
 	if err != nil {
 		return httpAPI{}, err
 	}
-	query.Register(a, query.Config{Region: p.config.Region, Log: p.log, Views: p.views, Cursors: cursors})
+	query.Register(a, query.Config{Region: p.config.Region, Log: p.log, Views: p.live, Cursors: cursors})
+	p.registerOperate(a)
 	live.Describe(a)
 	return httpAPI{a.Handler(), auth, cursors}, nil
 }
 
-func (p parts) live(ctx context.Context) (function, error) {
+func (p parts) sockets(ctx context.Context) (function, error) {
 	a, err := p.api(ctx)
 	if err != nil {
 		return nil, err
@@ -114,7 +127,7 @@ func (p parts) live(ctx context.Context) (function, error) {
 // pushes and takes nothing from clients.
 func (p parts) liveHandler(cursors *api.Cursors) *live.Handler {
 	return &live.Handler{
-		Region: p.config.Region, Log: p.log, Views: p.views, Cursors: cursors, Logger: p.logger,
+		Region: p.config.Region, Log: p.log, Views: p.live, Cursors: cursors, Logger: p.logger,
 		Connections: dynamoconns.New(p.cloud, p.config.Connections),
 		Sockets:     newSockets(p.cloud, p.config.Sockets),
 	}
@@ -123,12 +136,14 @@ func (p parts) liveHandler(cursors *api.Cursors) *live.Handler {
 // health reads log and views. It cannot say how far the stages are behind: that is in the
 // metrics. The frontier of its own region, which comes round through log, stream and views, shows
 // it to the minute.
-func (p parts) health() function {
-	mux := http.NewServeMux()
-	mux.Handle("GET /health", &health.Handler{
-		Region: p.config.Region, Log: p.log, Views: p.views, Now: time.Now, Timeout: time.Second,
-	})
-	return serve(mux)
+func (p parts) health() *health.Handler {
+	return &health.Handler{
+		Region: p.config.Region, Log: p.log, Views: p.live, Now: time.Now, Timeout: time.Second,
+		Drained: func(ctx context.Context) (bool, error) {
+			d, err := operate.LoadDrain(ctx, p.views)
+			return d.Drained, err
+		},
+	}
 }
 
 func (p parts) stream(ctx context.Context) (function, error) {
@@ -138,7 +153,7 @@ func (p parts) stream(ctx context.Context) (function, error) {
 	}
 	h := &stream.Handler{
 		Region:  p.config.Region,
-		Engine:  projections.NewEngine(p.log, p.views, projections.All()...),
+		Engine:  projections.NewEngine(p.log, p.views, projections.All()...).In(p.generations),
 		Feed:    projections.NewFeed(p.views),
 		Views:   p.views,
 		Events:  p.log,

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,11 +44,11 @@ func newIssuer(t testing.TB) *issuer {
 	return &issuer{t, server.URL, key}
 }
 
-// token is one of a user, as the gateway's authorizer would take it.
-func (i *issuer) token(user string) string {
+// token is one of a user with scopes, as the gateway's authorizer would take it.
+func (i *issuer) token(user string, scopes ...string) string {
 	i.t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"iss": i.url, "aud": "parley", "sub": user, "exp": time.Now().Add(time.Hour).Unix(),
+		"iss": i.url, "aud": "parley", "sub": user, "exp": time.Now().Add(time.Hour).Unix(), "scope": strings.Join(scopes, " "),
 	})
 	token.Header["kid"] = "one"
 	signed, err := token.SignedString(i.key)

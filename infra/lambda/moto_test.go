@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 
+	"parley/functions/operate"
 	"parley/infra/lambda/config"
 )
 
@@ -68,8 +69,8 @@ func startMoto(t *testing.T) string {
 	}
 }
 
-// sqs makes a call to moto's SQS, in the form of its query API, and reads the answer.
-func sqs(t *testing.T, address string, into any, parameters ...string) {
+// callSQS makes a call to moto's SQS, in the form of its query API, and reads the answer.
+func callSQS(t *testing.T, address string, into any, parameters ...string) {
 	t.Helper()
 	form := url.Values{"Version": {"2012-11-05"}}
 	for i := 0; i < len(parameters); i += 2 {
@@ -111,7 +112,7 @@ func motoQueue(t *testing.T, address, pattern string) (queue string) {
 	var made struct {
 		URL string `xml:"CreateQueueResult>QueueUrl"`
 	}
-	sqs(t, address, &made, "Action", "CreateQueue", "QueueName", "subscriber")
+	callSQS(t, address, &made, "Action", "CreateQueue", "QueueName", "subscriber")
 	_, err = bus.PutRule(t.Context(), &eventbridge.PutRuleInput{
 		Name: aws.String("messages"), EventBusName: aws.String("parley"), EventPattern: &pattern,
 	})
@@ -144,7 +145,7 @@ func TestMoto(t *testing.T) {
 				Handle string `xml:"ReceiptHandle"`
 			} `xml:"ReceiveMessageResult>Message"`
 		}
-		sqs(t, address, &answer, "Action", "ReceiveMessage", "QueueUrl", queue, "MaxNumberOfMessages", "10", "WaitTimeSeconds", "1")
+		callSQS(t, address, &answer, "Action", "ReceiveMessage", "QueueUrl", queue, "MaxNumberOfMessages", "10", "WaitTimeSeconds", "1")
 		for _, m := range answer.Messages {
 			var e struct {
 				Source, Region string
@@ -160,7 +161,7 @@ func TestMoto(t *testing.T) {
 				t.Errorf("in the queue is %s: %v", m.Body, err)
 			}
 			got[e.Detail.ID] = e.Detail.Data.Text
-			sqs(t, address, &struct{}{}, "Action", "DeleteMessage", "QueueUrl", queue, "ReceiptHandle", m.Handle)
+			callSQS(t, address, &struct{}{}, "Action", "DeleteMessage", "QueueUrl", queue, "ReceiptHandle", m.Handle)
 		}
 	}
 	for _, m := range c.user("ada").messages(room + "/messages") {
@@ -175,5 +176,25 @@ func TestMoto(t *testing.T) {
 	env := append(c.functions[config.Stream].env, "PARLEY_BUS=parlay")
 	if said := failStart(t, env...); !strings.Contains(said, fmt.Sprintf("there is no event bus %q", "parlay")) {
 		t.Error(said)
+	}
+	motoSend(t, address, queue)
+}
+
+// motoSend has a message about a job sent to another implementation of SQS.
+func motoSend(t *testing.T, address, queue string) {
+	t.Helper()
+	q := newQueues(at(address), config.Config{JobQueue: queue, ReplayQueue: queue + "-not-there"})
+	if err := q.wake(t.Context(), operate.Job{ID: "01J", Kind: "audit"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.wake(t.Context(), operate.Job{ID: "01J", Kind: "replay"}); err == nil {
+		t.Error("a queue that is not there takes a message")
+	}
+	var answer struct {
+		Body []string `xml:"ReceiveMessageResult>Message>Body"`
+	}
+	callSQS(t, address, &answer, "Action", "ReceiveMessage", "QueueUrl", queue, "WaitTimeSeconds", "1")
+	if len(answer.Body) != 1 || answer.Body[0] != `{"job":"01J","kind":"audit"}` {
+		t.Errorf("in the queue is %q", answer.Body)
 	}
 }

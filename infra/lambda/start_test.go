@@ -53,11 +53,14 @@ func TestWrongConfiguration(t *testing.T) {
 
 // What is configured is looked at: a bus that is not there would swallow every event.
 func TestMissingParts(t *testing.T) {
-	c := &cloud{t: t, issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t)}
+	c := newServices(t)
 	place := dynamolocal.Endpoint{URL: "http://127.0.0.1:1", Key: "key"}
 	for _, tt := range []struct{ function, setting, says string }{
 		{config.Stream, "PARLEY_BUS=parlay", `PARLEY_BUS: there is no event bus "parlay" in this region`},
 		{config.Stream, "AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:1", "PARLEY_BUS: look up the event bus"},
+		{config.Replayer, "PARLEY_BUS=parlay", `PARLEY_BUS: there is no event bus "parlay" in this region`},
+		{config.Operate, "PARLEY_JOB_QUEUE=jobs", "PARLEY_JOB_QUEUE (the URL of the SQS queue of rebuilds, audits and drops): must be a URL"},
+		{config.Worker, "PARLEY_GRACE=1", "PARLEY_GRACE"},
 		{config.Stream, "PARLEY_SOCKETS=", "PARLEY_CONNECTIONS_TABLE and PARLEY_SOCKETS must both be set"},
 		{config.Live, "PARLEY_SOCKETS=", "PARLEY_SOCKETS is not set: the URL of the WebSocket API's stage"},
 		{config.Live, "PARLEY_JWKS=http://127.0.0.1:1/", "PARLEY_JWKS: fetch the JWKS"},

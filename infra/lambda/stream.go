@@ -1,16 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"parley/events/dynamolog"
 	"parley/functions/stream"
 )
 
-// streamFunction is invoked with batches of the event table's stream.
+// streamFunction is invoked with batches of the event table's stream, and by the operate function
+// with an event that was parked.
 type streamFunction struct {
 	handler *stream.Handler
 	log     *slog.Logger
@@ -32,11 +35,8 @@ var errNoRecords = errors.New("an invocation without records: is it a DynamoDB s
 // told in the answer.
 func (f *streamFunction) invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	changes, err := dynamolog.ParseChanges(payload)
-	if err != nil {
-		return nil, err
-	}
-	if len(changes) == 0 {
-		return nil, errNoRecords
+	if err != nil || len(changes) == 0 {
+		return f.retry(ctx, payload, cmp.Or(err, errNoRecords))
 	}
 	records := make([]stream.Record, len(changes))
 	for i, c := range changes {
@@ -46,6 +46,24 @@ func (f *streamFunction) invoke(ctx context.Context, payload []byte) ([]byte, er
 	if done, err := f.handler.Handle(ctx, records); done < len(records) {
 		f.log.WarnContext(ctx, "a batch is not handled to its end", "records", len(records), "handled", done, "error", err)
 		answer.Failures = append(answer.Failures, streamFailure{records[done].Sequence})
+	}
+	return json.Marshal(answer)
+}
+
+// retry handles an event of the log again. It fails with otherwise where it was not asked to, and
+// where the event cannot be read: what comes of it is told in the answer.
+func (f *streamFunction) retry(ctx context.Context, payload []byte, otherwise error) ([]byte, error) {
+	var in retryRequest
+	if err := json.Unmarshal(payload, &in); err != nil || in.Retry.Stream == "" {
+		return nil, otherwise
+	}
+	e, err := f.handler.Events.Get(ctx, in.Retry.Stream, in.Retry.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read an event to handle it again: %w", err)
+	}
+	var answer retryAnswer
+	if err := f.handler.Retry(ctx, e); err != nil {
+		answer.Error = err.Error()
 	}
 	return json.Marshal(answer)
 }

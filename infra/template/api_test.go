@@ -9,6 +9,7 @@ import (
 
 	"parley/functions/api"
 	"parley/functions/command"
+	"parley/functions/operate"
 	"parley/functions/query"
 	"parley/infra/lambda/config"
 )
@@ -20,6 +21,7 @@ func readDocument() (d document, err error) {
 	a := api.New(api.Options{Logger: slog.New(slog.DiscardHandler)})
 	command.Register(a, command.Config{})
 	query.Register(a, query.Config{})
+	operate.Register(a, operate.Config{})
 	b, err := a.OpenAPI()
 	if err == nil {
 		err = json.Unmarshal(b, &d)
@@ -57,6 +59,8 @@ func serves(operation string) string {
 	switch {
 	case operation == "GET /health":
 		return config.Health
+	case strings.Contains(operation, " /v1/ops/"):
+		return config.Operate
 	case strings.HasPrefix(operation, "GET "):
 		return config.Query
 	}
@@ -80,12 +84,13 @@ func checkRoutes(b both) []string {
 	routes := of(b, "AWS::ApiGatewayV2::Route", "Api")
 	used := map[string]bool{}
 	for _, operation := range all {
-		to := ""
-		for id, r := range routes {
-			if covers(text(r, "Properties", "RouteKey"), operation) {
-				to, used[id] = b.target(id), true
+		to, most := "", ""
+		for id, r := range routes { // the most specific takes it
+			if key := text(r, "Properties", "RouteKey"); covers(key, operation) && len(key) > len(most) {
+				to, most = id, key
 			}
 		}
+		used[to], to = true, b.target(to)
 		c.unless(to == serves(operation), "%s leads to %q, want %s", operation, to, serves(operation))
 	}
 	for id := range routes {

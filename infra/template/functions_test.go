@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"parley/events"
+	"parley/functions/operate"
 	"parley/infra/lambda/config"
 )
 
@@ -83,8 +84,9 @@ var onConnections = []string{
 const socketsARN = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi}/live"
 
 // rights are what each function may do, as "action on what": exactly this. dynamolog appends by
-// PutItem, looks by GetItem what became of an append whose answer was lost, and reads by GetItem
-// and Query; dynamoview reads by these and BatchGetItem, and saves by PutItem.
+// PutItem, looks by GetItem what became of an append whose answer was lost, and reads by GetItem,
+// Query and Scan; dynamoview reads by these and BatchGetItem, saves by PutItem and deletes by
+// DeleteItem.
 var rights = map[string][]string{
 	config.Command: {
 		"dynamodb:BatchGetItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
@@ -113,10 +115,37 @@ var rights = map[string][]string{
 		"dynamodb:GetItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",
 		"dynamodb:PutItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",
 	},
+	config.Operate: {
+		"dynamodb:BatchGetItem on Views", "dynamodb:DeleteItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [parked]",
+		"dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views if ForAllValues:StringLike dynamodb:LeadingKeys [ops/* generations]",
+		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) +
+			" " + string(events.RegionStream("*")) + " " + string(events.OpsStream("*")) + "]",
+		"dynamodb:Query on Views", "dynamodb:Query on events", "dynamodb:Scan on events", "lambda:InvokeFunction on Stream", "sqs:SendMessage on Jobs", "sqs:SendMessage on Replays",
+	},
+	config.Worker: slices.Concat(onQueue("Jobs"), actedHere, []string{
+		"dynamodb:BatchGetItem on Views", "dynamodb:DeleteItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
+		"dynamodb:Query on Views", "dynamodb:Query on events", "dynamodb:Scan on Views", "dynamodb:Scan on events",
+	}),
+	config.Replayer: slices.Concat(onQueue("Replays"), actedHere, []string{
+		"dynamodb:GetItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]", "dynamodb:GetItem on events",
+		"dynamodb:PutItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]",
+		"dynamodb:Query on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]", "dynamodb:Query on events", "dynamodb:Scan on events",
+		"events:DescribeEventBus on Bus", "events:PutEvents on Bus if StringEquals events:source " + operate.Source,
+	}),
+}
+
+// onQueue is what who does jobs may do with their queue: take messages, and send the next.
+func onQueue(queue string) []string {
+	return []string{"sqs:DeleteMessage on " + queue, "sqs:GetQueueAttributes on " + queue, "sqs:ReceiveMessage on " + queue, "sqs:SendMessage on " + queue}
+}
+
+// actedHere is to note how a job ended.
+var actedHere = []string{
+	"dynamodb:PutItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.OpsStream("${AWS::Region}")) + "]]",
 }
 
 // checkRights: every function may do what is in the table and no more, and nobody may change or
-// delete an event.
+// delete an event. Who publishes what ordinary subscribers get is the stream function alone.
 func checkRights(b both) []string {
 	var c complaints
 	for _, name := range config.Functions {
@@ -139,9 +168,11 @@ func checkRights(b both) []string {
 			c.unless(!strings.Contains(action, "*"), "%s: %s", id, grant)
 			if strings.HasPrefix(on, "events") || on == "*" || on == "Views" {
 				for _, never := range []string{"Update", "Delete", "BatchWrite", "PartiQL", "Transact"} {
-					c.unless(!strings.Contains(action, never), "%s: %s", id, grant)
+					deletes := never == "Delete" && on == "Views" && id == "WorkerRole" // of generations that are not read
+					c.unless(deletes || !strings.Contains(action, never), "%s: %s", id, grant)
 				}
 			}
+			c.unless(action != "events:PutEvents" || id == "StreamRole" || strings.HasSuffix(on, "events:source "+operate.Source), "%s: %s", id, grant)
 		}
 	}
 	return c
@@ -188,13 +219,20 @@ func condition(statement any) string {
 	return all
 }
 
-// checkBeat: a schedule invokes beat each minute, and may.
-func checkBeat(b both) []string {
+// checkSchedules: beat is invoked each minute, and so are those who do jobs, to look for what lies
+// still; and the schedules may.
+func checkSchedules(b both) []string {
 	var c complaints
-	id := function(b, config.Beat)
+	for _, name := range []string{config.Beat, config.Worker, config.Replayer} {
+		c.schedule(b, name, function(b, name))
+	}
+	return c
+}
+
+func (c *complaints) schedule(b both, name, id string) {
 	found := false
 	for rule, r := range resources(b.region, "AWS::Events::Rule") {
-		if ref(at(r, "Properties", "Targets", "0", "Arn")) != id {
+		if !slices.ContainsFunc(items(r, "Properties", "Targets"), func(target any) bool { return ref(at(target, "Arn")) == id }) {
 			continue
 		}
 		found = true
@@ -206,6 +244,5 @@ func checkBeat(b both) []string {
 		}
 		c.unless(allowed, "%s may not invoke %s", rule, id)
 	}
-	c.unless(found, "nothing invokes beat")
-	return c
+	c.unless(found, "nothing invokes %s", name)
 }

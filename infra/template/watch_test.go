@@ -13,14 +13,16 @@ import (
 var alarmed = []string{
 	"AWS/ApiGateway 5xx", "AWS/DynamoDB ReadThrottleEvents", "AWS/DynamoDB ReplicationLatency", "AWS/DynamoDB WriteThrottleEvents",
 	"AWS/Events PutEventsFailedEntriesCount", "AWS/Lambda Errors", "AWS/Lambda DestinationDeliveryFailures", "AWS/Lambda DroppedEventCount",
-	"AWS/Lambda IteratorAge", "AWS/Lambda OnFailureDestinationDeliveredEventCount", "AWS/Lambda Throttles", "Parley Parked", "Parley Unsent",
+	"AWS/Lambda IteratorAge", "AWS/Lambda OnFailureDestinationDeliveredEventCount", "AWS/Lambda Throttles",
+	"AWS/SQS ApproximateAgeOfOldestMessage", "AWS/SQS ApproximateNumberOfMessagesVisible",
+	"Parley Parked", "Parley Unsent",
 }
 
 // checkAlarms: each says when it speaks and what silence means, and tells the topic; and what it
 // looks at is there.
 func checkAlarms(b both) []string {
 	var c complaints
-	watched := map[string]bool{}
+	watched, watchedQueues := map[string]bool{}, map[string]bool{}
 	for id, r := range resources(b.region, "AWS::CloudWatch::Alarm") {
 		p := r["Properties"].(tree)
 		for _, needed := range []string{"EvaluationPeriods", "Threshold", "ComparisonOperator", "TreatMissingData", "AlarmDescription", "AlarmName"} {
@@ -37,8 +39,14 @@ func checkAlarms(b both) []string {
 		}
 		for _, m := range metrics {
 			c.metric(id, m)
+			if queue := at(m, "Dimensions", "0", "Value"); text(m, "Namespace") == "AWS/SQS" {
+				watchedQueues[ref(queue)] = true
+			}
 			watched[text(m, "Namespace")+" "+text(m, "MetricName")] = true
 		}
+	}
+	for _, queue := range doers {
+		c.unless(watchedQueues[queue] && watchedQueues[queue+"Dead"], "nobody watches %s, or its dead letters", queue)
 	}
 	for _, m := range alarmed {
 		c.unless(watched[m], "there is no alarm for %s", m)
@@ -125,7 +133,7 @@ func checkQueues(b both) []string {
 	return c
 }
 
-var placeholder = regexp.MustCompile(`\$\{[A-Za-z:]+\}`)
+var placeholder = regexp.MustCompile(`\$\{[A-Za-z:.]+\}`)
 
 // checkDashboard: it is JSON, and shows metrics of the binary that there are.
 func checkDashboard(b both) []string {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"parley/events"
 )
@@ -24,10 +25,14 @@ const (
 	Stream  = "stream"  // records of the event table's stream
 	Live    = "live"    // WebSocket: connect, subscribe, send, catch up
 	Beat    = "beat"    // once a minute: says that the region is there
+
+	Operate  = "operate"  // HTTP: what operators ask for
+	Worker   = "worker"   // the queue of jobs: rebuilds, audits, drops
+	Replayer = "replayer" // the queue of replays, which alone may publish
 )
 
 // Functions are the names of all functions.
-var Functions = []string{Command, Query, Health, Stream, Live, Beat}
+var Functions = []string{Command, Query, Health, Stream, Live, Beat, Operate, Worker, Replayer}
 
 // Variable is an environment variable that the binary reads.
 type Variable struct {
@@ -59,8 +64,21 @@ type Config struct {
 	JWKS        string
 	CursorKey   [sha256.Size]byte
 	Rate        int // commands a second for each user and process; 0: no limit
-	LogLevel    slog.Level
+
+	JobQueue       string        // the URL of the queue of jobs that publish nothing
+	ReplayQueue    string        // that of the queue of replays
+	StreamFunction string        // the name of the function that handles again what was parked
+	Grace          time.Duration // until every process has seen that a generation is being built
+
+	LogLevel slog.Level
 }
+
+// DefaultGrace is the grace of a rebuild: a batch of the stream function takes up to 60 seconds.
+const DefaultGrace = 70 * time.Second
+
+// Silent is how long nothing is heard of a job until its message counts as lost: longer than a
+// queue hides a message that is being handled, or has failed.
+const Silent = 2 * time.Minute
 
 // Pushes reports whether those are told what happens who are connected.
 func (c Config) Pushes() bool {
@@ -69,7 +87,7 @@ func (c Config) Pushes() bool {
 
 var (
 	all  = Functions
-	http = []string{Command, Query, Live} // live serves the API to itself
+	http = []string{Command, Query, Live, Operate} // live serves the API to itself
 	push = []string{Live, Stream}
 )
 
@@ -83,7 +101,7 @@ var Variables = []Variable{
 		c.EventsTable = text
 		return tableName(text)
 	}},
-	{"PARLEY_VIEWS_TABLE", []string{Command, Query, Health, Stream, Live}, nil, "", "the name of this region's table of views", func(c *Config, text string) error {
+	{"PARLEY_VIEWS_TABLE", []string{Command, Query, Health, Stream, Live, Operate, Worker, Replayer}, nil, "", "the name of this region's table of views", func(c *Config, text string) error {
 		c.ViewsTable = text
 		return tableName(text)
 	}},
@@ -95,7 +113,7 @@ var Variables = []Variable{
 		c.Sockets = text
 		return httpURL(text)
 	}},
-	{"PARLEY_BUS", []string{Stream}, nil, "", "the name of this region's event bus", func(c *Config, text string) error {
+	{"PARLEY_BUS", []string{Stream, Replayer}, nil, "", "the name of this region's event bus", func(c *Config, text string) error {
 		c.Bus = text
 		return nil
 	}},
@@ -126,6 +144,25 @@ var Variables = []Variable{
 		c.Rate, err = strconv.Atoi(text)
 		if err != nil || c.Rate < 0 {
 			return errors.New("must be a whole number from 0")
+		}
+		return nil
+	}},
+	{"PARLEY_JOB_QUEUE", []string{Operate, Worker}, nil, "", "the URL of the SQS queue of rebuilds, audits and drops", func(c *Config, text string) error {
+		c.JobQueue = text
+		return httpURL(text)
+	}},
+	{"PARLEY_REPLAY_QUEUE", []string{Operate, Replayer}, nil, "", "the URL of the SQS queue of replays", func(c *Config, text string) error {
+		c.ReplayQueue = text
+		return httpURL(text)
+	}},
+	{"PARLEY_STREAM_FUNCTION", []string{Operate}, nil, "", "the name of the function that handles a parked event again", func(c *Config, text string) error {
+		c.StreamFunction = text
+		return functionName(text)
+	}},
+	{"PARLEY_GRACE", []string{Worker}, nil, DefaultGrace.String(), "until every process has seen that a generation is being built: more than the stream function's timeout and a second", func(c *Config, text string) (err error) {
+		c.Grace, err = time.ParseDuration(text)
+		if err != nil || c.Grace < 2*time.Second || c.Grace > time.Hour {
+			return errors.New("must be a time from 2s to 1h, such as 70s")
 		}
 		return nil
 	}},
@@ -173,6 +210,16 @@ func tableName(text string) error {
 	})
 	if !ok || len(text) < 3 || len(text) > 255 {
 		return errors.New("must have 3 to 255 characters of A-Z a-z 0-9 . _ -")
+	}
+	return nil
+}
+
+func functionName(text string) error {
+	bad := strings.ContainsFunc(text, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_-", r)
+	})
+	if bad || text == "" || len(text) > 64 {
+		return errors.New("must have 1 to 64 characters of A-Z a-z 0-9 _ -")
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/infra/lambda/config"
 )
@@ -16,7 +17,10 @@ func good() map[string]string {
 		"PARLEY_BUS": "parley", "PARLEY_ISSUER": "https://issuer.example/", "PARLEY_AUDIENCE": "parley",
 		"PARLEY_JWKS":              "https://issuer.example/jwks",
 		"PARLEY_CONNECTIONS_TABLE": "parley-connections", "PARLEY_SOCKETS": "https://abc.execute-api.eu-west-1.amazonaws.com/live",
-		"PARLEY_CURSOR_KEY": "0123456789abcdef0123456789abcdef",
+		"PARLEY_CURSOR_KEY":      "0123456789abcdef0123456789abcdef",
+		"PARLEY_JOB_QUEUE":       "https://sqs.eu-west-1.amazonaws.com/123456789012/parley-jobs",
+		"PARLEY_REPLAY_QUEUE":    "https://sqs.eu-west-1.amazonaws.com/123456789012/parley-replays",
+		"PARLEY_STREAM_FUNCTION": "parley-stream",
 	}
 }
 
@@ -43,6 +47,10 @@ func TestSettings(t *testing.T) {
 	environment := good()
 	environment["PARLEY_PUBLISH"], environment["PARLEY_LOG_LEVEL"] = "own", "debug"
 	if c, err := read(config.Stream, environment); err != nil || !c.OwnOnly || c.LogLevel != slog.LevelDebug {
+		t.Errorf("%+v, %v", c, err)
+	}
+	environment["PARLEY_GRACE"] = "3m"
+	if c, err := read(config.Worker, environment); err != nil || c.Grace != 3*time.Minute {
 		t.Errorf("%+v, %v", c, err)
 	}
 	environment["PARLEY_RATE"] = "0"
@@ -82,6 +90,10 @@ func TestWrong(t *testing.T) {
 		"PARLEY_CURSOR_KEY":        {"too short"},
 		"PARLEY_RATE":              {"-1", "many", "1.5"},
 		"PARLEY_LOG_LEVEL":         {"loud", "INFO+2"},
+		"PARLEY_JOB_QUEUE":         {"parley-jobs", "arn:aws:sqs:eu-west-1:123456789012:parley-jobs"},
+		"PARLEY_REPLAY_QUEUE":      {"parley-replays"},
+		"PARLEY_STREAM_FUNCTION":   {"arn:aws:lambda:eu-west-1:123456789012:function:parley", strings.Repeat("x", 65)},
+		"PARLEY_GRACE":             {"70", "1s", "2h", "-3s"},
 	}
 	for name, values := range wrong {
 		for _, value := range values {
@@ -132,7 +144,7 @@ func TestPushOrNot(t *testing.T) {
 func TestHandler(t *testing.T) {
 	for _, handler := range []string{"", "bootstrap", "COMMAND"} {
 		_, err := read(handler, good())
-		if err == nil || !strings.Contains(err.Error(), "_HANDLER") || !strings.Contains(err.Error(), "command, query, health, stream, live, beat") {
+		if err == nil || !strings.Contains(err.Error(), "_HANDLER") || !strings.Contains(err.Error(), "command, query, health, stream, live, beat, operate, worker, replayer") {
 			t.Errorf("_HANDLER=%q: %v", handler, err)
 		}
 	}

@@ -28,10 +28,13 @@ type Metric struct {
 	Meaning   string
 }
 
+// appends are the functions that append to the log as a matter of course.
+var appends = []string{Command, Live, Beat, Operate, Worker, Replayer}
+
 // Metrics are all metrics the binary writes.
 var Metrics = []Metric{
-	{Accepted, "Count", []string{Command, Live, Beat}, "events appended to the log, repeats aside"},
-	{AcceptedLag, "Milliseconds", []string{Command, Live, Beat}, "from the time in an event's id until it was in the log"},
+	{Accepted, "Count", appends, "events appended to the log, repeats aside"},
+	{AcceptedLag, "Milliseconds", appends, "from the time in an event's id until it was in the log"},
 	{Projected, "Count", []string{Stream}, "events projected into the views"},
 	{ProjectedLag, "Milliseconds", []string{Stream}, "from the time in an event's id until it was in the views"},
 	{Published, "Count", []string{Stream}, "events put on the bus"},
