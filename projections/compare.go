@@ -121,7 +121,10 @@ func (r *Rebuilder) look(ctx context.Context, c *Compared, two map[string]sides)
 	if err != nil {
 		return err
 	}
-	seen := map[Key]bool{}
+	suspected := map[Key]bool{} // a view may come by in one generation, and again in the other
+	for _, key := range c.Suspects {
+		suspected[key] = true
+	}
 	for i, view := range page {
 		n, base := splitPartition(view.Key.Partition)
 		s, key := two[ownerOf(base)], Key{base, view.Key.Sort}
@@ -132,10 +135,10 @@ func (r *Rebuilder) look(ctx context.Context, c *Compared, two map[string]sides)
 				continue // it was compared, or will be
 			}
 		}
-		if seen[key] || s.same(live, built) {
+		if suspected[key] || s.same(live, built) {
 			continue
 		}
-		seen[key] = true
+		suspected[key] = true
 		if c.TooMany {
 			c.Differ++
 			continue

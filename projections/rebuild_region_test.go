@@ -81,6 +81,7 @@ type region struct {
 	toHandle  []projections.Arrival
 	faults    int // to come
 	meddling  bool
+	still     bool // nothing happens any more
 	projected int
 }
 
@@ -200,7 +201,7 @@ func (r *region) run(b *projections.Rebuild) *projections.Rebuild {
 	r.t.Helper()
 	kept := roundTrip(r.t, b)
 	rebuilder := r.rebuilder()
-	r.faults, r.meddling = 6, true
+	r.faults, r.meddling = 6, !r.still
 	for range 100_000 {
 		err := rebuilder.Step(context.Background(), b)
 		switch {

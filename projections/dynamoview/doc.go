@@ -25,6 +25,8 @@
 //   - a Get: one read unit for each begun 4 KB of each view; one for a view that is not there.
 //   - a Query: one read unit for each begun 4 KB of all that it returns together. A page of 50
 //     short messages costs about 4.
+//   - a Delete: as a Save of the stored view.
+//   - a Scan: one read unit for each begun 4 KB of the table that it goes through, whatever it picks.
 //
 // All reads are strongly consistent, which is twice the price of the other kind. It is what the
 // contract promises; and a fold of a stale view would be a conflict, and a wasted write.

@@ -108,6 +108,13 @@ func operations(t *testing.T) map[string]func(ctx context.Context, v *dynamoview
 			}
 			return err
 		},
+		"Scan": func(ctx context.Context, v *dynamoview.Views, stored []projections.View) error {
+			got, next, err := v.Scan(ctx, []string{"timeline/"}, projections.Key{}, 10)
+			if err == nil && next == (projections.Key{}) {
+				wantSame(t, got, stored)
+			}
+			return err
+		},
 		"PutItem": func(ctx context.Context, v *dynamoview.Views, stored []projections.View) error {
 			return v.Save(ctx, stored...)
 		},
@@ -158,6 +165,30 @@ func raised(stored []projections.View) []projections.View {
 		stored[i].Version++
 	}
 	return stored
+}
+
+// What goes wrong with a Delete is tried again: whoever finds his view gone is content.
+func TestDeleteFaults(t *testing.T) {
+	for fault, name := range map[dynamotest.Fault]string{dynamotest.Throttle: "Throttle", dynamotest.Fail: "Fail", dynamotest.Drop: "Drop", dynamotest.Lose: "Lose"} {
+		t.Run(name+"/some", func(t *testing.T) {
+			bad, good := spoiled(t, "DeleteItem", fault, 3)
+			stored := fill(t, good, 3, "body")
+			if err := bad.Delete(t.Context(), stored[:2]...); err != nil {
+				t.Fatal(err)
+			}
+			want(t, good, projections.View{Key: stored[0].Key}, projections.View{Key: stored[1].Key}, stored[2])
+		})
+		t.Run(name+"/always", func(t *testing.T) {
+			bad, good := spoiled(t, "DeleteItem", fault, always)
+			stored := fill(t, good, 2, "body")
+			err := bad.Delete(t.Context(), stored[0])
+			var conflict *projections.ConflictError
+			if err == nil || errors.As(err, &conflict) || !errors.Is(err, projections.ErrUnavailable) || strings.Contains(err.Error(), "secret") {
+				t.Fatalf("error %v, want one that says no more than %v", err, projections.ErrUnavailable)
+			}
+			want(t, good, stored[1])
+		})
+	}
 }
 
 // A Save whose answer is lost conflicts with itself. The view was saved once, and whoever loads
