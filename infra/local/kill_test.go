@@ -130,6 +130,7 @@ func testKill(t *testing.T, kills, between int64, args ...string) {
 	defer func() { c.kill() }()
 	urls, _ := c.at()
 	room := newClient(t, urls[0], urls[1], "ada").create("Hello")
+	rebuild := c.operator().start(map[string]any{"kind": "rebuild"})
 
 	var acknowledged atomic.Int64
 	wake := make(chan struct{}, 1)
@@ -178,6 +179,20 @@ func testKill(t *testing.T, kills, between int64, args ...string) {
 	c.kill()
 	c.start()
 	checkAll(t, c, room, texts)
+	// The rebuild of all views, that was under way all the time, comes to its end, and they are right.
+	op := c.operator()
+	if result := op.done(rebuild); result["differ"] != 0.0 || result["events"].(float64) < float64(acknowledged.Load()) {
+		t.Errorf("the rebuild: %v", result)
+	}
+	if result := op.done(op.start(map[string]any{"kind": "audit"})); result["differ"] != 0.0 {
+		t.Errorf("the audit: %v", result)
+	}
+}
+
+// operator is one of the first region.
+func (c *child) operator() *client {
+	urls, _ := c.at()
+	return newOperator(c.t, urls[0], urls[1])
 }
 
 // checkAll compares what the regions tell with what was acknowledged. Of each writer one message

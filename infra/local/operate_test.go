@@ -19,11 +19,15 @@ import (
 // operator is an operator's client at an address.
 func (r *running) operator(i int) *client {
 	r.t.Helper()
-	c := r.at(i, "olga")
-	at := c.url
-	c.url = r.url(0)
+	return newOperator(r.t, r.url(0), r.url(i))
+}
+
+// newOperator returns an operator's client at an address.
+func newOperator(t testing.TB, global, url string) *client {
+	t.Helper()
+	c := newClient(t, global, global, "olga")
 	c.token, _ = c.must("POST", "/local/token", map[string]string{"user": "olga", "scope": "operator"})["token"].(string)
-	c.url = at
+	c.url = url
 	return c
 }
 
