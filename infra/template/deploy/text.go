@@ -85,11 +85,11 @@ const (
 
 // costRegion is what a region costs.
 func (p *planner) costRegion() string {
-	text := "idle about 6 $ a month: metrics, alarms and beats"
+	text := "idle about 7 $ a month: metrics, alarms, beats and queues"
 	if p.s.domain != "" {
-		text = "idle about 9 $ a month: metrics, alarms, beats, and the health check with the requests it makes"
+		text = "idle about 11 $ a month: metrics, alarms, beats, queues, and the health check with the requests it makes"
 		if p.s.checkEvery == 10 {
-			text = "idle about 15 $ a month: metrics, alarms, beats, and the health check with the requests it makes"
+			text = "idle about 17 $ a month: metrics, alarms, beats, queues, and the health check with the requests it makes"
 		}
 	}
 	return text + "; then by use, see README.md"
@@ -178,7 +178,7 @@ func farewell(s settings, st state, saved map[string]string) string {
 	}
 	for _, region := range s.regions {
 		if len(st.replicas) > 0 && !slices.Contains(st.replicas, region) {
-			fmt.Fprintf(&b, "\n%s is new. Its log has all events; its views have those from now on, until they are rebuilt.\n", region)
+			fmt.Fprintf(&b, "\n%s is new. Its log has all events; its views have those from now on, until they are\nrebuilt: go run ./infra/operate rebuild all -url %s, and the same with rebuild feed.\n", region, saved[endpointOf(region)])
 		}
 	}
 	if s.remove != "" {

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"parley/events"
+	"parley/events/dynamolocal"
+	"parley/events/dynamolocal/dynamotest"
+	"parley/events/dynamolog"
+	"parley/functions/operate"
+	"parley/projections"
+	"parley/projections/dynamoview"
+)
+
+// TestRebuildUnits measures what README.md says a rebuild of all views costs a message, in units of
+// DynamoDB: the whole job, of messages with 300 characters, 500 in each room.
+func TestRebuildUnits(t *testing.T) {
+	const messages, each = 4000, 500
+	var meter dynamolocal.Meter
+	cfg := meter.Watch(dynamotest.Open(t).Config(inRegion))
+	if err := dynamolog.CreateTable(t.Context(), cfg, eventsTable); err != nil {
+		t.Fatal(err)
+	}
+	if err := dynamoview.CreateTable(t.Context(), cfg, viewsTable); err != nil {
+		t.Fatal(err)
+	}
+	log, views := dynamolog.New(cfg, eventsTable), dynamoview.New(cfg, viewsTable)
+	all := conversation(t, messages, each)
+	appendAll(t, log, all)
+	for len(all) > 0 {
+		n := min(100, len(all))
+		batch := make([]projections.Arrival, n)
+		for i := range batch {
+			batch[i].Event = all[i]
+		}
+		if failures, err := projections.NewEngine(log, views, projections.All()...).Apply(t.Context(), batch); err != nil || len(failures) > 0 {
+			t.Fatal(failures, err)
+		}
+		all = all[n:]
+	}
+	meter.Take()
+	rebuilder := projections.NewRebuilder(log, views, projections.NewGenerations(views))
+	rebuilder.Grace, rebuilder.Settle = 0, 0
+	kind := &operate.Rebuild{Log: log, Rebuilder: rebuilder}
+	var work json.RawMessage
+	for p := (operate.Progress{}); !p.Finished; work = p.Work {
+		var err error
+		if p, err = kind.Step(t.Context(), operate.Task{ID: "01J", Work: work, Budget: 3 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var read, write float64
+	for use, u := range meter.Take() {
+		t.Logf("%s %s: %+v", use.Table, use.Operation, u)
+		read, write = read+u.Read, write+u.Write
+	}
+	read, write = read/messages, write/messages
+	t.Logf("a message takes %.2f read and %.2f write units", read, write)
+	if read > 0.75 || write > 1.1 {
+		t.Errorf("a message takes %.2f read and %.2f write units: more than README.md says", read, write)
+	}
+}
+
+// conversation is so many messages of one user, each number of them in a room.
+func conversation(t *testing.T, n, each int) (all []events.Event) {
+	t.Helper()
+	clock := events.NewClock(time.Now)
+	var room events.Stream
+	add := func(e events.Event, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+	for i := range n {
+		id, err := clock.Mint("ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%each == 0 {
+			room = events.RoomStream(id.String())
+			add(events.New(id, room, "ada", inRegion, events.RoomCreated{Name: "Hello"}))
+			if id, err = clock.Mint("ada"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		add(events.New(id, room, "ada", inRegion, events.MessagePosted{Text: events.Content(strings.Repeat("abcde ", 50))}))
+	}
+	return all
+}
+
+func appendAll(t *testing.T, log events.Log, all []events.Event) {
+	t.Helper()
+	group, ctx := errgroup.WithContext(context.WithoutCancel(t.Context()))
+	group.SetLimit(16)
+	for _, e := range all {
+		group.Go(func() error {
+			_, _, err := log.Append(ctx, e)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
