@@ -20,7 +20,7 @@ func benchEvent(b *testing.B) events.Event {
 		b.Fatal(err)
 	}
 	e, err := events.New(id, events.RoomStream(cause.String()), "grace", "eu-central-1", events.MessagePosted{
-		Text:    "Okay, Houston, we've had a problem here. – This is Houston. Say again, please.",
+		Text:    events.Plain("Okay, Houston, we've had a problem here. – This is Houston. Say again, please."),
 		ReplyTo: &cause,
 	})
 	if err != nil {

@@ -14,7 +14,7 @@ type noted struct {
 	Stars int     `json:"stars"`
 }
 
-func (p noted) Validate() error { return ValidateText("text", p.Text.Open()) }
+func (p noted) Validate() error { return ValidateText("text", p.Text.Text()) }
 
 var errCursed = errors.New("the note is cursed")
 
@@ -70,7 +70,7 @@ func TestOldVersionsAreBroughtUpToDate(t *testing.T) {
 	} {
 		s := stored(typ, data)
 		e := decodeWith(t, table, s)
-		if want := (noted{Text: "tea < milk", Stars: 3}); e.Payload != want {
+		if want := (noted{Text: Plain("tea < milk"), Stars: 3}); e.Payload != want {
 			t.Errorf("%s is read as %#v, want %#v", typ, e.Payload, want)
 		}
 		if got := joinType(e.Type, e.Version); got != typ {

@@ -14,7 +14,7 @@ func TestNewRefuses(t *testing.T) {
 	var (
 		id   = fixedID("ada", 1)
 		room = events.RoomStream(id.String())
-		text = events.MessagePosted{Text: "s3cret"}
+		text = events.MessagePosted{Text: events.Plain("s3cret")}
 	)
 	for name, c := range map[string]struct {
 		field         string
@@ -29,7 +29,7 @@ func TestNewRefuses(t *testing.T) {
 		"lower case room":      {"stream", id, events.Stream(strings.ToLower(string(room))), "ada", "eu", text},
 		"other kind of stream": {"stream", id, events.UserStream("ada"), "ada", "eu", text},
 		"marker in a room":     {"stream", id, room, "ada", "eu", events.RoomRead{Room: id.String(), UpTo: id}},
-		"stream of another":    {"actor", id, events.UserStream("grace"), "ada", "eu", events.UserProfileSet{Name: "s3cret"}},
+		"stream of another":    {"actor", id, events.UserStream("grace"), "ada", "eu", events.UserProfileSet{Name: events.Plain("s3cret")}},
 		"beat of another":      {"actor", id, events.RegionStream("us"), "eu", "eu", events.RegionBeat{}},
 		"act without a word":   {"what", id, events.OpsStream("us"), "ada", "eu", events.OpsActed{}},
 		"act in words":         {"what", id, events.OpsStream("eu"), "ada", "eu", events.OpsActed{What: "s3cret s3cret"}},
@@ -74,7 +74,7 @@ func TestSame(t *testing.T) {
 		}
 		return e
 	}
-	text := events.MessagePosted{Text: "a"}
+	text := events.MessagePosted{Text: events.Plain("a")}
 	e := event(id, room, "ada", "eu", text)
 	if !events.Same(e, event(id, room, "ada", "us", text)) {
 		t.Error("the region makes another event")
@@ -83,8 +83,8 @@ func TestSame(t *testing.T) {
 		"id":      event(fixedID("ada", 2), room, "ada", "eu", text),
 		"stream":  event(id, events.RoomStream(id.String()), "ada", "eu", text),
 		"actor":   event(id, room, "grace", "eu", text),
-		"text":    event(id, room, "ada", "eu", events.MessagePosted{Text: "b"}),
-		"reply":   event(id, room, "ada", "eu", events.MessagePosted{Text: "a", ReplyTo: &id}),
+		"text":    event(id, room, "ada", "eu", events.MessagePosted{Text: events.Plain("b")}),
+		"reply":   event(id, room, "ada", "eu", events.MessagePosted{Text: events.Plain("a"), ReplyTo: &id}),
 		"type":    event(id, room, "ada", "eu", events.RoomArchived{}),
 		"nothing": {},
 	} {
@@ -115,7 +115,7 @@ func TestSame(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringN(1, 200, 2_000).Filter(func(s string) bool { return events.ValidateText("text", s) == nil })
-		p := events.MessagePosted{Text: events.Content(text.Draw(t, "text"))}
+		p := events.MessagePosted{Text: events.Plain(text.Draw(t, "text"))}
 		if rapid.Bool().Draw(t, "reply") {
 			id := fixedID("grace", 1)
 			p.ReplyTo = &id

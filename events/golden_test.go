@@ -61,7 +61,7 @@ func samples(t testing.TB) []sample {
 		name   = "Mission control"
 		topic  = "Okay, Houston … <we've> had a \"problem\" here"
 		yes    = true
-		text   = events.Content("<b>Houston</b> & \"co\"\n\t👩‍👩‍👧‍👦\u2028e\u0301")
+		text   = events.Plain("<b>Houston</b> & \"co\"\n\t👩‍👩‍👧‍👦\u2028e\u0301")
 	)
 	var all []sample
 	add := func(file string, id events.ID, stream events.Stream, actor string, p events.Payload) {
@@ -102,8 +102,24 @@ func samples(t testing.TB) []sample {
 	add("event.late.v1", fixedID("eu-central-1", 9), events.RoomStream(room), "eu-central-1", events.EventLate{Event: first})
 	add("room.read.v1", fixedID("grace", 9), events.UserStream("grace"), "grace",
 		events.RoomRead{Room: room, UpTo: first})
+	sealed := events.Sealed([]byte("\x01 no reader's business \xff"))
+	newer := func(file string, id events.ID, stream events.Stream, actor string, p events.Payload) {
+		t.Helper()
+		add(file, id, stream, actor, p)
+		all[len(all)-1].version = 2
+	}
+	newer("message.posted.v2", fixedID("grace", 9), events.RoomStream(room), "grace",
+		events.MessagePosted{Text: sealed, ReplyTo: &first, Thread: &second})
+	newer("message.edited.v2.erased", fixedID("grace", 9), events.RoomStream(room), "grace",
+		events.MessageEdited{Message: second, Text: events.Erased()})
+	newer("user.profile_set.v2", fixedID("grace", 9), events.UserStream("grace"), "grace",
+		events.UserProfileSet{Name: sealed, About: sealed})
+	newer("user.profile_set.v2.plain", fixedID("grace", 9), events.UserStream("grace"), "grace",
+		events.UserProfileSet{Name: events.Plain("Grace Hopper")})
+	add("user.erased.v1", fixedID("grace", 9), events.UserStream("grace"), "grace", events.UserErased{By: "ada"})
+
 	add("user.profile_set.v1", fixedID("grace", 9), events.UserStream("grace"), "grace",
-		events.UserProfileSet{Name: "Grace Hopper", About: "It's easier to ask forgiveness …"})
+		events.UserProfileSet{Name: events.Plain("Grace Hopper"), About: events.Plain("It's easier to ask forgiveness …")})
 	add("region.beat.v1", fixedID("eu-central-1", 9), events.RegionStream("eu-central-1"), "eu-central-1",
 		events.RegionBeat{})
 	add("ops.acted.v1", fixedID("grace", 9), events.OpsStream("eu-central-1"), "grace",

@@ -21,14 +21,6 @@ const (
 	maxRegion     = 32     // a region's name
 )
 
-// Content is personal content: the text of a message, what a profile says. The log, folds,
-// views and the feed carry it and never look inside; only the edges (query, publish, push)
-// open it for a reader. It is plain text today.
-type Content string
-
-// Open returns the plain text for a reader.
-func (c Content) Open() string { return string(c) }
-
 // ValidateText checks the text of a message: 1 to [MaxTextBytes] bytes of valid UTF-8.
 func ValidateText(field, text string) error {
 	if len(text) < 1 || len(text) > MaxTextBytes || !utf8.ValidString(text) {

@@ -137,9 +137,9 @@ func TestPayloadsNameTheWrongField(t *testing.T) {
 		{"user", events.MemberBanned{User: "a/b"}},
 		{"user", events.MemberUnbanned{User: "a b"}},
 		{"text", events.MessagePosted{}},
-		{"reply_to", events.MessagePosted{Text: "a", ReplyTo: &zero}},
-		{"thread", events.MessagePosted{Text: "a", ReplyTo: &id, Thread: &zero}},
-		{"message", events.MessageEdited{Text: "a"}},
+		{"reply_to", events.MessagePosted{Text: events.Plain("a"), ReplyTo: &zero}},
+		{"thread", events.MessagePosted{Text: events.Plain("a"), ReplyTo: &id, Thread: &zero}},
+		{"message", events.MessageEdited{Text: events.Plain("a")}},
 		{"text", events.MessageEdited{Message: id}},
 		{"message", events.MessageDeleted{}},
 		{"message", events.MessagePinned{}},
@@ -151,8 +151,8 @@ func TestPayloadsNameTheWrongField(t *testing.T) {
 		{"room", events.RoomRead{UpTo: id}},
 		{"up_to", events.RoomRead{Room: id.String()}},
 		{"name", events.UserProfileSet{}},
-		{"", events.UserProfileSet{Name: "Ada"}},
-		{"about", events.UserProfileSet{Name: "Ada", About: events.Content(long)}},
+		{"", events.UserProfileSet{Name: events.Plain("Ada")}},
+		{"about", events.UserProfileSet{Name: events.Plain("Ada"), About: events.Plain(long)}},
 	} {
 		err := c.payload.Validate()
 		if c.field == "" {

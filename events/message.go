@@ -10,7 +10,7 @@ type MessagePosted struct {
 
 // Validate implements [Payload].
 func (p MessagePosted) Validate() error {
-	if err := ValidateText("text", p.Text.Open()); err != nil {
+	if err := validateText(p.Text); err != nil {
 		return err
 	}
 	if p.ReplyTo != nil && *p.ReplyTo == (ID{}) {
@@ -21,6 +21,13 @@ func (p MessagePosted) Validate() error {
 	}
 	return nil
 }
+
+func (p MessagePosted) with(f func(string, Content) (Content, error)) (_ Payload, err error) {
+	p.Text, err = f("text", p.Text)
+	return p, err
+}
+
+func validateText(c Content) error { return c.validate("text", MaxTextBytes, ValidateText) }
 
 // MessageEdited replaces the text of a message. Only its author's edits count; the latest wins.
 type MessageEdited struct {
@@ -33,7 +40,12 @@ func (p MessageEdited) Validate() error {
 	if err := target(p.Message); err != nil {
 		return err
 	}
-	return ValidateText("text", p.Text.Open())
+	return validateText(p.Text)
+}
+
+func (p MessageEdited) with(f func(string, Content) (Content, error)) (_ Payload, err error) {
+	p.Text, err = f("text", p.Text)
+	return p, err
 }
 
 // MessageDeleted takes a message back for good. It counts if its actor is the author, or if it

@@ -22,8 +22,8 @@ var types = newTable(
 	define[MemberBanned]("member.banned", KindRoom),
 	define[MemberUnbanned]("member.unbanned", KindRoom),
 
-	define[MessagePosted]("message.posted", KindRoom),
-	define[MessageEdited]("message.edited", KindRoom),
+	define[MessagePosted]("message.posted", KindRoom, textAlone),
+	define[MessageEdited]("message.edited", KindRoom, textAlone),
 	define[MessageDeleted]("message.deleted", KindRoom),
 	define[MessagePinned]("message.pinned", KindRoom),
 	define[MessageUnpinned]("message.unpinned", KindRoom),
@@ -33,7 +33,8 @@ var types = newTable(
 	define[EventLate]("event.late", KindRoom),
 
 	define[RoomRead]("room.read", KindUser),
-	define[UserProfileSet]("user.profile_set", KindUser),
+	define[UserProfileSet]("user.profile_set", KindUser, textAlone),
+	define[UserErased]("user.erased", KindUser),
 
 	define[RegionBeat]("region.beat", KindRegion),
 
@@ -55,6 +56,10 @@ type eventType struct {
 
 // A step brings the data of one version of a payload to the next.
 type step func(json.RawMessage) (json.RawMessage, error)
+
+// textAlone is the step from a version whose content was always a text to one in which it may be
+// sealed, or erased: what a text says is the same in both.
+func textAlone(data json.RawMessage) (json.RawMessage, error) { return data, nil }
 
 // define makes a row for payload type P. Its version is 1, plus one for every step.
 func define[P Payload](name string, kind Kind, steps ...step) *eventType {

@@ -16,7 +16,7 @@ import (
 
 // event is a message, as it is on the wire.
 func (w *world) event(user, stream string) []byte {
-	return w.wire(w.mint(user), stream, user, events.MessagePosted{Text: "imported"})
+	return w.wire(w.mint(user), stream, user, events.MessagePosted{Text: events.Plain("imported")})
 }
 
 func (w *world) wire(id events.ID, stream, actor string, p events.Payload) []byte {
@@ -59,10 +59,10 @@ func TestOpsAppendEvents(t *testing.T) {
 	roomID := o.mintAt("ada", old)
 	room := "room/" + roomID.String()
 	created := o.wire(roomID, room, "ada", events.RoomCreated{Name: "Apollo"})
-	message := o.wire(o.mintAt("ada", old.Add(time.Second)), room, "ada", events.MessagePosted{Text: secret})
+	message := o.wire(o.mintAt("ada", old.Add(time.Second)), room, "ada", events.MessagePosted{Text: events.Plain(secret)})
 	other := strings.Replace(string(message), secret, "something else", 1)
 	foreign := strings.Replace(string(message), `"actor":"ada"`, `"actor":"bob"`, 1)
-	future := o.wire(o.mintAt("ada", o.now().Add(time.Minute)), room, "ada", events.MessagePosted{Text: secret})
+	future := o.wire(o.mintAt("ada", o.now().Add(time.Minute)), room, "ada", events.MessagePosted{Text: events.Plain(secret)})
 	torn := strings.Replace(string(message), `"text"`, `"test"`, 1)
 	unknown := strings.Replace(string(message), `message.posted`, `message.sung`, 1)
 	later := strings.Replace(string(message), `"version":1`, `"version":99`, 1)

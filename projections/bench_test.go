@@ -36,18 +36,18 @@ func conversation(n int, mixed bool) []projections.Arrival {
 	var last, root events.ID
 	for i := range batch {
 		actor := fmt.Sprintf("user-%d", i%50)
-		var p events.Payload = events.MessagePosted{Text: text}
+		var p events.Payload = events.MessagePosted{Text: events.Plain(text)}
 		switch {
 		case i == 0:
 		case mixed && i%8 == 1:
-			p = events.MessageEdited{Message: last, Text: text}
+			p = events.MessageEdited{Message: last, Text: events.Plain(text)}
 			actor = fmt.Sprintf("user-%d", (i-1)%50)
 		case mixed && i%8 == 3:
-			p = events.MessagePosted{Text: text, Thread: &root}
+			p = events.MessagePosted{Text: events.Plain(text), Thread: &root}
 		case mixed && i%2 == 1:
 			p = events.ReactionAdded{Message: last, Emoji: "👍"}
 		case i%3 == 1:
-			p = events.MessagePosted{Text: text, ReplyTo: &last}
+			p = events.MessagePosted{Text: events.Plain(text), ReplyTo: &last}
 		}
 		id := makeID(uint64(1_000_000+n*batchSize+i), actor, uint32(i))
 		if _, ok := p.(events.MessagePosted); ok {

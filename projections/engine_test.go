@@ -120,7 +120,7 @@ func TestConflictsAreFoldedAgain(t *testing.T) {
 			if views.saw == 0 {
 				t.Fatal("there was no conflict")
 			}
-			want := []events.Content{"one", "two"}
+			want := []string{"one", "two"}
 			if test.fails {
 				want = want[:1] // nobody touched the first
 			}
@@ -130,8 +130,8 @@ func TestConflictsAreFoldedAgain(t *testing.T) {
 }
 
 // post makes a message that ada or another posted in the plain room.
-func post(n uint32, actor string, text events.Content) events.Event {
-	return newEvent(makeID(30+uint64(n), actor, n), events.RoomStream(plain), actor, "eu", events.MessagePosted{Text: text})
+func post(n uint32, actor, text string) events.Event {
+	return newEvent(makeID(30+uint64(n), actor, n), events.RoomStream(plain), actor, "eu", events.MessagePosted{Text: events.Plain(text)})
 }
 
 func inPlain(n uint32, actor string, payload events.Payload) events.Event {
@@ -139,12 +139,12 @@ func inPlain(n uint32, actor string, payload events.Payload) events.Event {
 }
 
 // sameTexts compares the texts of the plain room's messages.
-func sameTexts(t *testing.T, views projections.Views, want ...events.Content) {
+func sameTexts(t *testing.T, views projections.Views, want ...string) {
 	t.Helper()
 	page, err := projections.ListMessages(t.Context(), views, plain, events.Range{Limit: 200})
-	var got []events.Content
+	var got []string
 	for _, m := range page {
-		got = append(got, m.Text)
+		got = append(got, m.Text.Text())
 	}
 	same(t, "texts", got, want, err)
 }
@@ -187,19 +187,19 @@ func TestReplaced(t *testing.T) {
 	again := func(p events.Payload) events.Event {
 		return newEvent(id, events.RoomStream(plain), "ada", "us", p)
 	}
-	edit := newEvent(makeID(50, "ada", 1), events.RoomStream(plain), "ada", "eu", events.MessageEdited{Message: id, Text: "edited"})
-	message, reply := events.MessagePosted{Text: "was"}, events.MessagePosted{Text: "was", Thread: &root.ID}
+	edit := newEvent(makeID(50, "ada", 1), events.RoomStream(plain), "ada", "eu", events.MessageEdited{Message: id, Text: events.Plain("edited")})
+	message, reply := events.MessagePosted{Text: events.Plain("was")}, events.MessagePosted{Text: events.Plain("was"), Thread: &root.ID}
 	for _, test := range []struct {
 		name    string
 		was, is events.Payload
 	}{
-		{"text", message, events.MessagePosted{Text: "is"}},
+		{"text", message, events.MessagePosted{Text: events.Plain("is")}},
 		{"message to reaction", message, events.ReactionAdded{Message: other.ID, Emoji: "👍"}},
 		{"reaction to message", events.ReactionAdded{Message: id, Emoji: "👍"}, message},
 		{"reaction to another", events.ReactionAdded{Message: root.ID, Emoji: "👍"}, events.ReactionAdded{Message: root.ID, Emoji: ":tada:"}},
-		{"edit", events.MessageEdited{Message: root.ID, Text: "was"}, events.MessageEdited{Message: root.ID, Text: "is"}},
-		{"delete to edit", events.MessageDeleted{Message: root.ID}, events.MessageEdited{Message: root.ID, Text: "is"}},
-		{"reply moves", reply, events.MessagePosted{Text: "is", Thread: &root.ID}},
+		{"edit", events.MessageEdited{Message: root.ID, Text: events.Plain("was")}, events.MessageEdited{Message: root.ID, Text: events.Plain("is")}},
+		{"delete to edit", events.MessageDeleted{Message: root.ID}, events.MessageEdited{Message: root.ID, Text: events.Plain("is")}},
+		{"reply moves", reply, events.MessagePosted{Text: events.Plain("is"), Thread: &root.ID}},
 		{"role", events.MemberJoined{User: "eve", Role: events.RoleOwner}, events.MemberJoined{User: "eve", Role: events.RoleMember}},
 		{"room", events.RoomUpdated{Name: ptr("was")}, events.RoomUpdated{Topic: ptr("is")}},
 	} {
@@ -221,8 +221,8 @@ func TestReplaced(t *testing.T) {
 // A reply that became another kind of event is no longer listed in its thread.
 func TestReplacedReplyLeavesTheThread(t *testing.T) {
 	root := post(1, "ada", "root")
-	was := inPlain(2, "bob", events.MessagePosted{Text: "reply", Thread: &root.ID})
-	is := inPlain(2, "bob", events.MessagePosted{Text: "no reply"})
+	was := inPlain(2, "bob", events.MessagePosted{Text: events.Plain("reply"), Thread: &root.ID})
+	is := inPlain(2, "bob", events.MessagePosted{Text: events.Plain("no reply")})
 	views := viewtest.NewModel()
 	engine := projections.NewEngine(logOf(t, root, is), views, projections.All()...)
 	apply(t, engine, arrivals(root, was))
@@ -238,7 +238,7 @@ func (brittle) Name() string                         { return "brittle" }
 func (brittle) Since(projections.Key) events.ID      { return events.ID{} }
 func (brittle) Stream(projections.Key) events.Stream { return events.RoomStream(plain) }
 func (brittle) Keys(e events.Event) []projections.Key {
-	if e.Payload.(events.MessagePosted).Text == "panic in keys" {
+	if e.Payload.(events.MessagePosted).Text == events.Plain("panic in keys") {
 		panic("in keys")
 	}
 	return []projections.Key{{Partition: "brittle", Sort: "a"}, {Partition: "brittle", Sort: "b"}}
@@ -252,7 +252,7 @@ type tape struct{ text string }
 
 func (d *tape) Body() ([]byte, error) { return []byte(d.text), nil }
 func (d *tape) Fold(e events.Event) {
-	text := string(e.Payload.(events.MessagePosted).Text)
+	text := e.Payload.(events.MessagePosted).Text.Text()
 	d.text += text
 	if text == "panic" {
 		panic(errors.New("in fold"))
@@ -262,14 +262,14 @@ func (d *tape) Fold(e events.Event) {
 func TestPanicIsAFailureOfOneEvent(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		texts  []events.Content
+		texts  []string
 		failed []int
 		want   string
 	}{
-		{"none", []events.Content{"a", "b"}, nil, "ab"},
-		{"first", []events.Content{"panic", "b"}, []int{0}, "b"},
-		{"some", []events.Content{"a", "panic", "b", "panic in keys", "panic", "c"}, []int{1, 3, 4}, "abc"},
-		{"all", []events.Content{"panic", "panic"}, []int{0, 1}, ""},
+		{"none", []string{"a", "b"}, nil, "ab"},
+		{"first", []string{"panic", "b"}, []int{0}, "b"},
+		{"some", []string{"a", "panic", "b", "panic in keys", "panic", "c"}, []int{1, 3, 4}, "abc"},
+		{"all", []string{"panic", "panic"}, []int{0, 1}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var batch []projections.Arrival

@@ -18,17 +18,17 @@ func touchingAll() []events.Event {
 	inRoom, ofAda := events.RoomStream(plain), events.UserStream("ada")
 	return []events.Event{
 		newEvent(makeID(5, "ada", 1), inRoom, "ada", "eu", events.RoomCreated{Name: "Plain", Topic: "All"}),
-		newEvent(root, inRoom, "ada", "eu", events.MessagePosted{Text: "root"}),
+		newEvent(root, inRoom, "ada", "eu", events.MessagePosted{Text: events.Plain("root")}),
 		on(1, "bob", events.MemberJoined{User: "bob", Role: events.RoleMember}),
 		on(2, "eve", events.MemberBanned{User: "eve"}),
-		on(3, "bob", events.MessagePosted{Text: "reply", Thread: &root}),
-		on(4, "ada", events.MessageEdited{Message: root, Text: "edited"}),
+		on(3, "bob", events.MessagePosted{Text: events.Plain("reply"), Thread: &root}),
+		on(4, "ada", events.MessageEdited{Message: root, Text: events.Plain("edited")}),
 		on(5, "bob", events.ReactionAdded{Message: root, Emoji: "👍"}),
 		on(6, "bob", events.MessagePinned{Message: root}),
 		on(7, "bob", events.MessageDeleted{Message: messages[1]}),
 		on(8, "ada", events.RoomArchived{}),
 		newEvent(makeID(40, "ada", 9), ofAda, "ada", "eu", events.RoomRead{Room: plain, UpTo: root}),
-		newEvent(makeID(40, "ada", 10), ofAda, "ada", "eu", events.UserProfileSet{Name: "Ada", About: "x"}),
+		newEvent(makeID(40, "ada", 10), ofAda, "ada", "eu", events.UserProfileSet{Name: events.Plain("Ada"), About: events.Plain("x")}),
 		newEvent(makeID(40, "eu", 11), events.RegionStream("eu"), "eu", "eu", events.RegionBeat{}),
 	}
 }

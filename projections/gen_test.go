@@ -18,7 +18,7 @@ var (
 	users    = []string{"ada", "bob", "eve"}
 	regions  = []string{"eu", "us"}
 	emojis   = []string{"👍", ":tada:"}
-	texts    = []events.Content{"one", "two", "<three> & \u2028 \"four\""}
+	texts    = []events.Content{events.Plain("one"), events.Plain("two"), events.Plain("<three> & \u2028 \"four\"")}
 	plain    = makeID(5, "ada", 1).String()
 	direct   = events.DirectRoom("ada", "bob")
 	rooms    = []string{plain, direct}
@@ -77,6 +77,7 @@ var eventTypes = map[string]func(d draw) events.Payload{
 	"reaction.removed": func(d draw) events.Payload { return events.ReactionRemoved{Message: d.message(), Emoji: d.emoji()} },
 	"room.read":        func(d draw) events.Payload { return events.RoomRead{Room: d.room(), UpTo: d.message()} },
 	"user.profile_set": func(d draw) events.Payload { return events.UserProfileSet{Name: d.text(), About: d.text()} },
+	"user.erased":      func(d draw) events.Payload { return events.UserErased{By: d.user("by")} },
 	"event.late":       func(d draw) events.Payload { return events.EventLate{Event: d.message()} },
 	"region.beat":      func(draw) events.Payload { return events.RegionBeat{} },
 	"ops.acted":        func(d draw) events.Payload { return events.OpsActed{What: d.word("what")} },
@@ -136,7 +137,7 @@ func (d draw) event(name string, n uint32) events.Event {
 			at := slices.Index(messages, d.message())
 			id, actor = messages[at], authors[at]
 		}
-	case "room.read", "user.profile_set":
+	case "room.read", "user.profile_set", "user.erased":
 		stream = events.UserStream(actor)
 	case "region.beat":
 		actor = region

@@ -140,7 +140,7 @@ func messageByRule(set []events.Event, room string, id events.ID) (m projections
 		}
 	}
 	if m.Deleted {
-		m.Text, m.Edited, m.Pinned, m.Reactions = "", events.ID{}, false, nil
+		m.Text, m.Edited, m.Pinned, m.Reactions = events.Plain(""), events.ID{}, false, nil
 	}
 	return m, posted
 }
@@ -243,6 +243,11 @@ func profileByRule(set []events.Event, user string) projections.User {
 	for _, e := range set {
 		if p, ok := e.Payload.(events.UserProfileSet); ok && e.Actor == user {
 			u.Set, u.Name, u.About = e.ID, p.Name, p.About
+		}
+	}
+	for _, e := range set {
+		if p, ok := e.Payload.(events.UserErased); ok && e.Actor == user {
+			return projections.User{ID: user, Erased: e.ID, ErasedBy: p.By}
 		}
 	}
 	return u

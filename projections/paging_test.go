@@ -85,7 +85,7 @@ func TestPagesOfRepliesNotThereYet(t *testing.T) {
 	threads, all := viewtest.NewModel(), []events.Event{root}
 	var there []events.Event
 	for n := range uint32(20) {
-		reply := inPlain(n+1, "bob", events.MessagePosted{Text: "reply", Thread: &root.ID})
+		reply := inPlain(n+1, "bob", events.MessagePosted{Text: events.Plain("reply"), Thread: &root.ID})
 		all = append(all, reply)
 		if n%3 == 2 {
 			there = append(there, reply)
@@ -219,7 +219,7 @@ func TestInboxEntry(t *testing.T) {
 		}
 		e := inbox[0]
 		same(t, "inbox", []any{e.Room.Name, e.Member.Since, e.ReadTo, e.Last.Text, e.Unread},
-			[]any{"Plain", join.ID, step.readTo, events.Content("last"), step.unread}, nil)
+			[]any{"Plain", join.ID, step.readTo, events.Plain("last"), step.unread}, nil)
 		apply(t, engine, arrivals(read))
 	}
 }

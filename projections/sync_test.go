@@ -250,7 +250,7 @@ func TestSyncOmitsNothing(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"accept": func(t *rapid.T) {
 				for range rapid.IntRange(1, 10).Draw(t, "events") {
-					w.accept(region(t), rapid.SampledFrom(rooms).Draw(t, "room"), "ada", events.MessagePosted{Text: "hello"})
+					w.accept(region(t), rapid.SampledFrom(rooms).Draw(t, "room"), "ada", events.MessagePosted{Text: events.Plain("hello")})
 				}
 			},
 			"wait": func(t *rapid.T) {

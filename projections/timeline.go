@@ -79,7 +79,7 @@ type message struct {
 // post is the message as it was posted.
 type post struct {
 	Author  string         `json:"author"`
-	Text    events.Content `json:"text,omitempty"`
+	Text    events.Content `json:"text,omitzero"`
 	ReplyTo *events.ID     `json:"reply_to,omitempty"`
 	Thread  *events.ID     `json:"thread,omitempty"`
 	Region  string         `json:"region"`
@@ -153,7 +153,7 @@ func (m *message) settle() {
 		return
 	}
 	if m.Post != nil {
-		m.Post.Text = ""
+		m.Post.Text = events.Content{}
 	}
 	m.Edits, m.Reactions, m.Pin = nil, nil, latest[bool]{}
 }

@@ -11,23 +11,41 @@ var Users Projection = &projection[profile, *profile]{
 	name:   "user",
 	stream: userOf,
 	keys: func(e events.Event) []Key {
-		if _, ok := e.Payload.(events.UserProfileSet); ok {
+		switch e.Payload.(type) {
+		case events.UserProfileSet, events.UserErased:
 			return []Key{userKey(e.Actor)}
+		default:
+			return nil
 		}
-		return nil
 	},
 }
 
 func userKey(user string) Key { return Key{"user/" + user, "profile"} }
 
-// profile is the view of a user's profile: the latest wins as a whole.
+// profile is the view of a user's profile: the latest wins as a whole. Erased wins over all, for
+// good: nothing of the profile is kept.
 type profile struct {
 	latest[events.UserProfileSet]
+	Erased erasure `json:"erased,omitzero"`
+}
+
+// erasure is the first time that a user was erased.
+type erasure struct {
+	ID events.ID `json:"id,omitzero"`
+	By string    `json:"by,omitempty"`
 }
 
 func (p *profile) fold(_ Key, e events.Event) {
-	if set, ok := e.Payload.(events.UserProfileSet); ok {
-		p.set(e.ID, set)
+	switch payload := e.Payload.(type) {
+	case events.UserProfileSet:
+		p.set(e.ID, payload)
+	case events.UserErased:
+		if least(p.Erased.ID, e.ID) == e.ID {
+			p.Erased = erasure{e.ID, payload.By}
+		}
+	}
+	if p.Erased != (erasure{}) {
+		p.latest = latest[events.UserProfileSet]{}
 	}
 }
 
@@ -37,6 +55,9 @@ type User struct {
 	Set   events.ID // the event that set it; zero if she never did
 	Name  events.Content
 	About events.Content
+
+	Erased   events.ID // the event that first erased her; zero if she is there
+	ErasedBy string    // the operator who did
 }
 
 // LoadUser reads a user's profile.
@@ -46,5 +67,8 @@ func LoadUser(ctx context.Context, views Views, user string) (User, error) {
 		return User{}, err
 	}
 	p := states[0]
-	return User{ID: user, Set: p.ID, Name: p.Value.Name, About: p.Value.About}, nil
+	return User{
+		ID: user, Set: p.ID, Name: p.Value.Name, About: p.Value.About,
+		Erased: p.Erased.ID, ErasedBy: p.Erased.By,
+	}, nil
 }

@@ -42,7 +42,7 @@ func newRoom(t fatal) events.Stream { return events.RoomStream(newID(t).String()
 
 func message(t fatal, room events.Stream, id events.ID, region, text string) events.Event {
 	t.Helper()
-	e, err := events.New(id, room, "ada", region, events.MessagePosted{Text: events.Content(text)})
+	e, err := events.New(id, room, "ada", region, events.MessagePosted{Text: events.Plain(text)})
 	if err != nil {
 		t.Fatalf("make a message: %v", err)
 	}

@@ -133,7 +133,7 @@ func TestAppendCost(t *testing.T) {
 		{"ada", 1024, 2},
 	} {
 		room := events.RoomStream("direct-" + newID(t).String())
-		e, err := events.New(newID(t), room, tt.actor, strings.Repeat("r", 32), events.MessagePosted{Text: events.Content(strings.Repeat("x", tt.bytes))})
+		e, err := events.New(newID(t), room, tt.actor, strings.Repeat("r", 32), events.MessagePosted{Text: events.Plain(strings.Repeat("x", tt.bytes))})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,7 @@ func write(ctx context.Context, l *Log, room events.Stream, n int) (all []events
 		if err != nil {
 			return all, err
 		}
-		e, err := events.New(id, room, "ada", "here", events.MessagePosted{Text: "hello"})
+		e, err := events.New(id, room, "ada", "here", events.MessagePosted{Text: events.Plain("hello")})
 		if err != nil {
 			return all, err
 		}

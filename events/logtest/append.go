@@ -175,7 +175,7 @@ func testManyAppenders(t *testing.T, d Driver) {
 		group.Go(func() error {
 			for i := range each {
 				e, err := events.New(newID(t, "ada"), rooms[(a+i)%len(rooms)], "ada", "here",
-					events.MessagePosted{Text: events.Content(fmt.Sprintf("%d of %d", i, a))})
+					events.MessagePosted{Text: events.Plain(fmt.Sprintf("%d of %d", i, a))})
 				if err != nil {
 					return err
 				}

@@ -101,7 +101,7 @@ func newRoom(t fatal) events.Stream { return events.RoomStream(newID(t, "ada").S
 
 func message(t fatal, room events.Stream, id events.ID, text string) events.Event {
 	t.Helper()
-	e, err := events.New(id, room, "ada", "here", events.MessagePosted{Text: events.Content(text)})
+	e, err := events.New(id, room, "ada", "here", events.MessagePosted{Text: events.Plain(text)})
 	if err != nil {
 		t.Fatalf("make a message: %v", err)
 	}

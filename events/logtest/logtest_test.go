@@ -30,7 +30,7 @@ func newMessage(t *testing.T) events.Event {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := events.New(id, events.RoomStream(id.String()), "ada", "here", events.MessagePosted{Text: "hello"})
+	e, err := events.New(id, events.RoomStream(id.String()), "ada", "here", events.MessagePosted{Text: events.Plain("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}

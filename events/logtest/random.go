@@ -63,7 +63,7 @@ func (m *machine) append(t *rapid.T, log events.Log) {
 	stream := m.stream(t)
 	name := fmt.Sprintf("name %d", rapid.IntRange(0, 2).Draw(t, "content"))
 	region := rapid.SampledFrom([]string{"here", "there"}).Draw(t, "region")
-	e, err := events.New(m.id(t), stream, stream.Name(), region, events.UserProfileSet{Name: events.Content(name)})
+	e, err := events.New(m.id(t), stream, stream.Name(), region, events.UserProfileSet{Name: events.Plain(name)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -164,7 +164,7 @@ func testReadStreamsApart(t *testing.T, d Driver) {
 	want := map[string][]events.Event{}
 	for i := range 3 * len(users) {
 		user := users[i%len(users)]
-		e, err := events.New(newID(t, user), events.UserStream(user), user, "here", events.UserProfileSet{Name: events.Content(user)})
+		e, err := events.New(newID(t, user), events.UserStream(user), user, "here", events.UserProfileSet{Name: events.Plain(user)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -63,7 +63,7 @@ func fillStreams(t fatal, log events.Log, n int) map[events.Stream][]events.Even
 		var e events.Event
 		if user := users[i%len(users)]; i%3 > 0 {
 			var err error
-			if e, err = events.New(newID(t, user), events.UserStream(user), user, "here", events.UserProfileSet{Name: events.Content(user)}); err != nil {
+			if e, err = events.New(newID(t, user), events.UserStream(user), user, "here", events.UserProfileSet{Name: events.Plain(user)}); err != nil {
 				t.Fatalf("make an event: %v", err)
 			}
 		} else {

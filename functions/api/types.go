@@ -30,7 +30,7 @@ type Message struct {
 // MessageOf is the edge at which a message's content is opened for a reader.
 func MessageOf(m projections.Message) Message {
 	out := Message{
-		ID: m.ID.String(), Room: m.Room, Author: m.Author, Text: m.Text.Open(), SentAt: m.ID.Timestamp().UTC(),
+		ID: m.ID.String(), Room: m.Room, Author: m.Author, Text: m.Text.Text(), SentAt: m.ID.Timestamp().UTC(),
 		Deleted: m.Deleted, ReplyTo: idText(m.ReplyTo), Thread: idText(m.Thread), Replies: m.Replies,
 		Reactions: m.Reactions, Pinned: m.Pinned, Region: m.Region,
 	}
@@ -91,7 +91,7 @@ type User struct {
 
 // UserOf is the edge at which a profile is opened for a reader.
 func UserOf(u projections.User) User {
-	return User{ID: u.ID, Name: u.Name.Open(), About: u.About.Open()}
+	return User{ID: u.ID, Name: u.Name.Text(), About: u.About.Text()}
 }
 
 // Accepted is the answer to a command that has no other: the event it became.

@@ -77,7 +77,7 @@ func (h *commands) post(ctx context.Context, roomText, id, idField string, body 
 			return nil, err
 		}
 	}
-	payload := events.MessagePosted{Text: events.Content(body.Text)}
+	payload := events.MessagePosted{Text: events.Plain(body.Text)}
 	refs := references{}
 	payload.ReplyTo = refs.add("reply_to", body.ReplyTo)
 	payload.Thread = refs.add("thread", body.Thread)
@@ -214,7 +214,7 @@ type editInput struct {
 
 func (h *commands) edit(ctx context.Context, in *editInput) (*output[api.Accepted], error) {
 	done, err := h.onMessage(ctx, in.Target, func(id events.ID) events.Payload {
-		return events.MessageEdited{Message: id, Text: events.Content(in.Body.Text)}
+		return events.MessageEdited{Message: id, Text: events.Plain(in.Body.Text)}
 	}, func(ctx context.Context, posted events.Event) error {
 		if posted.Actor != api.CallerOf(ctx).User {
 			return api.Fail(http.StatusForbidden, "not_the_author", "only its author may edit a message")

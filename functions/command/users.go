@@ -34,7 +34,7 @@ func (h *commands) setProfile(ctx context.Context, in *profileInput) (*output[ap
 	}
 	done, err := h.do(ctx, command{
 		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField,
-		payload: events.UserProfileSet{Name: events.Content(in.Body.Name), About: events.Content(in.Body.About)},
+		payload: events.UserProfileSet{Name: events.Plain(in.Body.Name), About: events.Plain(in.Body.About)},
 		allow:   allowed,
 	})
 	if err != nil {

@@ -34,7 +34,7 @@ func TestHandle(t *testing.T) {
 // The envelope that subscribers get.
 func TestEntry(t *testing.T) {
 	s := newSetup(t)
-	e, err := events.New(s.mint(), events.RoomStream(s.room), "ada", "us", events.MessagePosted{Text: `<b> & "é"`})
+	e, err := events.New(s.mint(), events.RoomStream(s.room), "ada", "us", events.MessagePosted{Text: events.Plain(`<b> & "é"`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestCallSize(t *testing.T) {
 			t.Fatal("too large")
 		}
 		text := strings.Repeat("\x01", escapes) + strings.Repeat("x", (size-overhead)%6)
-		e, err := events.New(s.mint(), events.RoomStream(s.room), "ada", "eu", events.MessagePosted{Text: events.Content(text)})
+		e, err := events.New(s.mint(), events.RoomStream(s.room), "ada", "eu", events.MessagePosted{Text: events.Plain(text)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +230,7 @@ func TestSaysWhatWasLate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := events.New(id, events.RoomStream(s.room), "ada", region, events.MessagePosted{Text: "hello"})
+		e, err := events.New(id, events.RoomStream(s.room), "ada", region, events.MessagePosted{Text: events.Plain("hello")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -163,7 +163,7 @@ func TestReplaced(t *testing.T) {
 	s.Engine = projections.NewEngine(log, s.views, projections.All()...)
 	first := s.posts(1, 10)
 	s.handle(first, 1, nil)
-	other, err := events.New(first[0].Event.ID, first[0].Event.Stream, "ada", "us", events.MessagePosted{Text: "other"})
+	other, err := events.New(first[0].Event.ID, first[0].Event.Stream, "ada", "us", events.MessagePosted{Text: events.Plain("other")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestReplaced(t *testing.T) {
 	}
 	s.handle([]stream.Record{{Event: other, Replaced: true}}, 1, nil)
 	m, err := projections.LoadMessages(t.Context(), s.views, s.room, other.ID)
-	if err != nil || len(m) != 1 || m[0].Text != "other" {
+	if err != nil || len(m) != 1 || m[0].Text != events.Plain("other") {
 		t.Errorf("the message is %+v, %v", m, err)
 	}
 	s.wantFeed(other.ID.String(), other.ID.String())

@@ -104,7 +104,7 @@ func (s *setup) posts(n, size int) []stream.Record {
 	s.t.Helper()
 	records := make([]stream.Record, n)
 	for i := range records {
-		e, err := events.New(s.mint(), events.RoomStream(s.room), "ada", "eu", events.MessagePosted{Text: events.Content(strings.Repeat("x", size))})
+		e, err := events.New(s.mint(), events.RoomStream(s.room), "ada", "eu", events.MessagePosted{Text: events.Plain(strings.Repeat("x", size))})
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -80,7 +80,7 @@ func putFor(ctx context.Context, d time.Duration, writers int, put func(context.
 	if err != nil {
 		return 0, err
 	}
-	text := events.Content(strings.Repeat("x", appendBytes))
+	text := events.Plain(strings.Repeat("x", appendBytes))
 	var done atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	start := time.Now()

@@ -53,7 +53,7 @@ func barePost(db *pebble.DB, w http.ResponseWriter, r *http.Request) error {
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
-	data, err := json.Marshal(events.MessagePosted{Text: events.Content(body.Text)})
+	data, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func streamEvent() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	e, err := events.New(id, events.RoomStream(id.String()), "ada", lambdaRegion, events.MessagePosted{Text: "Hello"})
+	e, err := events.New(id, events.RoomStream(id.String()), "ada", lambdaRegion, events.MessagePosted{Text: events.Plain("Hello")})
 	if err != nil {
 		return "", err
 	}

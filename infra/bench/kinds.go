@@ -134,7 +134,7 @@ func (s *scene) set(ctx context.Context, k kind, n int) error {
 		users(func(user string) events.Payload { return events.MemberBanned{User: user} })
 	}
 	if k.messages {
-		users(func(string) events.Payload { return events.MessagePosted{Text: events.Content(text)} })
+		users(func(string) events.Payload { return events.MessagePosted{Text: events.Plain(text)} })
 	}
 	ids, err := s.given(ctx, given)
 	if k.messages && err == nil {

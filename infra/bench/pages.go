@@ -118,7 +118,7 @@ func fillRoom(ctx context.Context, log events.Log, n int) (filled, error) {
 		}
 		f.ids[i] = id.String()
 		group.Go(func() error {
-			e, err := events.New(id, stream, "owner", "us-east-1", events.MessagePosted{Text: events.Content(text)})
+			e, err := events.New(id, stream, "owner", "us-east-1", events.MessagePosted{Text: events.Plain(text)})
 			if err != nil {
 				return err
 			}

@@ -204,18 +204,18 @@ func talk(ctx context.Context, log events.Log, n int) error {
 	for i := range n {
 		at := (i / 2 % talkRooms) * (i % 2) // every other event is in the first
 		actor := user(i % 50)
-		var payload events.Payload = events.MessagePosted{Text: events.Content(text)}
+		var payload events.Payload = events.MessagePosted{Text: events.Plain(text)}
 		stream, mine := rooms[at], last[at]
 		switch kind := i / 2 % 20; {
 		case stream == "":
 			payload = events.RoomCreated{Name: "a room"}
 		case mine == (events.ID{}):
 		case kind < 2:
-			payload = events.MessagePosted{Text: events.Content(text), Thread: &mine}
+			payload = events.MessagePosted{Text: events.Plain(text), Thread: &mine}
 		case kind < 5:
 			payload = events.ReactionAdded{Message: mine, Emoji: ":tada:"}
 		case kind == 5:
-			payload = events.MessageEdited{Message: mine, Text: events.Content(text)}
+			payload = events.MessageEdited{Message: mine, Text: events.Plain(text)}
 		case kind == 6:
 			payload, stream = events.RoomRead{Room: stream.Name(), UpTo: mine}, events.UserStream(actor)
 		}

@@ -102,7 +102,7 @@ func eventAt(t *testing.T, at time.Time) events.Event {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := events.New(id, events.RoomStream(id.String()), "ada", "eu-west-1", events.MessagePosted{Text: "Hello"})
+	e, err := events.New(id, events.RoomStream(id.String()), "ada", "eu-west-1", events.MessagePosted{Text: events.Plain("Hello")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func conversation(t *testing.T, n, each int) (all []events.Event) {
 				t.Fatal(err)
 			}
 		}
-		add(events.New(id, room, "ada", inRegion, events.MessagePosted{Text: events.Content(strings.Repeat("abcde ", 50))}))
+		add(events.New(id, room, "ada", inRegion, events.MessagePosted{Text: events.Plain(strings.Repeat("abcde ", 50))}))
 	}
 	return all
 }

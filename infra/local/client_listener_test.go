@@ -186,7 +186,7 @@ func (l *listener) live() {
 func (l *listener) texts(room string) (texts []string) {
 	for _, e := range l.told[room] {
 		if p, ok := e.Payload.(events.MessagePosted); ok {
-			texts = append(texts, p.Text.Open())
+			texts = append(texts, p.Text.Text())
 		}
 	}
 	return texts

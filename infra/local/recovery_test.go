@@ -68,7 +68,7 @@ func TestTrimmed(t *testing.T) {
 		if i < rooms {
 			names = append(names, id.String())
 		}
-		e, err := events.New(id, events.RoomStream(names[i%rooms]), "ada", "here", events.MessagePosted{Text: "hello"})
+		e, err := events.New(id, events.RoomStream(names[i%rooms]), "ada", "here", events.MessagePosted{Text: events.Plain("hello")})
 		if err != nil {
 			t.Fatal(err)
 		}

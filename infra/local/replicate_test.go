@@ -138,7 +138,7 @@ func (w *world) close() {
 
 // append accepts a message in a region.
 func (w *world) append(region string, id events.ID, room, text string) {
-	e, err := events.New(id, events.RoomStream(room), "ada", region, events.MessagePosted{Text: events.Content(text)})
+	e, err := events.New(id, events.RoomStream(room), "ada", region, events.MessagePosted{Text: events.Plain(text)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

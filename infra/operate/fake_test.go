@@ -211,14 +211,14 @@ func TestCompare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := events.New(id, events.UserStream("ada"), "ada", "eu", events.UserProfileSet{Name: events.Content(name)})
+		e, err := events.New(id, events.UserStream("ada"), "ada", "eu", events.UserProfileSet{Name: events.Plain(name)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return e
 	}
 	a, b, c := event("a"), event("b <"), event("c")
-	other, err := events.New(c.ID, c.Stream, c.Actor, "eu", events.UserProfileSet{Name: "another"})
+	other, err := events.New(c.ID, c.Stream, c.Actor, "eu", events.UserProfileSet{Name: events.Plain("another")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func (x *exporter) room(stream events.Stream, name string) error {
 			p.Text = text
 		}
 		l := messageLine{
-			Room: name, Author: e.Actor, At: e.ID.Timestamp().UTC().Format(time.RFC3339Nano), Text: p.Text.Open(), ID: e.ID.String(),
+			Room: name, Author: e.Actor, At: e.ID.Timestamp().UTC().Format(time.RFC3339Nano), Text: p.Text.Text(), ID: e.ID.String(),
 		}
 		if p.Thread != nil {
 			l.Thread = p.Thread.String()

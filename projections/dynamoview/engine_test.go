@@ -183,7 +183,7 @@ func conversation(t *rapid.T) []events.Event {
 		actor := rapid.SampledFrom([]string{"ada", "bob"}).Draw(t, "actor")
 		room := rapid.SampledFrom(rooms).Draw(t, "room")
 		stream := events.RoomStream(room)
-		text := events.Content(rapid.SampledFrom([]string{"one", "two"}).Draw(t, "text"))
+		text := events.Plain(rapid.SampledFrom([]string{"one", "two"}).Draw(t, "text"))
 		if len(posted) == 0 || rapid.IntRange(0, 2).Draw(t, "post") == 0 {
 			posted = append(posted, add(actor, stream, events.MessagePosted{Text: text}))
 			continue

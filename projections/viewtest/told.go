@@ -71,13 +71,13 @@ func (r *told) talk(times int) {
 	for i := range times {
 		room, actor := r.rooms[i%len(r.rooms)], []string{"ada", "bob"}[i%2]
 		id := r.id(actor)
-		r.happen(id, room, actor, events.MessagePosted{Text: "hello"})
-		r.happen(r.id(actor), room, actor, events.MessagePosted{Text: "a reply", Thread: &id})
-		r.happen(r.id(actor), room, actor, events.MessageEdited{Message: id, Text: "edited"})
+		r.happen(id, room, actor, events.MessagePosted{Text: events.Plain("hello")})
+		r.happen(r.id(actor), room, actor, events.MessagePosted{Text: events.Plain("a reply"), Thread: &id})
+		r.happen(r.id(actor), room, actor, events.MessageEdited{Message: id, Text: events.Plain("edited")})
 		r.happen(r.id("eve"), room, "eve", events.ReactionAdded{Message: id, Emoji: ":tada:"})
 		r.happen(r.id(actor), room, actor, events.MemberJoined{User: fmt.Sprint("guest-", i), Role: events.RoleMember})
 		r.happen(r.id(actor), events.UserStream(actor), actor, events.RoomRead{Room: room.Name(), UpTo: id})
-		r.happen(r.id(actor), events.UserStream(actor), actor, events.UserProfileSet{Name: "who"})
+		r.happen(r.id(actor), events.UserStream(actor), actor, events.UserProfileSet{Name: events.Plain("who")})
 		r.happen(r.id("eu"), events.RegionStream("eu"), "eu", events.RegionBeat{})
 	}
 }

@@ -34,7 +34,7 @@ func Example() {
 		case client.Event:
 			switch p := u.Payload.(type) {
 			case events.MessagePosted:
-				fmt.Println(u.Actor+":", p.Text.Open())
+				fmt.Println(u.Actor+":", p.Text.Text())
 			case events.MemberJoined:
 				if p.User == c.User() {
 					_, err := c.Send(ctx, u.Room, "Hello!")

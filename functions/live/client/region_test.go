@@ -49,7 +49,7 @@ func posted(t interface{ Fatal(...any) }, room string) events.Event {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := events.New(id, events.RoomStream(room), "bob", "one", events.MessagePosted{Text: "hello"})
+	e, err := events.New(id, events.RoomStream(room), "bob", "one", events.MessagePosted{Text: events.Plain("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func (m *maker) record(rec Record) bool {
 		return m.yield(Item{Place: rec.Place, Event: *rec.Event})
 	case KindProfile:
 		id := makeID(t.ms, t.author, 0, hashOf("profile", rec.Text))
-		return m.event(id, events.UserStream(t.author), t.author, events.UserProfileSet{Name: events.Content(oneLine(rec.Text, events.MaxNameChars))})
+		return m.event(id, events.UserStream(t.author), t.author, events.UserProfileSet{Name: events.Plain(oneLine(rec.Text, events.MaxNameChars))})
 	}
 	r := m.s.rooms[rec.Room]
 	if !m.begin(rec, r) {
@@ -102,7 +102,7 @@ func (m *maker) record(rec Record) bool {
 
 // message makes a message and what was done to it.
 func (m *maker) message(rec Record, t taken, r *room) bool {
-	posted, cause := events.MessagePosted{Text: events.Content(rec.Text)}, r.created
+	posted, cause := events.MessagePosted{Text: events.Plain(rec.Text)}, r.created
 	if rec.Thread != "" {
 		to, found := r.resolved[keyOf(rec.Room, threadKey(rec.Thread))]
 		if !found && !m.note("the first message of its thread does not come before it: it was taken without a thread") {
@@ -147,7 +147,7 @@ func (m *maker) edit(rec Record, t taken, stream events.Stream, id events.ID) bo
 		return m.note("it was edited by another user than its author: its last text was taken as the first")
 	}
 	edited := mintAfter(id, max(ms, id.Time()), t.author, hashOf("edit", id.String(), rec.Text))
-	return m.event(edited, stream, t.author, events.MessageEdited{Message: id, Text: events.Content(rec.Text)})
+	return m.event(edited, stream, t.author, events.MessageEdited{Message: id, Text: events.Plain(rec.Text)})
 }
 
 func (m *maker) react(rec Record, r *room, stream events.Stream, id events.ID) bool {

@@ -84,7 +84,7 @@ func TestLinesProperty(t *testing.T) {
 		last := map[string]events.ID{}
 		for i, e := range posted {
 			l := all[i]
-			if e.Actor != UserOf(l.Author) || string(e.Payload.(events.MessagePosted).Text) != l.Text {
+			if e.Actor != UserOf(l.Author) || e.Payload.(events.MessagePosted).Text.Text() != l.Text {
 				rt.Fatalf("message %d is another", i)
 			}
 			if moved := e.ID.Timestamp().Sub(l.At); moved < 0 || moved > time.Duration(len(all)+lead)*time.Millisecond {
