@@ -236,8 +236,9 @@ func (r *Ring) mint(ctx context.Context, user string) error {
 	_, err, _ := r.calls.Do("mint "+user, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 		defer cancel()
-		if h, known := r.users.Get(user); known && len(h.keys) > 0 {
-			return nil, nil // someone was ahead
+		stored, err := r.store.Load(ctx, user)
+		if err != nil || stored.Erased || len(stored.Wrapped) > 0 {
+			return nil, err // someone was ahead
 		}
 		wrapped, err := r.wrapper.Wrap(ctx, user, random(keySize))
 		if err != nil {
