@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/projections"
 )
 
@@ -101,6 +102,8 @@ var sentinels = []struct {
 	{events.ErrIDFuture, Problem{Status: 422, Code: "id_in_future", Detail: "the time in the id is too far ahead; set your clock by the time given here and mint another"}},
 	{events.ErrIDPast, Problem{Status: 422, Code: "id_in_past", Detail: "the time in the id is too long ago and nothing is stored under it; mint another"}},
 	{events.ErrIDOrder, Problem{Status: 422, Code: "id_order", Detail: "the id must sort after `after` and after the message it refers to; mint it after them"}},
+	{keys.ErrErased, Problem{Status: 403, Code: "user_erased", Detail: "the user was erased; nothing can be written in her name any more"}},
+	{keys.ErrMissing, Problem{Status: 503, Code: "key_not_here", Detail: "the key of something that was written in another region is on its way to this one; ask again, or another region", Retryable: true}},
 	{context.DeadlineExceeded, Problem{Status: 503, Code: "timeout", Detail: "it took too long; send it again under the same id", Retryable: true}},
 	{context.Canceled, Problem{Status: 503, Code: "canceled", Detail: "the request was given up; send it again under the same id", Retryable: true}},
 }

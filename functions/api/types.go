@@ -15,10 +15,11 @@ type Message struct {
 	ID        string              `json:"id"`
 	Room      string              `json:"room"`
 	Author    string              `json:"author"`
-	Text      string              `json:"text" doc:"Empty if deleted."`
+	Text      string              `json:"text" doc:"Empty if deleted or erased."`
 	SentAt    time.Time           `json:"sent_at" doc:"The time in the id."`
 	EditedAt  *time.Time          `json:"edited_at,omitempty"`
 	Deleted   bool                `json:"deleted,omitempty"`
+	Erased    bool                `json:"erased,omitempty" doc:"Its author was erased: nobody can read it any more."`
 	ReplyTo   string              `json:"reply_to,omitempty" doc:"The message it answers."`
 	Thread    string              `json:"thread,omitempty" doc:"The message whose thread it is part of."`
 	Replies   int                 `json:"replies,omitempty" doc:"Messages in its own thread; 100 stands for 100 or more."`
@@ -27,10 +28,10 @@ type Message struct {
 	Region    string              `json:"region" doc:"The region that accepted it."`
 }
 
-// MessageOf is the edge at which a message's content is opened for a reader.
-func MessageOf(m projections.Message) Message {
+// messageOf gives a message whose content is open, or erased.
+func messageOf(m projections.Message) Message {
 	out := Message{
-		ID: m.ID.String(), Room: m.Room, Author: m.Author, Text: m.Text.Text(), SentAt: m.ID.Timestamp().UTC(),
+		ID: m.ID.String(), Room: m.Room, Author: m.Author, Text: m.Text.Text(), Erased: m.Text.Erased(), SentAt: m.ID.Timestamp().UTC(),
 		Deleted: m.Deleted, ReplyTo: idText(m.ReplyTo), Thread: idText(m.Thread), Replies: m.Replies,
 		Reactions: m.Reactions, Pinned: m.Pinned, Region: m.Region,
 	}
@@ -87,11 +88,8 @@ type User struct {
 	ID    string `json:"id"`
 	Name  string `json:"name"`
 	About string `json:"about,omitempty"`
-}
 
-// UserOf is the edge at which a profile is opened for a reader.
-func UserOf(u projections.User) User {
-	return User{ID: u.ID, Name: u.Name.Text(), About: u.About.Text()}
+	Erased bool `json:"erased,omitempty" doc:"The user was erased: nobody can read what she wrote any more."`
 }
 
 // Accepted is the answer to a command that has no other: the event it became.
@@ -119,11 +117,11 @@ func (d EventData) MarshalJSON() ([]byte, error) { return d, nil }
 
 // Schema implements [huma.SchemaProvider].
 func (EventData) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true, Description: "By type and version."}
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true, Description: "By type and version. Of a user who was erased, text, name and about are null."}
 }
 
-// EventOf is the edge at which an event's content is opened for a client.
-func EventOf(e events.Event) Event {
+// eventOf gives an event whose content is open, or erased.
+func eventOf(e events.Event) Event {
 	return Event{
 		ID: e.ID.String(), Stream: string(e.Stream), Type: e.Type, Version: e.Version,
 		Actor: e.Actor, Region: e.Region, Data: EventData(e.Data),

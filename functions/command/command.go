@@ -12,6 +12,7 @@ import (
 	"log/slog"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 	"parley/projections"
 )
@@ -26,6 +27,7 @@ type Config struct {
 	// created a room can post to it straight away; the stream folds the same again later.
 	Engine *projections.Engine
 	Logger *slog.Logger
+	Keys   *keys.Ring // seals what users say
 }
 
 // commands holds the handlers, by subject in the files of this package.
@@ -68,7 +70,7 @@ type already struct{ event events.ID }
 
 func (already) Error() string { return "it is so already" }
 
-// result is the event a command became.
+// result is the event a command became, its content open.
 type result struct {
 	event  events.Event
 	repeat bool // it had been accepted before
@@ -104,19 +106,34 @@ func (h *commands) do(ctx context.Context, c command) (result, error) {
 
 // repeated judges a command that is refused now: if it was accepted once, it is a repeat.
 func (h *commands) repeated(ctx context.Context, e events.Event, refusal error) (result, error) {
-	stored, err := h.Log.Get(ctx, e.Stream, e.ID)
+	stored, same, err := h.there(ctx, e)
 	switch {
 	case errors.Is(err, events.ErrNotFound):
 		return result{}, refusal
 	case err != nil:
 		return result{}, err
-	case events.Same(stored, e):
-		return result{stored, true}, nil
+	case same:
+		return resultOf(e, stored, true), nil
 	case errors.As(refusal, &already{}):
 		return result{}, events.ErrConflict
 	default:
 		return result{}, refusal
 	}
+}
+
+// there finds the event that has the id of one in the making, and reports whether it says the same.
+func (h *commands) there(ctx context.Context, e events.Event) (stored events.Event, same bool, err error) {
+	if stored, err = h.Log.Get(ctx, e.Stream, e.ID); err != nil {
+		return stored, false, err
+	}
+	same, err = h.Keys.Same(ctx, stored, e)
+	return stored, same, err
+}
+
+// resultOf is the event of a command, as it was stored.
+func resultOf(e, stored events.Event, repeat bool) result {
+	e.Region = stored.Region
+	return result{e, repeat}
 }
 
 // id mints the event's id or judges the client's. An id that is too old is an error of its own,
@@ -147,22 +164,32 @@ func (h *commands) id(c command) (id events.ID, tooOld, err error) {
 	}
 }
 
-// append stores an event. Where the outcome is unknown it looks, and if that fails too it tells
-// the client under which id to send the command again.
+// append stores an event, sealed. Where the outcome is unknown it looks, and if that fails too it
+// tells the client under which id to send the command again.
 func (h *commands) append(ctx context.Context, e events.Event) (result, error) {
-	stored, repeat, err := h.Log.Append(ctx, e)
-	if errors.Is(err, events.ErrUnknownOutcome) {
-		got, lookErr := h.Log.Get(ctx, e.Stream, e.ID)
-		if lookErr != nil || !events.Same(got, e) {
-			return result{}, unknownOutcome(e.ID)
-		}
-		stored, repeat, err = got, false, nil
-	}
+	sealed, err := h.Keys.Seal(ctx, e)
 	if err != nil {
 		return result{}, err
 	}
+	stored, repeat, err := h.Log.Append(ctx, sealed)
+	switch {
+	case errors.Is(err, events.ErrUnknownOutcome):
+		got, same, lookErr := h.there(ctx, e)
+		if lookErr != nil || !same {
+			return result{}, unknownOutcome(e.ID)
+		}
+		stored, repeat = got, false
+	case errors.Is(err, events.ErrConflict) && e.Personal(): // or it was sealed with another key
+		got, same, lookErr := h.there(ctx, e)
+		if lookErr != nil || !same {
+			return result{}, errors.Join(err, lookErr)
+		}
+		stored, repeat = got, true
+	case err != nil:
+		return result{}, err
+	}
 	h.foldAtOnce(ctx, stored)
-	return result{stored, repeat}, nil
+	return resultOf(e, stored, repeat), nil
 }
 
 func unknownOutcome(id events.ID) error {

@@ -104,7 +104,11 @@ func (h *commands) post(ctx context.Context, roomText, id, idField string, body 
 	if err != nil {
 		return nil, err
 	}
-	return created(done.repeat, api.MessageOf(projections.PostedMessage(done.event))), nil
+	posted, err := api.MessagesOf(ctx, h.Keys, projections.PostedMessage(done.event))
+	if err != nil {
+		return nil, err
+	}
+	return created(done.repeat, posted[0]), nil
 }
 
 // references collects the ids of other events in a body; the first that is malformed is err.

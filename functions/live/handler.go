@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 	"parley/projections"
 )
@@ -26,6 +27,7 @@ type Handler struct {
 	Log         events.Log
 	Views       projections.Views
 	Cursors     *api.Cursors
+	Keys        *keys.Ring // opens what clients are told
 	Connections Connections
 	Sockets     Sockets
 	Limits      Limits           // [DefaultLimits] if zero

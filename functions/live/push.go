@@ -33,9 +33,11 @@ type eventFrame struct {
 	Position uint64
 	Cursor   string
 	Event    any
+	Partial  bool // the event goes without its data
 }
 
-// encodeEvent makes a frame of an event. One that is too large goes without its data.
+// encodeEvent makes a frame of an event. One that is too large, or cannot be opened yet, goes without
+// its data.
 func (h *Handler) encodeEvent(f eventFrame) Frame {
 	type wire struct {
 		Type     string `json:"type"`
@@ -48,7 +50,7 @@ func (h *Handler) encodeEvent(f eventFrame) Frame {
 	}
 	w := wire{"event", f.Room, f.Stream, f.Position, f.Cursor, false, f.Event}
 	out := encode(w)
-	if len(out.head) <= h.Limits.FrameBytes-api.MaxCursor {
+	if !f.Partial && len(out.head) <= h.Limits.FrameBytes-api.MaxCursor {
 		return out
 	}
 	var fields map[string]json.RawMessage
@@ -221,7 +223,11 @@ func (p *push) frameOf(w projections.Happened, position uint64) Frame {
 	if p.place == nil {
 		p.place = p.settled(p.ctx)
 	}
-	f := eventFrame{Stream: string(w.Stream), Position: position, Event: api.EventOf(w.Event)}
+	event, err := api.EventOf(p.ctx, p.Keys, w.Event)
+	if err != nil {
+		p.warn("an event cannot be opened", err)
+	}
+	f := eventFrame{Stream: string(w.Stream), Position: position, Event: event, Partial: err != nil}
 	if kind, name := w.Stream.Split(); kind == events.KindRoom {
 		f.Room = name
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 )
 
@@ -89,7 +90,17 @@ func (h *handlers) appendOne(ctx context.Context, raw RawEvent) (Appended, error
 		p := api.ProblemOf(err, h.Clock.Now())
 		return Appended{ID: id, Outcome: outcomeRefused, Problem: &Refusal{Code: p.Code, Detail: p.Detail, Field: "id"}}, nil
 	}
-	_, repeat, err := h.Log.Append(ctx, e)
+	sealed, err := h.Keys.Seal(ctx, e)
+	if errors.Is(err, keys.ErrErased) {
+		return Appended{ID: id, Outcome: outcomeRefused, Problem: &Refusal{Code: "user_erased", Detail: "the event's actor was erased; nothing can be written in her name", Field: "actor"}}, nil
+	}
+	if err != nil {
+		return Appended{}, err
+	}
+	_, repeat, err := h.Log.Append(ctx, sealed)
+	if errors.Is(err, events.ErrConflict) && e.Personal() { // or it was sealed with another key
+		repeat, err = h.there(ctx, e)
+	}
 	switch {
 	case errors.Is(err, events.ErrConflict):
 		return Appended{ID: id, Outcome: outcomeRefused, Problem: &Refusal{Code: "id_taken", Detail: "this region's log has an event with other content under the id", Field: "id"}}, nil
@@ -100,6 +111,19 @@ func (h *handlers) appendOne(ctx context.Context, raw RawEvent) (Appended, error
 	default:
 		return Appended{ID: id, Outcome: outcomeStored}, nil
 	}
+}
+
+// there reports whether the event that has the id of another says the same; else that is a conflict.
+func (h *handlers) there(ctx context.Context, e events.Event) (bool, error) {
+	stored, err := h.Log.Get(ctx, e.Stream, e.ID)
+	if err != nil {
+		return false, err
+	}
+	same, err := h.Keys.Same(ctx, stored, e)
+	if err == nil && !same {
+		err = events.ErrConflict
+	}
+	return same, err
 }
 
 // refused says why an event cannot be one.

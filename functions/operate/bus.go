@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 )
 
 // Source is the source of all that is replayed. What subscribers get every day has the source
@@ -61,14 +62,24 @@ func checkPrefix(prefix string) error {
 // publisher puts events on the bus under a prefix.
 type publisher struct {
 	bus                    Bus
+	keys                   *keys.Ring
 	prefix, region, replay string
 
 	entries []Entry // of the next call
 	bytes   int
 }
 
-// add is the edge at which an event leaves for those who asked for a replay.
-func (p *publisher) add(e events.Event) error {
+// add is the edge at which an event leaves for those who asked for a replay, opened.
+func (p *publisher) add(ctx context.Context, e events.Event) error {
+	if p.keys != nil {
+		var err error
+		if e, err = p.keys.OpenEvent(ctx, e); errors.Is(err, keys.ErrDamaged) {
+			e, err = damaged(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	text, err := e.MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("encode an event for the bus: %w", err)
@@ -81,6 +92,11 @@ func (p *publisher) add(e events.Event) error {
 	}
 	p.entries, p.bytes = append(p.entries, entry), p.bytes+entry.size()
 	return nil
+}
+
+// damaged is an event whose content nobody can open any more: it is history all the same.
+func damaged(e events.Event) (events.Event, error) {
+	return e.WithContent(func(string, events.Content) (events.Content, error) { return events.Erased(), nil })
 }
 
 // publishTries is how often an entry is sent before it is given up.

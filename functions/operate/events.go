@@ -2,12 +2,14 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"strconv"
 	"strings"
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 )
 
@@ -15,7 +17,7 @@ func (h *handlers) registerEvents(a *api.API) {
 	query(a, api.Operation{
 		ID: "listEvents", Method: "GET", Path: "/v1/ops/events",
 		Summary: "A page of a stream's events, as they are in this region's log",
-		Detail:  "In the order of their ids. as_of ends with a time, or with an event.",
+		Detail:  "In the order of their ids. as_of ends with a time, or with an event. With sealed=true content is not opened.",
 	}, h.listEvents)
 	command(a, api.Operation{
 		ID: "appendEvents", Method: "POST", Path: "/v1/ops/events", MaxBody: MaxAppendBytes,
@@ -25,7 +27,7 @@ func (h *handlers) registerEvents(a *api.API) {
 	}, h.appendEvents)
 	query(a, api.Operation{
 		ID: "listLog", Method: "GET", Path: "/v1/ops/log",
-		Summary: "A page of the whole log of this region",
+		Summary: "A page of the whole log of this region, opened",
 		Detail:  "Stream by stream, in no order of streams, each in the order of its ids. Its n parts hold every stream once.",
 	}, h.listLog)
 }
@@ -51,6 +53,7 @@ type eventsInput struct {
 	Before string `query:"before" doc:"Events that sort before this one."`
 	AsOf   string `query:"as_of" doc:"A time, or an event's id: up to and including it."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Sealed bool   `query:"sealed" doc:"Byte for byte as the log has them: to be appended to a log that lacks them."`
 }
 
 func (h *handlers) listEvents(ctx context.Context, in *eventsInput) (*output[EventPage], error) {
@@ -79,7 +82,11 @@ func (h *handlers) listEvents(ctx context.Context, in *eventsInput) (*output[Eve
 		}
 	}
 	r.Limit = in.Limit + 1
-	page, err := pageOf(h.Log.Read(ctx, stream, r), in.Limit, func(e events.Event) string { return e.ID.String() })
+	p := pager{limit: in.Limit, key: func(e events.Event) string { return e.ID.String() }}
+	if !in.Sealed {
+		p.open = h.opened
+	}
+	page, err := p.page(ctx, h.Log.Read(ctx, stream, r))
 	if err != nil {
 		return nil, err
 	}
@@ -108,24 +115,44 @@ func parseTime(field, text string, of func(time.Time) events.ID) (events.ID, err
 	return of(at), nil
 }
 
-// pageOf collects a page; key is where one goes on behind an event.
-func pageOf(all iter.Seq2[events.Event, error], limit int, key func(events.Event) string) (EventPage, error) {
+// opened is an event for an operator to look at. What cannot be opened is shown as it is.
+func (h *handlers) opened(ctx context.Context, e events.Event) (events.Event, error) {
+	opened, err := h.Keys.OpenEvent(ctx, e)
+	if errors.Is(err, keys.ErrDamaged) {
+		return e, nil
+	}
+	return opened, err
+}
+
+// pager collects pages.
+type pager struct {
+	limit int
+	key   func(events.Event) string                                 // where one goes on behind an event
+	open  func(context.Context, events.Event) (events.Event, error) // nil: events stay as they are
+}
+
+func (p pager) page(ctx context.Context, all iter.Seq2[events.Event, error]) (EventPage, error) {
 	page := EventPage{Events: []RawEvent{}}
 	bytes, last := 0, ""
 	for e, err := range all {
 		if err != nil {
 			return page, err
 		}
-		if len(page.Events) == limit || bytes > pageBytes {
+		if len(page.Events) == p.limit || bytes > pageBytes {
 			page.After = &last
 			break
+		}
+		if p.open != nil {
+			if e, err = p.open(ctx, e); err != nil {
+				return page, err
+			}
 		}
 		raw, err := rawOf(e)
 		if err != nil {
 			return page, err
 		}
 		bytes += len(raw)
-		page.Events, last = append(page.Events, raw), key(e)
+		page.Events, last = append(page.Events, raw), p.key(e)
 	}
 	return page, nil
 }
@@ -145,7 +172,8 @@ func (h *handlers) listLog(ctx context.Context, in *logInput) (*output[EventPage
 	if err != nil {
 		return nil, err
 	}
-	page, err := pageOf(h.Log.Scan(ctx, part, after), in.Limit, keyText)
+	p := pager{in.Limit, keyText, h.opened}
+	page, err := p.page(ctx, h.Log.Scan(ctx, part, after))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 	"parley/projections"
 )
@@ -21,7 +22,8 @@ type Config struct {
 	Log    events.Log
 	Views  projections.Views
 	Clock  *events.Clock
-	Runner *Runner // of the jobs; it need not be running here
+	Keys   *keys.Ring // seals what is imported, opens what is looked at
+	Runner *Runner    // of the jobs; it need not be running here
 
 	// Generations are those of the views; Views are those that are read.
 	Generations *projections.Generations
@@ -57,6 +59,7 @@ func Register(a *api.API, c Config) {
 	h.registerJobs(a)
 	h.registerGenerations(a)
 	h.registerDigests(a)
+	h.registerErase(a)
 }
 
 // query registers an operation that changes nothing, for operators only.

@@ -47,14 +47,21 @@ type Parked struct {
 	Record string    `json:"record,omitempty" doc:"What came, where it is no event."`
 }
 
-func parkedOf(p projections.Parked) Parked {
+// parkedOf is what is parked for an operator to look at, opened as far as it can be.
+func (h *handlers) parkedOf(ctx context.Context, p projections.Parked) Parked {
 	out := Parked{Key: p.Key, Stage: p.Stage, Error: p.Error, At: p.At.UTC(), Tries: p.Tries, Stream: p.Stream, ID: p.ID}
-	if eventIn(p) != nil {
-		out.Event = RawEvent(p.Record)
+	e := eventIn(p)
+	if e == nil {
+		if json.Unmarshal(p.Record, &out.Record) != nil {
+			out.Record = string(p.Record)
+		}
 		return out
 	}
-	if json.Unmarshal(p.Record, &out.Record) != nil {
-		out.Record = string(p.Record)
+	out.Event = RawEvent(p.Record)
+	if opened, err := h.Keys.OpenEvent(ctx, *e); err == nil && e.Personal() {
+		if raw, err := rawOf(opened); err == nil {
+			out.Event = raw
+		}
 	}
 	return out
 }
@@ -90,7 +97,7 @@ func (h *handlers) listParked(ctx context.Context, in *parkedInput) (*output[Par
 			page.After = &got[i-1].Key
 			break
 		}
-		page.Parked = append(page.Parked, parkedOf(p))
+		page.Parked = append(page.Parked, h.parkedOf(ctx, p))
 	}
 	return ok(page), nil
 }
@@ -104,7 +111,7 @@ func (h *handlers) getParked(ctx context.Context, in *oneParkedInput) (*output[P
 	if err != nil {
 		return nil, err
 	}
-	return ok(parkedOf(p)), nil
+	return ok(h.parkedOf(ctx, p)), nil
 }
 
 // parked finds what is parked under a key.

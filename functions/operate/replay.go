@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"parley/events"
+	"parley/events/keys"
 )
 
 // Replay is the kind of job that publishes history again, to those who listen for its prefix and
@@ -19,6 +20,7 @@ type Replay struct {
 	Region string
 	Log    events.Log
 	Bus    Bus
+	Keys   *keys.Ring // opens what is published; nil: the bus opens what it delivers
 }
 
 const (
@@ -150,7 +152,7 @@ func (s *replayStep) read(ctx context.Context, do func(events.Event) (more bool,
 
 // publish publishes, at the rate asked for, until the budget is used up.
 func (s *replayStep) publish(ctx context.Context) (over bool, err error) {
-	out := publisher{bus: s.Bus, prefix: s.Params.To, region: s.Region, replay: s.ID}
+	out := publisher{bus: s.Bus, keys: s.Keys, prefix: s.Params.To, region: s.Region, replay: s.ID}
 	size := min(max(s.rate()/2, 1), maxEntries)
 	limit := rate.NewLimiter(rate.Limit(s.rate()), size)
 	limit.AllowN(time.Now(), size) // each step begins with nothing saved up
@@ -179,7 +181,7 @@ func (s *replayStep) publish(ctx context.Context) (over bool, err error) {
 			}
 			return seen%lookEach != 0 || time.Now().Before(s.end), nil
 		}
-		if err := out.add(e); err != nil {
+		if err := out.add(ctx, e); err != nil {
 			return false, err
 		}
 		if len(out.entries) < size && out.bytes < maxCallBytes/2 {

@@ -68,7 +68,7 @@ func (h *queries) list(ctx context.Context, in *listInput) (*pageOutput, error) 
 	}
 	room := access.Room.ID
 	if in.AsOf == "" {
-		return want.read(func(r events.Range) ([]projections.Message, error) {
+		return h.read(ctx, want, func(r events.Range) ([]projections.Message, error) {
 			return projections.ListMessages(ctx, views, room, r)
 		})
 	}
@@ -76,7 +76,7 @@ func (h *queries) list(ctx context.Context, in *listInput) (*pageOutput, error) 
 	if err != nil {
 		return nil, err
 	}
-	return want.read(func(r events.Range) ([]projections.Message, error) {
+	return h.read(ctx, want, func(r events.Range) ([]projections.Message, error) {
 		return projections.ListMessagesAsOf(ctx, h.Log, views, room, at, r)
 	})
 }
@@ -111,29 +111,42 @@ func parsePage(in PageInput, around string) (page, error) {
 	return p, nil
 }
 
-// read reads the page. One message more than wanted tells whether there is another page.
-func (p page) read(list lister) (*pageOutput, error) {
+// read reads a page and opens it. One message more than wanted tells whether there is another page.
+func (h *queries) read(ctx context.Context, p page, list lister) (*pageOutput, error) {
+	got, older, newer, err := p.read(list)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := api.MessagesOf(ctx, h.Keys, got...)
+	if err != nil {
+		return nil, err
+	}
+	return answer(messages, older, newer), nil
+}
+
+// read reads the page, and says whether there is something before it, and behind it.
+func (p page) read(list lister) (got []projections.Message, older, newer bool, err error) {
 	switch {
 	case p.around != (events.ID{}):
 		return p.readAround(list)
 	case p.after != (events.ID{}):
-		got, more, err := p.some(list, events.Range{After: p.after}, p.limit)
-		return answer(got, true, more), err
+		got, newer, err = p.some(list, events.Range{After: p.after}, p.limit)
+		return got, true, newer, err
 	default:
-		got, more, err := p.some(list, events.Range{Before: p.before, Reverse: true}, p.limit)
-		return answer(got, more, p.before != (events.ID{})), err
+		got, older, err = p.some(list, events.Range{Before: p.before, Reverse: true}, p.limit)
+		return got, older, p.before != (events.ID{}), err
 	}
 }
 
 // readAround gives the message half of the page's room before it, the rest behind it.
-func (p page) readAround(list lister) (*pageOutput, error) {
-	older, more, err := p.some(list, events.Range{Before: p.around, Reverse: true}, p.limit/2)
+func (p page) readAround(list lister) (got []projections.Message, older, newer bool, err error) {
+	before, older, err := p.some(list, events.Range{Before: p.around, Reverse: true}, p.limit/2)
 	if err != nil {
-		return nil, err
+		return nil, false, false, err
 	}
 	// From the message on: no id lies between it and its predecessor.
-	newer, moreNewer, err := p.some(list, events.Range{After: events.PrecedingID(p.around)}, p.limit-len(older))
-	return answer(append(older, newer...), more, moreNewer), err
+	behind, newer, err := p.some(list, events.Range{After: events.PrecedingID(p.around)}, p.limit-len(before))
+	return append(before, behind...), older, newer, err
 }
 
 // some reads at most limit messages, oldest first, and says whether there are more.
@@ -151,13 +164,10 @@ func (p page) some(list lister, r events.Range, limit int) ([]projections.Messag
 	return got, more, nil
 }
 
-func answer(messages []projections.Message, older, newer bool) *pageOutput {
-	out := &pageOutput{MessagePage{Messages: make([]api.Message, len(messages))}}
-	for i, m := range messages {
-		out.Body.Messages[i] = api.MessageOf(m)
-	}
+func answer(messages []api.Message, older, newer bool) *pageOutput {
+	out := &pageOutput{MessagePage{Messages: messages}}
 	if n := len(messages); n > 0 {
-		first, last := out.Body.Messages[0].ID, out.Body.Messages[n-1].ID
+		first, last := messages[0].ID, messages[n-1].ID
 		if older {
 			out.Body.Before = &first
 		}
@@ -188,7 +198,11 @@ func (h *queries) get(ctx context.Context, in *getInput) (*messageOutput, error)
 	if len(got) == 0 {
 		return nil, api.NotYet("message_not_found", "there is no such message in this room; a new one takes a moment, or give its id as includes=")
 	}
-	return &messageOutput{api.MessageOf(got[0])}, nil
+	opened, err := api.MessagesOf(ctx, h.Keys, got[0])
+	if err != nil {
+		return nil, err
+	}
+	return &messageOutput{opened[0]}, nil
 }
 
 // seeMessage reads the path of a message and makes sure that the caller may see its room.
@@ -221,7 +235,7 @@ func (h *queries) replies(ctx context.Context, in *repliesInput) (*pageOutput, e
 	if beginning {
 		want.after = root // a thread is read from its beginning: its replies sort after its root
 	}
-	out, err := want.read(func(r events.Range) ([]projections.Message, error) {
+	out, err := h.read(ctx, want, func(r events.Range) ([]projections.Message, error) {
 		return projections.ListReplies(ctx, views, room, root, r)
 	})
 	if err == nil && beginning {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 	"parley/projections"
 )
@@ -18,6 +19,7 @@ type Config struct {
 	Log     events.Log
 	Views   projections.Views
 	Cursors *api.Cursors
+	Keys    *keys.Ring // opens what is asked for
 	// Arrived returns a channel that is closed when something arrives after the call; nil: then
 	// it is looked for now and then.
 	Arrived func() <-chan struct{}

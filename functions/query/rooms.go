@@ -79,9 +79,8 @@ func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, erro
 		return nil, err
 	}
 	out := &roomsOutput{RoomPage{Cursor: h.Cursors.Encode(user, here)}}
-	out.Body.Rooms = make([]MyRoom, len(entries))
-	for i, e := range entries {
-		out.Body.Rooms[i] = myRoomOf(e)
+	if out.Body.Rooms, err = h.myRooms(ctx, entries); err != nil {
+		return nil, err
 	}
 	if after != "" {
 		out.Body.After = &after
@@ -101,16 +100,28 @@ func (h *queries) inboxViews(ctx context.Context, in Including, user string) (pr
 	return views, err
 }
 
-func myRoomOf(e projections.Entry) MyRoom {
-	out := MyRoom{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread}
-	if e.ReadTo != (events.ID{}) {
-		out.ReadTo = e.ReadTo.String()
+func (h *queries) myRooms(ctx context.Context, entries []projections.Entry) ([]MyRoom, error) {
+	var last []projections.Message
+	for _, e := range entries {
+		if e.Last != nil {
+			last = append(last, *e.Last)
+		}
 	}
-	if e.Last != nil {
-		last := api.MessageOf(*e.Last)
-		out.Last = &last
+	opened, err := api.MessagesOf(ctx, h.Keys, last...)
+	if err != nil {
+		return nil, err
 	}
-	return out
+	rooms := make([]MyRoom, len(entries))
+	for i, e := range entries {
+		rooms[i] = MyRoom{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread}
+		if e.ReadTo != (events.ID{}) {
+			rooms[i].ReadTo = e.ReadTo.String()
+		}
+		if e.Last != nil {
+			rooms[i].Last, opened = &opened[0], opened[1:]
+		}
+	}
+	return rooms, nil
 }
 
 // RoomInput names a room.
@@ -231,8 +242,12 @@ func (h *queries) user(ctx context.Context, in *userInput) (*userOutput, error) 
 	if err != nil {
 		return nil, err
 	}
-	if u.Set == (events.ID{}) {
+	if u.Set == (events.ID{}) && u.Erased == (events.ID{}) {
 		return nil, api.NotYet("user_not_found", "the user has not set a profile")
 	}
-	return &userOutput{api.UserOf(u)}, nil
+	user, err := api.UserOf(ctx, h.Keys, u)
+	if err != nil {
+		return nil, err
+	}
+	return &userOutput{user}, nil
 }

@@ -71,7 +71,9 @@ func (h *queries) sync(ctx context.Context, in *syncInput) (*syncOutput, error) 
 	}
 	out := &syncOutput{SyncPage{Events: make([]HappenedEvent, len(what)), Cursor: h.Cursors.Encode(user, to), More: more}}
 	for i, w := range what {
-		out.Body.Events[i] = happenedOf(w)
+		if out.Body.Events[i], err = h.happenedOf(ctx, w); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -120,10 +122,11 @@ func (h *queries) arrived(look time.Duration) <-chan struct{} {
 	return c
 }
 
-func happenedOf(h projections.Happened) HappenedEvent {
-	out := HappenedEvent{Stream: string(h.Stream), Position: h.Position, Event: api.EventOf(h.Event)}
-	if kind, name := h.Stream.Split(); kind == events.KindRoom {
+func (h *queries) happenedOf(ctx context.Context, w projections.Happened) (HappenedEvent, error) {
+	event, err := api.EventOf(ctx, h.Keys, w.Event)
+	out := HappenedEvent{Stream: string(w.Stream), Position: w.Position, Event: event}
+	if kind, name := w.Stream.Split(); kind == events.KindRoom {
 		out.Room = name
 	}
-	return out
+	return out, err
 }

@@ -3,11 +3,13 @@ package stream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 )
 
 // The limits of one call to the bus, those of EventBridge's PutEvents. The size of an entry is
@@ -55,7 +57,13 @@ func (h *Handler) publish(ctx context.Context, batch []arrival) (arrival, error)
 		if h.OwnOnly && a.Event.Region != h.Region {
 			continue
 		}
-		entry, err := h.entry(a.Event)
+		entry, err := h.entry(ctx, a.Event)
+		if errors.Is(err, keys.ErrDamaged) { // it stays so
+			if err := h.Park(ctx, "publish", Record{Event: a.Event}, err); err != nil {
+				return batch[first], err
+			}
+			continue
+		}
 		if err != nil {
 			return batch[first], err
 		}
@@ -115,8 +123,14 @@ func (h *Handler) refused(ctx context.Context, batch []arrival, entries []Entry,
 	return again, entriesAgain, nil
 }
 
-// entry is the edge at which an event leaves for subscribers.
-func (h *Handler) entry(e events.Event) (Entry, error) {
+// entry is the edge at which an event leaves for subscribers, opened.
+func (h *Handler) entry(ctx context.Context, e events.Event) (Entry, error) {
+	if !h.BusOpens {
+		var err error
+		if e, err = h.Keys.OpenEvent(ctx, e); err != nil {
+			return Entry{}, err
+		}
+	}
 	text, err := e.MarshalJSON()
 	if err != nil {
 		return Entry{}, fmt.Errorf("encode an event for the bus: %w", err)

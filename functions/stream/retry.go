@@ -49,12 +49,18 @@ func parkedAgain(cause error) error {
 // known folds and publishes an event that has its place in the feed, or needs none.
 func (h *Handler) known(ctx context.Context, e events.Event) error {
 	batch := []arrival{{Arrival: projections.Arrival{Event: e}}}
+	if err := h.erase(ctx, batch); err != nil {
+		return fmt.Errorf("project: %w", err)
+	}
 	failures, err := h.Engine.Apply(ctx, arrivals(batch))
 	if err != nil {
 		return fmt.Errorf("project: %w", err)
 	}
 	if len(failures) > 0 {
 		return h.Park(ctx, "project", Record{Event: e}, failures[0].Err)
+	}
+	if err := h.acknowledge(ctx, batch); err != nil {
+		return fmt.Errorf("project: %w", err)
 	}
 	if _, err := h.publish(ctx, batch); err != nil {
 		return fmt.Errorf("publish: %w", err)

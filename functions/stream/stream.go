@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/projections"
 )
 
@@ -42,13 +43,13 @@ const (
 )
 
 // Handler handles batches of records of one region. Every field must be set but Log, Passed, Push,
-// Now and OwnOnly.
+// Now, BusOpens and OwnOnly.
 type Handler struct {
 	Region string
 	Engine *projections.Engine
 	Feed   *projections.Feed
 	Views  projections.Views // where events are parked
-	Events events.Log        // where it is said which events were late
+	Events events.Log        // where it is said which events were late, and whose keys were destroyed
 	Bus    Bus
 	Log    *slog.Logger // of what was parked; nil: none
 	// Passed is told what has become of each event, as soon as it has; nil: nobody is. An event of
@@ -60,6 +61,10 @@ type Handler struct {
 	Push func(ctx context.Context, what []projections.Happened)
 
 	Now func() time.Time // time.Now if nil
+
+	Keys *keys.Ring // opens what is published, and destroys the keys of who was erased
+	// BusOpens leaves it to the bus to open what it delivers: it keeps entries as they are in the log.
+	BusOpens bool
 
 	// OwnOnly publishes only what this region accepted. Where each subscriber listens in one
 	// region it must be off; where one listens in all it saves her the repeats.
@@ -126,6 +131,9 @@ func (h *Handler) decoded(ctx context.Context, records []Record) ([]arrival, err
 // project folds the batch and records its arrival, parks what makes a fold fail and returns the
 // rest. An event enters the feed after the views: who hears of it finds it there.
 func (h *Handler) project(ctx context.Context, batch []arrival) ([]arrival, error) {
+	if err := h.erase(ctx, batch); err != nil {
+		return nil, fmt.Errorf("project: %w", err)
+	}
 	failures, err := h.Engine.Apply(ctx, arrivals(batch))
 	if err != nil {
 		return nil, fmt.Errorf("project: %w", err)
@@ -154,7 +162,7 @@ func (h *Handler) project(ctx context.Context, batch []arrival) ([]arrival, erro
 	for i := range batch {
 		batch[i].entry = entries[i]
 	}
-	if err := h.tellLate(ctx, batch); err != nil {
+	if err := errors.Join(h.tellLate(ctx, batch), h.acknowledge(ctx, batch)); err != nil {
 		return nil, fmt.Errorf("project: %w", err)
 	}
 	for _, a := range batch {

@@ -157,8 +157,8 @@ func (p *tab) say(text string) {
 	p.do(chromedp.SendKeys(writeHere, text, chromedp.ByQuery), press("Enter"))
 }
 
-// keys are those that tests press, with their codes.
-var keys = map[string]int64{"Enter": 13, "Escape": 27, "ArrowUp": 38, "Delete": 46, "r": 82, "t": 84}
+// pressed are those that tests press, with their codes.
+var pressed = map[string]int64{"Enter": 13, "Escape": 27, "ArrowUp": 38, "Delete": 46, "r": 82, "t": 84}
 
 // press presses a key as a keyboard does: what chromedp types by itself is a key and a character,
 // and a page can only prevent the first.
@@ -171,7 +171,7 @@ func press(key string) chromedp.Action {
 		text = ""
 	}
 	event := func(kind keyboard.KeyType) *keyboard.DispatchKeyEventParams {
-		return keyboard.DispatchKeyEvent(kind).WithKey(key).WithWindowsVirtualKeyCode(keys[key])
+		return keyboard.DispatchKeyEvent(kind).WithKey(key).WithWindowsVirtualKeyCode(pressed[key])
 	}
 	return chromedp.Tasks{event(keyboard.KeyDown).WithText(text), event(keyboard.KeyUp)}
 }

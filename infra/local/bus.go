@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"parley/events/keys"
 	"parley/functions/stream"
 )
 
@@ -20,7 +21,8 @@ import (
 // leap at every start.
 type bus struct {
 	db   *pebble.DB
-	keep uint64 // entries in the archive
+	keys *keys.Ring // opens what is delivered
+	keep uint64     // entries in the archive
 
 	mu      sync.Mutex
 	id      busID         // random: from it come the ids of all entries
@@ -54,9 +56,9 @@ var (
 
 var _ stream.Bus = (*bus)(nil)
 
-// openBus opens the bus whose archive is in db and keeps so many entries.
-func openBus(db *pebble.DB, keep int) (*bus, error) {
-	b := &bus{db: db, keep: uint64(keep)}
+// openBus opens the bus whose archive is in db and keeps so many entries, sealed as in the log.
+func openBus(db *pebble.DB, ring *keys.Ring, keep int) (*bus, error) {
+	b := &bus{db: db, keys: ring, keep: uint64(keep)}
 	if err := b.open(); err != nil {
 		return nil, fmt.Errorf("open the bus: %w", err)
 	}

@@ -29,7 +29,7 @@ func memoryBus(t *testing.T, files vfs.FS, keep int) (*bus, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := openBus(db, keep)
+	b, err := openBus(db, nil, keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +316,7 @@ func TestSlowSubscriber(t *testing.T) {
 func BenchmarkPublish(b *testing.B) {
 	db := openMemory(b)
 	defer db.Close()
-	bus, err := openBus(db, defaultArchive)
+	bus, err := openBus(db, nil, defaultArchive)
 	if err != nil {
 		b.Fatal(err)
 	}

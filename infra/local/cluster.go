@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"parley/events/keys"
 	"parley/functions/api"
 	"parley/functions/live"
 )
@@ -20,6 +21,7 @@ type options struct {
 	archive int // entries that each bus keeps
 	auth    *api.Auth
 	cursors *api.Cursors
+	root    keys.Wrapper // of the users' keys
 	logger  *slog.Logger
 	metrics *metrics // openCluster makes them
 }
@@ -53,6 +55,7 @@ func openCluster(ctx context.Context, o options) (*cluster, error) {
 	for _, from := range c.regions {
 		for _, to := range c.regions {
 			if from != to {
+				from.keyFlows = append(from.keyFlows, newKeyFlow(from, to, c.network, o.weather.Lag))
 				from.flows = append(from.flows, &flow{
 					from: from.name, to: to.name, source: from.follow(), target: to.follow(), identity: to.identity,
 					network: c.network, weather: o.weather, regions: o.regions, marks: from.marks, log: from.logger,

@@ -19,7 +19,8 @@ import (
 //	VERSION      what made it, and how it is laid out
 //	LOCK         held by the process that uses it
 //	token.key    signs the tokens of /local/token
-//	<region>/    IDENTITY, log/ and views/; with -store dynamodb only bus/
+//	root.key     wraps the users' keys: without it nobody can read a message
+//	<region>/    IDENTITY, log/, views/ and keys/; with -store dynamodb only bus/
 //	dynamodb/    what DynamoDB Local keeps, if it was started here
 const (
 	versionFile  = "VERSION"

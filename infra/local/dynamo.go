@@ -16,6 +16,7 @@ import (
 	"parley/events"
 	"parley/events/dynamolocal"
 	"parley/events/dynamolog"
+	"parley/events/keys/filekeys"
 	"parley/functions/stream"
 	"parley/projections/dynamoview"
 	"parley/projections/pebbleview"
@@ -87,6 +88,9 @@ func (d *dynamoStorage) open(ctx context.Context, region string, log *slog.Logge
 			err = errors.Join(err, s.close())
 		}
 	}()
+	if s.keys, err = filekeys.Open(filepath.Join(d.data, region, "keys")); err != nil {
+		return nil, err
+	}
 	if s.identity, err = l.Identity(ctx); err != nil {
 		return nil, err
 	}

@@ -111,8 +111,12 @@ func (s *server) open(ctx context.Context, set settings, log *slog.Logger, stdou
 	if err != nil {
 		return err
 	}
+	root, err := openRoot(set.data)
+	if err != nil {
+		return err
+	}
 	c, err := openCluster(ctx, options{
-		cursors: cursors,
+		cursors: cursors, root: root,
 		storage: storage, regions: set.regions, weather: weather{set.lag, defaultWeather.Twice},
 		rate:    api.Rate{PerSecond: set.rate, Burst: burstSeconds * set.rate},
 		auth:    api.NewAuth(api.AuthConfig{Issuer: tokens.url, Audience: audience, Keys: tokens.find}),

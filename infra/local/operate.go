@@ -35,11 +35,11 @@ func (r *region) registerOperate(a *api.API, log events.Log) {
 		"rebuild": &operate.Rebuild{Log: r.log, Rebuilder: rebuilder},
 		"audit":   &operate.Rebuild{Log: r.log, Rebuilder: rebuilder, Audit: true},
 		"drop":    &operate.Drop{Rebuilder: rebuilder},
-		"replay":  &operate.Replay{Region: r.name, Log: r.log, Bus: replayBus{r.bus}},
+		"replay":  &operate.Replay{Region: r.name, Log: r.log, Bus: replayBus{r.bus}}, // which opens what it delivers
 	})
 	r.runner.Alone = true // the data folder is this process's; tables that others use, too, have regions of their own
 	operate.Register(a, operate.Config{
-		Region: r.name, Log: log, Views: r.live, Clock: r.clock, Runner: r.runner, Generations: r.generations,
+		Region: r.name, Log: log, Views: r.live, Clock: r.clock, Runner: r.runner, Keys: r.ring, Generations: r.generations,
 		Health: func(ctx context.Context) operate.Health {
 			ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 			defer cancel()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 	"parley/functions/command"
 	"parley/functions/health"
@@ -34,6 +35,7 @@ type region struct {
 
 	*store
 	clock   *events.Clock
+	ring    *keys.Ring // seals and opens content, at the edges
 	bus     *bus
 	trigger *trigger
 
@@ -47,6 +49,7 @@ type region struct {
 	runner      *operate.Runner
 	metrics     *metrics
 	flows       []*flow // to the other regions
+	keyFlows    []*keyFlow
 	handler     http.Handler
 	state       atomic.Value // string
 	logger      *slog.Logger
@@ -72,9 +75,13 @@ func (r *region) open(ctx context.Context, o options) (err error) {
 	if r.store, err = o.storage.open(ctx, r.name, r.logger); err != nil {
 		return err
 	}
+	if err := checkRoot(ctx, o.root, r.keys); err != nil {
+		return err
+	}
+	r.ring = keys.NewRing(&toldKeys{r.keys, r.keyChanged}, o.root, nil)
 	r.generations = projections.NewGenerations(r.views)
 	r.live = r.generations.Views()
-	if r.bus, err = openBus(r.busDB, o.archive); err != nil {
+	if r.bus, err = openBus(r.busDB, r.ring, o.archive); err != nil {
 		return err
 	}
 	r.handler = r.newHandler(o)
@@ -101,6 +108,7 @@ func (r *region) newTrigger(settings triggerSettings) *trigger {
 		Bus:    r.bus,
 		Log:    r.logger,
 		Passed: r.metrics.passed(r.name),
+		Keys:   r.ring, BusOpens: true,
 	}
 	return &trigger{
 		source:   log,
@@ -119,18 +127,18 @@ func (r *region) newHandler(o options) http.Handler {
 	a := api.New(api.Options{Region: r.name, Auth: o.auth, Rate: o.rate, Logger: r.logger})
 	log := countedLog{r.log, r.name, r.metrics}
 	command.Register(a, command.Config{
-		Region: r.name, Log: log, Views: r.live, Clock: r.clock, Logger: r.logger,
+		Region: r.name, Log: log, Views: r.live, Clock: r.clock, Logger: r.logger, Keys: r.ring,
 		Engine: projections.NewEngine(r.log, r.views,
 			projections.Rooms, projections.Members, projections.Users, projections.Inboxes).In(r.generations),
 	})
 	query.Register(a, query.Config{
-		Region: r.name, Log: r.log, Views: r.live, Cursors: o.cursors, Arrived: r.arrivals.next,
+		Region: r.name, Log: r.log, Views: r.live, Cursors: o.cursors, Keys: r.ring, Arrived: r.arrivals.next,
 	})
 	r.registerOperate(a, log)
 	live.Describe(a)
 	r.sockets = newSockets(live.DefaultLimits, func() bool { return r.state.Load() == stateFailing }, r.logger)
 	r.sockets.handler = &live.Handler{
-		Region: r.name, Auth: o.auth, API: a.Handler(), Log: r.log, Views: r.live, Cursors: o.cursors,
+		Region: r.name, Auth: o.auth, API: a.Handler(), Log: r.log, Views: r.live, Cursors: o.cursors, Keys: r.ring,
 		Connections: live.NewMemory(), Sockets: r.sockets, Logger: r.logger,
 	}
 	mux := http.NewServeMux()
@@ -181,7 +189,17 @@ func (r *region) run(ctx context.Context, start func(func())) error {
 		}
 		start(func() { f.run(ctx) })
 	}
+	for _, f := range r.keyFlows {
+		start(func() { f.run(ctx) })
+	}
 	return nil
+}
+
+// keyChanged has a user's keys replicated.
+func (r *region) keyChanged(user string) {
+	for _, f := range r.keyFlows {
+		f.changed(user)
+	}
 }
 
 // beat says at once and then every minute that the region is there.

@@ -11,6 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"parley/events"
+	"parley/events/keys"
+	"parley/events/keys/filekeys"
 	"parley/events/pebblelog"
 	"parley/projections"
 	"parley/projections/pebbleview"
@@ -33,6 +35,7 @@ type storage interface {
 type store struct {
 	log      events.Log
 	views    projections.Views
+	keys     keys.Store // of users; replicated as the log is
 	marks    marks
 	identity string       // of the log: another one has nothing of what this one has
 	busDB    *pebble.DB   // keeps what was put on the region's bus
@@ -92,6 +95,9 @@ func (p *pebbleStorage) open(_ context.Context, region string, log *slog.Logger)
 		return nil, err
 	}
 	s.closers = append(s.closers, db)
+	if s.keys, err = filekeys.Open(filepath.Join(dir, "keys")); err != nil {
+		return nil, err
+	}
 	s.log, s.views, s.marks, s.busDB = l, pebbleview.New(db, viewsPrefix), pebbleMarks{db}, db
 	s.writable = l.Err
 	s.follow = func() replica { return tail{l} }

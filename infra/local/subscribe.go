@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -44,10 +45,14 @@ func (s *subscription) serve(r *http.Request, closing <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		if text := s.format(p); len(text) > 0 {
+		text, failed := s.format(r.Context(), p)
+		if len(text) > 0 {
 			if err := s.send(text); err != nil {
 				return err
 			}
+		}
+		if failed != nil { // she comes back and goes on behind what she has
+			return failed
 		}
 		if len(p.entries) > 0 {
 			continue
@@ -66,19 +71,24 @@ func (s *subscription) serve(r *http.Request, closing <-chan struct{}) error {
 	}
 }
 
-// format writes a page and moves on behind it. A hole is said aloud: an event "reset" tells that
-// entries are missing before the next.
-func (s *subscription) format(p page) []byte {
+// format writes a page, opened, and moves on behind it. A hole is said aloud: an event "reset" tells
+// that entries are missing before the next. With an error comes what stands before its entry.
+func (s *subscription) format(ctx context.Context, p page) ([]byte, error) {
 	var b bytes.Buffer
 	if p.reset {
 		s.after = p.from
 		fmt.Fprintf(&b, "event: reset\nid: %d\ndata: {\"reason\":\"entries after the one you have are no longer in the archive\"}\n\n", s.after)
 	}
 	for _, e := range p.entries {
-		s.after = e.number
 		if !s.wants(e.DetailType) {
+			s.after = e.number
 			continue
 		}
+		e, err := s.bus.opened(ctx, e)
+		if err != nil {
+			return b.Bytes(), err
+		}
+		s.after = e.number
 		fmt.Fprintf(&b, "id: %d\nevent: %s\ndata: ", e.number, e.DetailType)
 		enc := json.NewEncoder(&b)
 		enc.SetEscapeHTML(false)
@@ -88,7 +98,7 @@ func (s *subscription) format(p page) []byte {
 		}
 		b.WriteByte('\n')
 	}
-	return b.Bytes()
+	return b.Bytes(), nil
 }
 
 // wants says whether the subscriber asked for a detail type. Like a rule for the source parley, one

@@ -41,7 +41,7 @@ func (r *region) event(stream, id string) (*events.Event, error) {
 		return nil, err
 	}
 	var page eventPage
-	err = r.get("events", &page, "stream", stream, "after", events.PrecedingID(parsed).String(), "limit", strconv.Itoa(1))
+	err = r.get("events", &page, "stream", stream, "after", events.PrecedingID(parsed).String(), "limit", strconv.Itoa(1), "sealed", "true")
 	if err != nil {
 		return nil, fmt.Errorf("%s: read %s: %w", r.title(), stream, err)
 	}

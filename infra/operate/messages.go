@@ -139,6 +139,9 @@ func (x *exporter) room(stream events.Stream, name string) error {
 		if text, edited := c.edits[by]; edited {
 			p.Text = text
 		}
+		if p.Text.Erased() {
+			continue // its author was: there is nothing left to say
+		}
 		l := messageLine{
 			Room: name, Author: e.Actor, At: e.ID.Timestamp().UTC().Format(time.RFC3339Nano), Text: p.Text.Text(), ID: e.ID.String(),
 		}

@@ -1,0 +1,61 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"parley/events"
+	"parley/events/keys"
+	"parley/projections"
+)
+
+// MessagesOf gives messages as clients get them: it is the edge at which their content is opened.
+// The error is [keys.ErrMissing] where a key is on its way to this region.
+func MessagesOf(ctx context.Context, ring *keys.Ring, list ...projections.Message) ([]Message, error) {
+	authors := make([]string, len(list))
+	for i, m := range list {
+		authors[i] = m.Author
+	}
+	ring.Warm(ctx, authors...)
+	out := make([]Message, len(list))
+	for i, m := range list {
+		text, err := open(ctx, ring, m.Author, m.Text)
+		if err != nil {
+			return nil, err
+		}
+		m.Text = text
+		out[i] = messageOf(m)
+	}
+	return out, nil
+}
+
+// UserOf gives a profile as clients get it, opened.
+func UserOf(ctx context.Context, ring *keys.Ring, u projections.User) (User, error) {
+	name, err := open(ctx, ring, u.ID, u.Name)
+	if err != nil {
+		return User{}, err
+	}
+	about, err := open(ctx, ring, u.ID, u.About)
+	if err != nil {
+		return User{}, err
+	}
+	erased := name.Erased() || u.Erased != (events.ID{})
+	return User{ID: u.ID, Name: name.Text(), About: about.Text(), Erased: erased}, nil
+}
+
+// EventOf gives an event as clients get it, opened.
+func EventOf(ctx context.Context, ring *keys.Ring, e events.Event) (Event, error) {
+	e, err := e.WithContent(func(_ string, c events.Content) (events.Content, error) {
+		return open(ctx, ring, e.Actor, c)
+	})
+	return eventOf(e), err
+}
+
+// open opens content for a reader. What somebody has damaged must not hide all that stands beside it.
+func open(ctx context.Context, ring *keys.Ring, owner string, c events.Content) (events.Content, error) {
+	opened, err := ring.Open(ctx, owner, c)
+	if errors.Is(err, keys.ErrDamaged) {
+		return events.Erased(), nil
+	}
+	return opened, err
+}
