@@ -70,7 +70,7 @@ export class Panel {
 
   #chooser() {
     const { preferred } = this.#client.endpoints;
-    const { region } = this.#client.live.status;
+    const region = this.#serving();
     const waiting = this.#client.outbox.size;
     return [
       h('p', { class: 'served' }, h('span', {}, region ? ['You are served by ', h('b', { 'data-region': this.#regions.toneOf(region) }, region)] : 'No region serves you right now'),
@@ -81,6 +81,12 @@ export class Panel {
     ];
   }
 
+  /** The region that serves the page; '' while none does. */
+  #serving() {
+    const { region, state } = this.#client.live.status;
+    return state === 'offline' ? '' : region;
+  }
+
   #prefer(region) {
     this.#client.endpoints.prefer(region);
     this.#note(region ? `You prefer ${region}.` : 'Any region will do.', region);
@@ -88,7 +94,7 @@ export class Panel {
   }
 
   #card(r) {
-    const serves = r.region === this.#client.live.status.region;
+    const serves = r.region === this.#serving();
     const [name, what] = STATES[r.state] ?? STATES.up;
     const shown = r.state === 'up' && !r.healthy ? ['Not answering', 'It may be starting, or gone.'] : [name, what];
     const state = r.state === 'up' && !r.healthy ? 'failing' : r.state;
