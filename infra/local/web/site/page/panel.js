@@ -101,7 +101,7 @@ export class Panel {
     return h('li', { class: 'card', 'data-state': state, 'data-region': this.#regions.toneOf(r.region), 'data-name': r.region },
       h('div', { class: 'head' }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('h3', {}, r.region), serves && h('span', { class: 'tag serves' }, 'serves you'), h('span', { class: 'state' }, shown[0])),
       h('p', { class: 'what' }, shown[1]),
-      h('div', { class: 'figures' }, this.#rate(r), this.#lags(r)),
+      h('div', { class: 'figures' }, this.#regions.local && this.#rate(r), this.#lags(r)),
       this.#regions.local && h('div', { class: 'acts', role: 'group', 'aria-label': `What ${r.region} does` }, ACTS.map(([to, label]) => h('button', {
         type: 'button', id: `act-${r.region}-${to}`, class: `act-${to}`, disabled: r.state === to, onclick: () => this.#set(r, to),
       }, label))));

@@ -115,6 +115,7 @@ export class TimeSlider {
     const moment = this.#moments.at(Number(this.#range.value));
     if (moment.id === this.#at.id) return;
     this.#at = moment;
+    this.#asked++; // what is on its way is no longer wanted
     this.#describe();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => { this.#loading = this.#load(); }, SETTLE);
