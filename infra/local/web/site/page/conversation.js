@@ -107,6 +107,7 @@ export class Conversation {
     this.#heading.textContent = 'Parley';
     this.element.classList.add('no-room');
     this.#nowhere.hidden = false;
+    this.#latest.hidden = true;
     this.#composer.element.hidden = true;
   }
 
