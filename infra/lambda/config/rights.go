@@ -28,7 +28,7 @@ const OwnRegion = "${AWS::Region}"
 func (r Right) Allows(operation, table, key, region string) bool {
 	return r.Operation == operation && r.Table == table && (r.Keys == nil || slices.ContainsFunc(r.Keys, func(pattern string) bool {
 		pattern = strings.ReplaceAll(pattern, OwnRegion, region)
-		if prefix, any := strings.CutSuffix(pattern, "*"); any {
+		if prefix, open := strings.CutSuffix(pattern, "*"); open {
 			return strings.HasPrefix(key, prefix)
 		}
 		return key == pattern
