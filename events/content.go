@@ -47,12 +47,12 @@ func (c Content) Text() string {
 	return c.text
 }
 
-// Sealed returns the bytes of sealed content.
-func (c Content) Sealed() (bytes []byte, is bool) {
+// Sealed returns the bytes of sealed content, in a string.
+func (c Content) Sealed() (bytes string, is bool) {
 	if c.form != sealed {
-		return nil, false
+		return "", false
 	}
-	return []byte(c.text), true
+	return c.text, true
 }
 
 // Erased reports whether nothing is left.

@@ -89,8 +89,9 @@ func (k *dataKey) sealed(owner string, id events.ID, field, text string) events.
 }
 
 // opened undoes sealed.
-func (k *dataKey) opened(owner string, sealed []byte) (events.Content, error) {
-	text, err := k.seal.Open(nil, sealed[nonceAt:cipherAt], sealed[cipherAt:], []byte(owner))
+func (k *dataKey) opened(owner, sealed string) (events.Content, error) {
+	b := []byte(sealed)
+	text, err := k.seal.Open(b[cipherAt:cipherAt], b[nonceAt:cipherAt], b[cipherAt:], []byte(owner))
 	if err != nil {
 		return events.Content{}, ErrDamaged
 	}
@@ -98,9 +99,9 @@ func (k *dataKey) opened(owner string, sealed []byte) (events.Content, error) {
 }
 
 // keyOf names the key that content was sealed with.
-func keyOf(sealed []byte) (ID, error) {
+func keyOf(sealed string) (ID, error) {
 	if len(sealed) < cipherAt+tagSize || sealed[0] != sealVersion {
 		return ID{}, ErrDamaged
 	}
-	return ID(sealed[1:nonceAt]), nil
+	return ID([]byte(sealed[1:nonceAt])), nil
 }

@@ -147,7 +147,7 @@ func TestDamaged(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // no wait for keys that do not come
 	for i := range whole {
-		broken := bytes.Clone(whole)
+		broken := []byte(whole)
 		broken[i] ^= 1
 		want := keys.ErrDamaged
 		if 1 <= i && i <= len(keys.ID{}) {
@@ -156,11 +156,11 @@ func TestDamaged(t *testing.T) {
 		if _, err := r.Open(ctx, "ada", events.Sealed(broken)); !errors.Is(err, want) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
-		if _, err := r.Open(ctx, "ada", events.Sealed(whole[:i])); !errors.Is(err, keys.ErrDamaged) {
+		if _, err := r.Open(ctx, "ada", events.Sealed([]byte(whole[:i]))); !errors.Is(err, keys.ErrDamaged) {
 			t.Fatalf("cut to %d bytes: %v", i, err)
 		}
 	}
-	if _, err := r.Open(ctx, "bob", events.Sealed(whole)); err == nil {
+	if _, err := r.Open(ctx, "bob", events.Sealed([]byte(whole))); err == nil {
 		t.Error("what ada wrote opens as bob's")
 	}
 }
@@ -323,7 +323,7 @@ func TestFaults(t *testing.T) {
 func FuzzOpen(f *testing.F) {
 	r := keys.NewRing(newStore(f), root(f, 1), nil)
 	whole, _ := textOf(seal(f, r, post(f, "ada", 1, "hello"))).Sealed()
-	f.Add(whole)
+	f.Add([]byte(whole))
 	f.Add([]byte{1})
 	ctx, cancel := context.WithCancel(f.Context())
 	cancel() // no wait for keys that do not come

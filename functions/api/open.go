@@ -12,9 +12,11 @@ import (
 // MessagesOf gives messages as clients get them: it is the edge at which their content is opened.
 // The error is [keys.ErrMissing] where a key is on its way to this region.
 func MessagesOf(ctx context.Context, ring *keys.Ring, list ...projections.Message) ([]Message, error) {
-	authors := make([]string, len(list))
-	for i, m := range list {
-		authors[i] = m.Author
+	var authors []string
+	for _, m := range list {
+		if _, sealed := m.Text.Sealed(); sealed {
+			authors = append(authors, m.Author)
+		}
 	}
 	ring.Warm(ctx, authors...)
 	out := make([]Message, len(list))

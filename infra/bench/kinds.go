@@ -58,6 +58,7 @@ func kinds() []kind {
 		{name: "region.beat", alone: true},
 		{name: "event.late", event: lateEvent, messages: true},
 		{name: "ops.acted", event: actEvent},
+		{name: "user.erased", event: erasedEvent},
 	}
 }
 
@@ -84,6 +85,15 @@ func actEvent(s *scene, i int) (events.Event, error) {
 		return events.Event{}, err
 	}
 	return events.New(id, events.OpsStream(meteredRegion), "owner", meteredRegion, events.OpsActed{What: "job.start", Target: user(i)})
+}
+
+// erasedEvent says that a user was erased.
+func erasedEvent(s *scene, i int) (events.Event, error) {
+	id, err := s.clock.Mint(user(i))
+	if err != nil {
+		return events.Event{}, err
+	}
+	return events.New(id, events.UserStream(user(i)), user(i), meteredRegion, events.UserErased{By: "owner"})
 }
 
 func user(i int) string { return fmt.Sprintf("user-%04d", i) }

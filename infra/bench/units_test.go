@@ -39,6 +39,7 @@ var wantCosts = map[string][2]cost{
 	"region.beat":                {{1, 2, 0, 1}, {}},              // beat, journal
 	"event.late":                 {{1, 2, 1, 0}, {1, 0.13, 1, 0}}, // feed, journal; the read is this test's
 	"ops.acted":                  {{1, 0, 0, 0}, {1, 0, 0, 0}},
+	"user.erased":                {{1, 3, 0, 2}, {1, 2.07, 0, 2}}, // that it is acknowledged, one more of the log, is not in it
 }
 
 // What a message may cost in one region, all told. When it comes alone: log, timeline, feed and
