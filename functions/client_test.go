@@ -2,11 +2,13 @@ package functions_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/events"
 )
@@ -67,6 +69,16 @@ func (c *client) do(method, path, body string) *answer {
 	for name, values := range c.header {
 		req.Header[name] = values
 	}
+	return c.send(req)
+}
+
+// getWithin asks and waits no longer.
+func (c *client) getWithin(d time.Duration, path string) *answer {
+	c.r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	req := httptest.NewRequestWithContext(ctx, "GET", path, nil)
+	req.Header.Set("Authorization", "Bearer "+c.token)
 	return c.send(req)
 }
 

@@ -123,7 +123,7 @@ func (d *document) check(op operation, a *answer) error {
 		}
 	}
 	for name := range a.header {
-		if strings.HasPrefix(name, "X-Ratelimit") && !slices.ContainsFunc(keys(declared.Headers), func(s string) bool { return strings.EqualFold(s, name) }) {
+		if strings.HasPrefix(name, "X-Ratelimit") && !slices.ContainsFunc(namesOf(declared.Headers), func(s string) bool { return strings.EqualFold(s, name) }) {
 			return fmt.Errorf("the header %s is not declared", name)
 		}
 	}
@@ -205,7 +205,7 @@ func kindOf(v any) string {
 	}
 }
 
-func keys[V any](m map[string]V) []string {
+func namesOf[V any](m map[string]V) []string {
 	var all []string
 	for k := range m {
 		all = append(all, k)
@@ -234,7 +234,7 @@ func TestDocument(t *testing.T) {
 			checkResponses(t, method, op)
 			for status, response := range op.Responses {
 				if content, ok := response.Content["application/problem+json"]; ok != (status >= "400") {
-					t.Errorf("%s: %s is declared as %v", op.OperationID, status, keys(response.Content))
+					t.Errorf("%s: %s is declared as %v", op.OperationID, status, namesOf(response.Content))
 				} else if ok {
 					problems[content.Schema.Ref] = true
 				}
@@ -251,7 +251,7 @@ func TestDocument(t *testing.T) {
 		"Accepted", "Event", "FieldError", "HappenedEvent", "Member", "MemberPage", "Message", "MessageEdit", "MessagePage", "MyRoom", "NewMember", "NewMessage",
 		"NewProfile", "NewRoom", "Problem", "ReadMarker", "RoleChange", "Room", "RoomChange", "RoomPage", "SyncPage", "User",
 	}
-	if got := keys(r.doc.Components.Schemas); !slices.Equal(got, want) {
+	if got := namesOf(r.doc.Components.Schemas); !slices.Equal(got, want) {
 		t.Errorf("the schemas are called\n%v, want\n%v", got, want)
 	}
 	for name, s := range r.doc.Components.Schemas {

@@ -205,7 +205,7 @@ func TestOpsReplayDryRun(t *testing.T) {
 func TestOpsReplayGoesOn(t *testing.T) {
 	o := newOps(t)
 	_, want := o.history()
-	replay := &operate.Replay{Region: "eu", Log: o.log, Bus: replayBus{o.bus}}
+	replay := &operate.Replay{Region: "eu", Log: o.log, Bus: replayBus{o.bus}, Keys: o.ring}
 	task := operate.Task{ID: o.mint("olga").String(), Params: operate.Params{To: "x", Rate: 10_000}} // no budget: one call a step
 	down, refused := 0, 0
 	o.bus.answer = func(call int, entries []stream.Entry) ([]error, error) {
@@ -262,7 +262,7 @@ func TestOpsReplayGoesOn(t *testing.T) {
 func TestOpsReplayRate(t *testing.T) {
 	o := newOps(t)
 	_, want := o.history()
-	replay := &operate.Replay{Region: "eu", Log: o.log, Bus: replayBus{o.bus}}
+	replay := &operate.Replay{Region: "eu", Log: o.log, Bus: replayBus{o.bus}, Keys: o.ring}
 	const rate = 400
 	least := time.Duration(len(want)) * time.Second / rate * 8 / 10
 	for _, budget := range []time.Duration{time.Minute, 0} {

@@ -49,7 +49,7 @@ func opsOf(r *region) *ops {
 	}
 	o.runner = o.newRunner()
 	operate.Register(r.api, operate.Config{
-		Region: r.name, Log: r.log, Views: o.generations.Views(), Clock: r.clock, Runner: o.runner, Retry: r.stream.Retry,
+		Region: r.name, Log: r.log, Views: o.generations.Views(), Clock: r.clock, Runner: o.runner, Keys: r.ring, Retry: r.stream.Retry,
 		Generations: o.generations,
 		Health:      func(ctx context.Context) operate.Health { return operate.Health(o.health.Check(ctx)) },
 	})
@@ -62,7 +62,7 @@ func opsOf(r *region) *ops {
 func (o *ops) newRunner() *operate.Runner {
 	acts := operate.Acts{Region: o.name, Log: o.log, Clock: o.clock}
 	runner := operate.NewRunner(o.views, acts, slog.New(slog.DiscardHandler), map[string]operate.Kind{
-		"replay":  &operate.Replay{Region: o.name, Log: o.log, Bus: replayBus{o.bus}},
+		"replay":  &operate.Replay{Region: o.name, Log: o.log, Bus: replayBus{o.bus}, Keys: o.ring},
 		"rebuild": &operate.Rebuild{Log: o.log, Rebuilder: o.rebuilder},
 		"audit":   &operate.Rebuild{Log: o.log, Rebuilder: o.rebuilder, Audit: true},
 		"drop":    &operate.Drop{Rebuilder: o.rebuilder},

@@ -33,6 +33,8 @@ var opsWays = map[string]struct{ method, path, body string }{
 
 	"switchBack":       {"POST", "/v1/ops/generations/room/back", ""},
 	"dropPrevious":     {"POST", "/v1/ops/generations/room/drop", ""},
+	"eraseUser":        {"POST", "/v1/ops/users/gone/erase", ""},
+	"getErasure":       {"GET", "/v1/ops/users/gone/erasure", ""},
 	"listDigests":      {"GET", "/v1/ops/digests", ""},
 	"listEventDigests": {"GET", "/v1/ops/digests/events?stream={stream}&hour=2026-07-01T12:00:00Z", ""},
 }
@@ -60,7 +62,7 @@ func TestOpsAreForOperators(t *testing.T) {
 	stream := "room/" + strings.TrimPrefix(room, "/v1/rooms/")
 	fill := strings.NewReplacer("{parked}", parked, "{job}", job, "{stream}", stream, "{event}", string(o.event("ada", stream)))
 	nothing := strings.NewReplacer("{parked}", "x", "{job}", "x", "{stream}", "x", "{event}", "x")
-	if got, want := o.operations(), keys(opsWays); !slices.Equal(got, want) {
+	if got, want := o.operations(), namesOf(opsWays); !slices.Equal(got, want) {
 		t.Fatalf("the operations are\n%v, want\n%v", got, want)
 	}
 	o.finish(o.start(`{"kind":"rebuild","projection":"room"}`))
@@ -93,6 +95,12 @@ func TestOpsAreForOperators(t *testing.T) {
 		if a := o.op.do(way.method, fill.Replace(way.path), fill.Replace(way.body)); a.status >= 300 {
 			t.Errorf("%s: %d %s", id, a.status, a.body)
 		}
+	}
+	for _, id := range []string{"eraseUser", "getErasure"} {
+		if a := o.op.do(opsWays[id].method, opsWays[id].path, ""); a.status >= 300 {
+			t.Errorf("%s: %d %s", id, a.status, a.body)
+		}
+		o.Sync()
 	}
 	again, _ := o.park()
 	o.op.post("/v1/ops/parked/drop", `{"key":"`+again+`"}`).want(200)

@@ -188,6 +188,7 @@ func TestAsOf(t *testing.T) {
 			must(t, err)
 			slices.SortFunc(arrivals, func(a, b pebblelog.Record) int { return a.Event.ID.Compare(b.Event.ID) })
 			then := s.world.region(t, "eu")
+			replicateKeys(s.region, then)
 			for _, arrival := range arrivals {
 				must(t, then.store.Replicate(context.Background(), []pebblelog.Record{arrival}))
 				then.Sync()

@@ -19,6 +19,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"parley/events"
+	"parley/events/keys"
+	"parley/events/keys/keystest"
 	"parley/events/logtest"
 	"parley/events/pebblelog"
 	"parley/functions/api"
@@ -107,6 +109,8 @@ type region struct {
 	log     *logtest.Faults   // over store
 	views   *viewtest.Faults  // over a model
 	model   projections.Views // under views
+	keys    *keystest.Model
+	ring    *keys.Ring
 	clock   *events.Clock
 	api     *api.API
 	handler http.Handler
@@ -133,24 +137,28 @@ func (w *world) region(t testing.TB, name string) *region {
 	r := &region{
 		world: w, t: t, name: name, store: store, log: &logtest.Faults{Log: store},
 		views: &viewtest.Faults{Views: model}, model: model, clock: events.NewClock(w.now), bus: &bus{},
+		keys: keystest.NewModel(),
 	}
+	root, err := keys.NewRoot(make([]byte, 32))
+	must(t, err)
+	r.ring = keys.NewRing(r.keys, root, nil)
 	logger := slog.New(slog.DiscardHandler)
 	engine := projections.NewEngine(r.log, r.views, projections.All()...)
 	auth := api.NewAuth(api.AuthConfig{Issuer: issuer, Now: w.now, Keys: func(*jwt.Token) (any, error) { return w.key.Public(), nil }})
 	r.api = api.New(api.Options{Region: name, Auth: auth, Rate: w.rate, Logger: logger, Now: w.now})
-	command.Register(r.api, command.Config{Region: name, Log: r.log, Views: r.views, Clock: r.clock, Engine: engine, Logger: logger})
+	command.Register(r.api, command.Config{Region: name, Log: r.log, Views: r.views, Clock: r.clock, Engine: engine, Logger: logger, Keys: r.ring})
 	cursors, err := api.NewCursors(make([]byte, 32))
 	must(t, err)
-	query.Register(r.api, query.Config{Region: name, Log: r.log, Views: r.views, Cursors: cursors})
+	query.Register(r.api, query.Config{Region: name, Log: r.log, Views: r.views, Cursors: cursors, Keys: r.ring})
 	r.handler = r.api.Handler()
 	feed := projections.NewFeed(r.views)
 	feed.Now = w.now
 	r.sockets = newSockets()
 	r.live = &live.Handler{
-		Region: name, Auth: auth, API: r.handler, Log: r.log, Views: r.views, Cursors: cursors,
+		Region: name, Auth: auth, API: r.handler, Log: r.log, Views: r.views, Cursors: cursors, Keys: r.ring,
 		Connections: live.NewMemory(), Sockets: r.sockets, Now: w.now, Logger: logger,
 	}
-	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger, Push: r.live.Push, Events: r.log, Now: w.now}
+	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger, Push: r.live.Push, Events: r.log, Now: w.now, Keys: r.ring}
 	r.doc = readDocument(t, r.api, w.rate.PerSecond > 0)
 	return r
 }
@@ -183,6 +191,31 @@ func (r *region) records(after uint64) []stream.Record {
 // replicate brings all that was accepted in one region to another, as a global table does, and
 // has its stream handle it.
 func replicate(from, to *region) {
+	to.t.Helper()
+	replicateKeys(from, to)
+	replicateEvents(from, to)
+}
+
+// replicateKeys copies keys, and destroys them, as their table does.
+func replicateKeys(from, to *region) {
+	to.t.Helper()
+	ctx := context.Background()
+	for user, err := range from.keys.Users(ctx) {
+		must(to.t, err)
+		got, err := from.keys.Load(ctx, user)
+		must(to.t, err)
+		if got.Erased {
+			must(to.t, to.keys.Erase(ctx, user))
+		}
+		for _, key := range got.Wrapped {
+			if err := to.keys.Add(ctx, user, key); !errors.Is(err, keys.ErrErased) {
+				must(to.t, err)
+			}
+		}
+	}
+}
+
+func replicateEvents(from, to *region) {
 	to.t.Helper()
 	for after := uint64(0); after < from.store.Head(); {
 		tail, err := from.store.Tail(context.Background(), after, 1000)

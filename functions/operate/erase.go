@@ -43,8 +43,8 @@ type erasureInput struct {
 }
 
 type eraseInput struct {
-	erasureInput
-	Key string `header:"Idempotency-Key" doc:"A ULID you minted, carrying the mark of the user: sent again under it, one event is appended."`
+	User string `path:"user"`
+	Key  string `header:"Idempotency-Key" doc:"A ULID you minted, carrying the mark of the user: sent again under it, one event is appended."`
 }
 
 func (h *handlers) eraseUser(ctx context.Context, in *eraseInput) (*output[Erasure], error) {

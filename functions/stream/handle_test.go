@@ -40,7 +40,7 @@ func TestEntry(t *testing.T) {
 	}
 	s.handle([]stream.Record{{Event: e}}, 1, nil)
 	got := s.bus.calls[0][0]
-	want := `{"id":"` + e.ID.String() + `","stream":"room/` + s.room + `","type":"message.posted","version":1,"actor":"ada","region":"us",` +
+	want := `{"id":"` + e.ID.String() + `","stream":"room/` + s.room + `","type":"message.posted","version":2,"actor":"ada","region":"us",` +
 		`"data":{"text":"<b> & \"é\""},"published_by":"eu"}`
 	if got.Source != "parley" || got.DetailType != "message.posted" || string(got.Detail) != want || !got.Time.Equal(e.ID.Timestamp()) {
 		t.Errorf("the entry is %s %s %v\n%s, want\n%s", got.Source, got.DetailType, got.Time, got.Detail, want)

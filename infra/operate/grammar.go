@@ -27,6 +27,7 @@ type cli struct {
 	Events eventsCmd `cmd:"" help:"The events of a room, as they are in the log."`
 	Tail   tailCmd   `cmd:"" help:"Follow events as they come."`
 	Import importCmd `cmd:"" help:"Bring in conversations held elsewhere: JSON lines, or Slack's export."`
+	Erase  eraseCmd  `cmd:"" help:"Make all that a user ever wrote unreadable, for good."`
 	Export exportCmd `cmd:"" help:"Write events or messages as JSON lines, to be imported again."`
 }
 
@@ -155,6 +156,13 @@ type importCmd struct {
 	DryRun  bool   `help:"Read it all, count and price the work, and send nothing."`
 	Report  string `placeholder:"FILE" help:"Write everything that could not be taken to this file."`
 	Lanes   int    `default:"4" help:"Batches sent side by side. The events of a room are sent in order."`
+}
+
+type eraseCmd struct {
+	User   string        `arg:"" help:"The user's id."`
+	Yes    bool          `help:"Do it. It cannot be undone."`
+	DryRun bool          `help:"Count what would be lost, and change nothing."`
+	Wait   time.Duration `default:"1m" help:"How long to wait for all regions to acknowledge."`
 }
 
 type exportCmd struct {

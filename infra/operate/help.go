@@ -26,6 +26,15 @@ Examples:
 }
 
 // Help is shown by -help.
+func (eraseCmd) Help() string {
+	return `Everybody's messages and profile are sealed under a key of theirs. In each region that hears of the erasure the user's keys are destroyed: from then on all that she wrote reads as erased, wherever it is read, also from the log, a replay or a backup of either; other processes of a region may still open it for 30 seconds. Her id stays where it stands, as do reactions, and what was delivered before: subscribers hear of it as user.erased. Regions that are cut off follow when they hear of it. Run again it shows who has acknowledged.
+
+Examples:
+  operate erase ada -dry-run
+  operate erase ada -yes`
+}
+
+// Help is shown by -help.
 func (rebuildCmd) Help() string {
 	return `The next generation is built beside the one that is read while both get what happens, the two are compared, and all reads switch at once: nobody notices. "differ" counts what was wrong before. One region comes after the other. The old generation can be gone back to with operate back, until operate drop deletes it, which the next rebuild asks for.
 

@@ -30,6 +30,10 @@ func TestUsage(t *testing.T) {
 		{"tail -past 3", "-room"},
 		{"parked retry", "-all"},
 		{"drain", "<region>"},
+		{"erase", "<user>"},
+		{"erase ada", "-yes"},
+		{"erase ada -yes -dry-run", "-dry-run"},
+		{"erase a/b -yes", "user's id"},
 	} {
 		s := operate(t.Context(), strings.Fields(tt.line)...)
 		if s.code != exitUsage || !strings.Contains(s.err, tt.want) || !strings.Contains(s.err, "-help") || s.out != "" {
@@ -40,7 +44,7 @@ func TestUsage(t *testing.T) {
 
 // Every command has a help that names its flags as they are given, and nothing answers it but help.
 func TestHelp(t *testing.T) {
-	for _, line := range []string{"", "-help", "-h", "status -help", "rebuild -help", "audit -h", "jobs -help", "jobs watch -help", "parked retry -help", "import -help", "export -help", "tail -help"} {
+	for _, line := range []string{"", "-help", "-h", "status -help", "rebuild -help", "audit -h", "jobs -help", "jobs watch -help", "parked retry -help", "import -help", "export -help", "erase -help", "tail -help"} {
 		s := operate(t.Context(), strings.Fields(line)...)
 		if s.code != 0 || !strings.HasPrefix(s.out, "Usage: operate") || strings.Contains(s.out, "--") || s.err != "" {
 			t.Errorf("%q: %d %q %q", line, s.code, s.out, s.err)
