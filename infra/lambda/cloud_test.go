@@ -219,7 +219,7 @@ func (r reply) text(field string) string {
 // message is so much of a message as the tests look at.
 type message struct {
 	ID, Author, Text string
-	Deleted          bool
+	Deleted, Erased  bool
 	Reactions        map[string][]string
 }
 
