@@ -83,31 +83,45 @@ var onConnections = []string{
 // socketsARN is the stage of the WebSocket API as policies name it.
 const socketsARN = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi}/live"
 
+// keysARN is the table of users' keys, and rootARN what wraps them, as policies name them.
+const (
+	keysARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-keys"
+	rootARN = "arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/${KeyId}"
+)
+
+// What who seals, and who only opens, may do with users' keys: it reads them by Query, adds one by
+// PutItem, and sees by GetItem whether she was erased meanwhile.
+var (
+	opens = []string{"dynamodb:Query on keys", "kms:Decrypt on root"}
+	seals = append([]string{"dynamodb:GetItem on keys", "dynamodb:PutItem on keys", "kms:Encrypt on root"}, opens...)
+)
+
 // rights are what each function may do, as "action on what": exactly this. dynamolog appends by
 // PutItem, looks by GetItem what became of an append whose answer was lost, and reads by GetItem,
 // Query and Scan; dynamoview reads by these and BatchGetItem, saves by PutItem and deletes by
 // DeleteItem.
 var rights = map[string][]string{
-	config.Command: {
+	config.Command: slices.Concat(seals, []string{
 		"dynamodb:BatchGetItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
 		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) + "]",
 		"dynamodb:Query on Views", "dynamodb:Query on events",
-	},
-	config.Query: {
+	}),
+	config.Query: slices.Concat(opens, []string{
 		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:Query on Views", "dynamodb:Query on events",
-	},
+	}),
 	config.Health: {
 		"dynamodb:BatchGetItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:Query on Views", "dynamodb:Query on events",
 	},
-	config.Live: slices.Concat(onConnections, []string{
+	config.Live: slices.Concat(onConnections, seals, []string{
 		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
 		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) + "]",
 		"dynamodb:Query on Views", "dynamodb:Query on events",
 	}),
-	config.Stream: slices.Concat(onConnections, []string{
+	config.Stream: slices.Concat(onConnections, opens, []string{
+		"dynamodb:PutItem on keys", "dynamodb:DeleteItem on keys", // of who was erased
 		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:DescribeStream on StreamArn", "dynamodb:GetItem on Views", "dynamodb:GetItem on events",
 		"dynamodb:GetRecords on StreamArn", "dynamodb:GetShardIterator on StreamArn", "dynamodb:ListStreams on *", "dynamodb:PutItem on Views",
-		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + "]",
+		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " map[Fn::Sub:" + string(events.OpsStream("${AWS::Region}")) + "]]",
 		"dynamodb:Query on Views", "dynamodb:Query on events", "events:DescribeEventBus on Bus", "events:PutEvents on Bus",
 		"s3:ListBucket on Failures", "s3:PutObject on ${Failures.Arn}/*",
 	}),
@@ -115,18 +129,18 @@ var rights = map[string][]string{
 		"dynamodb:GetItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",
 		"dynamodb:PutItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",
 	},
-	config.Operate: {
-		"dynamodb:BatchGetItem on Views", "dynamodb:DeleteItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [parked]",
+	config.Operate: slices.Concat(seals, []string{
+		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:DeleteItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [parked]",
 		"dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views if ForAllValues:StringLike dynamodb:LeadingKeys [ops/* generations]",
 		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) +
 			" " + string(events.RegionStream("*")) + " " + string(events.OpsStream("*")) + "]",
 		"dynamodb:Query on Views", "dynamodb:Query on events", "dynamodb:Scan on events", "lambda:InvokeFunction on Stream", "sqs:SendMessage on Jobs", "sqs:SendMessage on Replays",
-	},
+	}),
 	config.Worker: slices.Concat(onQueue("Jobs"), actedHere, []string{
 		"dynamodb:BatchGetItem on Views", "dynamodb:DeleteItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
 		"dynamodb:Query on Views", "dynamodb:Query on events", "dynamodb:Scan on Views", "dynamodb:Scan on events",
 	}),
-	config.Replayer: slices.Concat(onQueue("Replays"), actedHere, []string{
+	config.Replayer: slices.Concat(onQueue("Replays"), actedHere, opens, []string{
 		"dynamodb:GetItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]", "dynamodb:GetItem on events",
 		"dynamodb:PutItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]",
 		"dynamodb:Query on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]", "dynamodb:Query on events", "dynamodb:Scan on events",
@@ -145,7 +159,8 @@ var actedHere = []string{
 }
 
 // checkRights: every function may do what is in the table and no more, and nobody may change or
-// delete an event. Who publishes what ordinary subscribers get is the stream function alone.
+// delete an event. Only the stream function may destroy users' keys, and who goes through the whole log
+// to rebuild or audit may not use any. Who publishes what ordinary subscribers get is the stream function alone.
 func checkRights(b both) []string {
 	var c complaints
 	for _, name := range config.Functions {
@@ -172,6 +187,10 @@ func checkRights(b both) []string {
 					c.unless(deletes || !strings.Contains(action, never), "%s: %s", id, grant)
 				}
 			}
+			c.unless(on != "keys" || !strings.Contains(action, "Delete") || id == "StreamRole", "%s: %s", id, grant)
+			c.unless(on != "keys" || !strings.Contains(action, "Update"), "%s: %s", id, grant)
+			c.unless(on != "keys" && !strings.HasPrefix(action, "kms:") || id != "WorkerRole", "%s: %s", id, grant)
+			c.unless(!strings.HasPrefix(action, "kms:") || on == "root", "%s: %s", id, grant)
 			c.unless(action != "events:PutEvents" || id == "StreamRole" || strings.HasSuffix(on, "events:source "+operate.Source), "%s: %s", id, grant)
 		}
 	}
@@ -203,7 +222,7 @@ func what(on any) string {
 		return id
 	}
 	if sub := text(on, "Fn::Sub"); sub != "" {
-		return strings.Replace(sub, eventsARN, "events", 1)
+		return strings.NewReplacer(eventsARN, "events", keysARN, "keys", rootARN, "root").Replace(sub)
 	}
 	return fmt.Sprint(on)
 }
