@@ -159,10 +159,15 @@ func (w *syncWorld) deliver(everything bool) {
 // follower is a client that follows what happens, in one region after the other.
 type follower struct {
 	user   string
+	rooms  map[events.Stream]bool // that she is in
 	place  projections.Place
 	told   map[events.ID]bool
 	once   map[string]bool // by journal and event: what she was told in it
 	resets int
+}
+
+func newFollower(user string) *follower {
+	return &follower{user: user, rooms: map[events.Stream]bool{}, told: map[events.ID]bool{}, once: map[string]bool{}}
 }
 
 // load is what a client does at first, and again where she cannot be told what happened: she
@@ -199,8 +204,8 @@ func (f *follower) follow(t *rapid.T, r *syncRegion) {
 			t.Fatalf("told of %d events, asked for %d", len(what), limit)
 		}
 		for _, h := range what {
-			if kind, name := h.Event.Stream.Split(); kind != events.KindRoom && name != f.user {
-				t.Fatalf("told of %s", h.Event.Stream)
+			if kind, name := h.Event.Stream.Split(); kind == events.KindRoom && !f.rooms[h.Event.Stream] || kind != events.KindRoom && name != f.user {
+				t.Fatalf("%s is told of %s, which is not for her", f.user, h.Event.Stream)
 			}
 			if again := fmt.Sprint(to.Epoch, h.Number); f.once[again] && exact {
 				t.Fatalf("told of an event again in the region of the place")
@@ -213,8 +218,9 @@ func (f *follower) follow(t *rapid.T, r *syncRegion) {
 	}
 }
 
-// Whoever follows what happens, in whichever region, is told all of it: with events accepted
-// everywhere, late, in any order, regions isolated and healed, feeds begun anew.
+// Whoever follows what happens, in whichever region, is told all of it in her rooms and nothing of
+// other rooms: with events accepted everywhere, late, in any order, regions isolated and healed,
+// feeds begun anew.
 func TestSyncOmitsNothing(t *testing.T) {
 	total, resets, late := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -231,7 +237,8 @@ func TestSyncOmitsNothing(t *testing.T) {
 		}
 		beat()
 		var rooms []events.Stream
-		for i := range 3 {
+		followers := []*follower{newFollower("bob"), newFollower("eve")}
+		for i := range 3 { // the first and the last have one follower, between them both
 			id, err := w.clock.Mint("ada")
 			if err != nil {
 				t.Fatal(err)
@@ -239,13 +246,16 @@ func TestSyncOmitsNothing(t *testing.T) {
 			room := events.RoomStream(id.String())
 			rooms = append(rooms, room)
 			w.accept(w.regions[0], room, "ada", events.RoomCreated{Name: fmt.Sprint("room ", i), Private: true})
-			if i < 2 {
-				w.accept(w.regions[0], room, "ada", events.MemberJoined{User: "bob", Role: events.RoleMember})
+			for at, f := range followers {
+				if f.rooms[room] = i == 1 || i == 2*at; f.rooms[room] {
+					w.accept(w.regions[0], room, "ada", events.MemberJoined{User: f.user, Role: events.RoleMember})
+				}
 			}
 		}
 		w.deliver(true)
-		bob := &follower{user: "bob", told: map[events.ID]bool{}, once: map[string]bool{}}
-		bob.load(t, w.regions[0])
+		for _, f := range followers {
+			f.load(t, w.regions[0])
+		}
 		region := func(t *rapid.T) *syncRegion { return w.regions[rapid.IntRange(0, 2).Draw(t, "region")] }
 		t.Repeat(map[string]func(*rapid.T){
 			"accept": func(t *rapid.T) {
@@ -278,23 +288,23 @@ func TestSyncOmitsNothing(t *testing.T) {
 					r.handle(t, batch)
 				}
 			},
-			"follow": func(t *rapid.T) { bob.follow(t, region(t)) },
+			"follow": func(t *rapid.T) { rapid.SampledFrom(followers).Draw(t, "who").follow(t, region(t)) },
 		})
 		for _, r := range w.regions {
 			r.isolated = false
 		}
 		w.deliver(true)
 		w.deliver(true) // what was said of late ones
-		bob.follow(t, region(t))
-		for _, e := range w.all {
-			kind, _ := e.Stream.Split()
-			visible := kind == events.KindRoom && e.Stream != rooms[2]
-			if visible && !bob.told[e.ID] {
-				t.Fatalf("never told of an event that %s accepted", e.Region)
+		for _, f := range followers {
+			f.follow(t, region(t))
+			for _, e := range w.all {
+				if f.rooms[e.Stream] && !f.told[e.ID] {
+					t.Fatalf("%s is never told of an event that %s accepted", f.user, e.Region)
+				}
 			}
+			resets += f.resets
 		}
 		total++
-		resets += bob.resets
 		late += len(w.late)
 	})
 	t.Logf("%d resets and %d late events in %d runs", resets, late, total)

@@ -33,15 +33,17 @@ func TestStreamThroughADay(t *testing.T) {
 	server := dynamotest.Start(t, dynamolocal.Options{Clock: fastClock})
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	d := &day{cfg: dynamolocal.Endpoint{URL: server.URL, Key: dynamolocal.NewKey()}.Config(region), total: make(chan int, 1)}
+	d := &day{cfg: dynamolocal.Endpoint{URL: server.URL, Key: dynamolocal.NewKey()}.Config(region), done: make(chan struct{})}
 	d.until(ctx, t, "there is a table", func() bool { return CreateTable(ctx, d.cfg, "events") == nil })
 
 	writing, stop := context.WithCancel(ctx)
+	defer stop()
 	var g errgroup.Group
 	g.Go(func() error { return d.write(writing, newRoom(t)) })
-	g.Go(func() error { return d.follow(ctx) })
+	g.Go(func() error { return d.follow(ctx, d.stream(), &d.followed) })
 	d.expire(ctx, t)
 	late, resumed := d.trim(ctx, t)
+	g.Go(func() error { return d.follow(ctx, late, &resumed) })
 	gone := d.gone(ctx, t)
 	stop()
 	if err := g.Wait(); err != nil {
@@ -51,10 +53,6 @@ func TestStreamThroughADay(t *testing.T) {
 	wantEvents(t, eventsOf(d.followed), d.written)
 	if n := len(d.shards()); n < 5 {
 		t.Errorf("it was read from %d shards; a day should have 6", n)
-	}
-	last := d.written[len(d.written)-1].ID
-	for resumed[len(resumed)-1].Event.ID != last {
-		resumed = append(resumed, d.read(ctx, t, late, resumed[len(resumed)-1].Sequence, 100)...)
 	}
 	wantEvents(t, eventsOf(resumed), d.written[len(d.written)-len(resumed):])
 	for _, got := range gone {
@@ -68,7 +66,7 @@ func TestStreamThroughADay(t *testing.T) {
 type day struct {
 	cfg      aws.Config
 	written  []events.Event
-	total    chan int // how many were written, in the end
+	done     chan struct{} // closed when all is written
 	followed []Change
 	first    string // the checkpoint of the first change
 }
@@ -106,7 +104,7 @@ func (d *day) read(ctx context.Context, t *testing.T, s *Stream, checkpoint stri
 func (d *day) write(ctx context.Context, room events.Stream) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	defer func() { d.total <- len(d.written) }()
+	defer close(d.done)
 	for ctx.Err() == nil {
 		select {
 		case <-ticker.C:
@@ -121,26 +119,32 @@ func (d *day) write(ctx context.Context, room events.Stream) error {
 	return nil
 }
 
-// follow reads all that is written, as it is written.
-func (d *day) follow(ctx context.Context) error {
-	s, checkpoint, total := d.stream(), "", -1
-	for len(d.followed) != total && ctx.Err() == nil {
-		select {
-		case total = <-d.total:
-		default:
+// follow reads all that is written behind what was got, as it is written: what waits for a day is gone.
+func (d *day) follow(ctx context.Context, s *Stream, got *[]Change) error {
+	for !d.ends(*got) && ctx.Err() == nil {
+		after := ""
+		if n := len(*got); n > 0 {
+			after = (*got)[n-1].Sequence
 		}
 		wait, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		got, err := s.Next(wait, checkpoint, 100)
+		more, err := s.Next(wait, after, mostRecords)
 		cancel()
 		if err != nil && !passes(err) && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-		if len(got) > 0 {
-			d.followed = append(d.followed, got...)
-			checkpoint = got[len(got)-1].Sequence
-		}
+		*got = append(*got, more...)
 	}
 	return ctx.Err()
+}
+
+// ends reports whether all is written, and the last of it was got.
+func (d *day) ends(got []Change) bool {
+	select {
+	case <-d.done:
+		return len(d.written) == 0 || len(got) > 0 && got[len(got)-1].Event.ID == d.written[len(d.written)-1].ID
+	default:
+		return false
+	}
 }
 
 // shards returns the shards of which changes came.
@@ -176,15 +180,24 @@ func (d *day) expire(ctx context.Context, t *testing.T) {
 	wantEvents(t, eventsOf(got), eventsOf(want))
 }
 
-// trim waits until the second change has been trimmed, and goes on with what is left up to now.
+// trim waits until the second change has been trimmed, and begins with what is left.
 func (d *day) trim(ctx context.Context, t *testing.T) (*Stream, []Change) {
 	d.first = d.read(ctx, t, d.stream(), "", 1)[0].Sequence
-	resume := d.trimmed(ctx, t).Resume
-	now, s := time.Now(), d.stream()
-	got := d.read(ctx, t, s, resume, mostRecords)
-	for got[len(got)-1].Event.ID.Timestamp().Before(now) { // at once: there is less every moment
-		got = append(got, d.read(ctx, t, s, got[len(got)-1].Sequence, mostRecords)...)
-	}
+	return d.resume(ctx, t)
+}
+
+// resume goes on after a loss. There is less every moment: what is left may be gone before it is
+// read, and then that is a loss, too.
+func (d *day) resume(ctx context.Context, t *testing.T) (s *Stream, got []Change) {
+	t.Helper()
+	d.until(ctx, t, "it can go on", func() bool {
+		var err error
+		s = d.stream()
+		if got, err = s.Next(ctx, d.trimmed(ctx, t).Resume, mostRecords); err != nil && !passes(err) && !errors.As(err, new(*TrimmedError)) {
+			t.Fatalf("read: %v", err)
+		}
+		return len(got) > 0
+	})
 	return s, got
 }
 
@@ -214,8 +227,6 @@ func (d *day) gone(ctx context.Context, t *testing.T) [][]Change {
 		_, err := s.fetch(ctx, s.state.members[0], &cursor{}, 1)
 		return errors.As(err, new(*types.ResourceNotFoundException))
 	})
-	return [][]Change{
-		d.read(ctx, t, d.stream(), d.trimmed(ctx, t).Resume, 10),
-		d.read(ctx, t, d.stream(), "", 10),
-	}
+	_, resumed := d.resume(ctx, t)
+	return [][]Change{resumed, d.read(ctx, t, d.stream(), "", 10)}
 }

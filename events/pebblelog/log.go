@@ -34,7 +34,7 @@ type Options struct {
 	// FS is where the directory lies; nil is the file system.
 	FS vfs.FS
 	// Cache holds blocks, and may be shared by several logs; nil is one of 32 MB. Pebble books
-	// what a log has in memory (256 KB at rest, up to 24 MB under load) as taken from it: much
+	// what a log has in memory (256 KB at rest, up to 8 MB under load) as taken from it: much
 	// smaller, and under load nothing is left for blocks.
 	Cache *pebble.Cache
 	// Logger is told of trouble in the background; nil is silent.

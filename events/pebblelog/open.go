@@ -15,9 +15,11 @@ import (
 
 const (
 	cacheBytes    = 32 << 20
-	memTableBytes = 8 << 20
+	memTableBytes = 2 << 20 // used again and again: memory that was never touched costs most
+	memTables     = 4
 	indexBytes    = 256 << 10 // so large that a table's index is one block and a lookup reads one less
 	bitsPerKey    = 10        // of the bloom filters: 1% of the lookups of a new id still read a block
+	mergeAt       = 16        // tables that overlap
 )
 
 // Open opens the log in dir, which is made if it is not there. The error wraps [ErrInUse] if
@@ -92,12 +94,18 @@ func lock(dir string, files vfs.FS) (*pebble.Lock, error) {
 func (l *Log) pebbleOptions(o Options) *pebble.Options {
 	log := logger{o.Logger}
 	po := &pebble.Options{
-		FS:                 o.FS,
-		Cache:              o.Cache,
-		Lock:               l.lock,
-		Logger:             log,
-		MemTableSize:       memTableBytes,
-		FormatMajorVersion: pebble.FormatTableFormatV6, // raised by hand: there is no way back
+		FS:           o.FS,
+		Cache:        o.Cache,
+		Lock:         l.lock,
+		Logger:       log,
+		MemTableSize: memTableBytes,
+		// While one is being written out there must be room for what comes.
+		MemTableStopWritesThreshold: memTables,
+		FormatMajorVersion:          pebble.FormatTableFormatV6, // raised by hand: there is no way back
+		// Every flush holds events of all streams, so that merging its tables downwards writes nearly
+		// all that is there anew: it is done seldom. Reads pass by them with bloom filters.
+		L0CompactionThreshold: 2 * mergeAt, // Pebble counts double
+		L0StopWritesThreshold: 4 * mergeAt,
 	}
 	// The usual one looks for work ten times a second: three idle regions would take 1% of a core.
 	// This one starts what waits when another compaction ends, which is the only thing it can wait

@@ -62,8 +62,9 @@ type queue struct {
 	mu      sync.Mutex
 	ready   sync.Cond // as many wait as are wanted, or closed is set
 	waiting []*request
-	want    int // how many a lingering commit waits for
-	last    int // how many were taken last
+	appends int // how many of them are of single callers
+	want    int // how many appends a lingering commit waits for
+	last    int // how many appends were taken last
 	closed  error
 }
 
@@ -72,7 +73,7 @@ func (q *queue) init() { q.ready.L = &q.mu }
 // await lingers until so many requests wait, the queue is closed, or it has been long enough.
 // q.mu must be held.
 func (q *queue) await(want int) {
-	if len(q.waiting) >= want {
+	if q.appends >= want {
 		return
 	}
 	q.want = want
@@ -83,7 +84,7 @@ func (q *queue) await(want int) {
 		q.ready.Signal()
 	})
 	defer timer.Stop()
-	for len(q.waiting) < q.want && q.closed == nil {
+	for q.appends < q.want && q.closed == nil {
 		q.ready.Wait()
 	}
 	q.want = 0
@@ -96,7 +97,9 @@ func (q *queue) put(requests ...*request) error {
 	if q.closed != nil {
 		return q.closed
 	}
-	if q.waiting = append(q.waiting, requests...); len(q.waiting) >= q.want {
+	q.waiting = append(q.waiting, requests...)
+	q.appends += count(requests)
+	if q.appends >= q.want {
 		q.ready.Signal()
 	}
 	return nil
@@ -108,7 +111,7 @@ const maxCommit = 1024
 
 // linger is how long a commit waits for others at most. It must be worth an fsync, and be felt by
 // nobody.
-const linger = time.Millisecond
+const linger = 4 * time.Millisecond
 
 // take waits for requests and takes what is there, or returns nil if there will be no more.
 //
@@ -121,7 +124,7 @@ func (q *queue) take() []*request {
 	for len(q.waiting) == 0 && q.closed == nil {
 		q.ready.Wait()
 	}
-	q.await(q.last / 2)
+	q.await(q.last)
 	n := 0
 	for writes := 0; n < len(q.waiting) && writes < maxCommit; n++ {
 		writes += len(q.waiting[n].writes)
@@ -130,10 +133,22 @@ func (q *queue) take() []*request {
 	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
 		q.waiting = nil
 	}
-	if q.last = n; n == 0 {
+	q.last = count(taken)
+	q.appends -= q.last
+	if n == 0 {
 		return nil
 	}
 	return taken
+}
+
+// count is how many requests are appends, whose callers come again as soon as they are answered.
+func count(requests []*request) (appends int) {
+	for _, r := range requests {
+		if !r.writes[0].replica {
+			appends++
+		}
+	}
+	return appends
 }
 
 // close lets no more requests in. Those that wait are still to be taken.

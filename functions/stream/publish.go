@@ -135,9 +135,7 @@ func (h *Handler) entry(ctx context.Context, e events.Event) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("encode an event for the bus: %w", err)
 	}
-	detail := make([]byte, 0, len(text)+len(h.Region)+len(`,"published_by":""`))
-	detail = append(detail, text[:len(text)-1]...)
-	detail = append(detail, `,"published_by":"`...)
+	detail := append(text[:len(text)-1], `,"published_by":"`...) // mostly there is room for it
 	detail = append(detail, h.Region...) // a-z 0-9 -
 	detail = append(detail, `"}`...)
 	return Entry{Source: "parley", DetailType: e.Type, Detail: detail, Time: e.ID.Timestamp()}, nil

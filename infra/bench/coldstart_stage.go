@@ -22,11 +22,11 @@ import (
 	"parley/events"
 	"parley/events/dynamolocal"
 	"parley/events/dynamolog"
+	"parley/functions/api"
+	"parley/functions/live/dynamoconns"
+	"parley/infra/lambda/config"
 	"parley/projections/dynamoview"
 )
-
-// lambdaFunctions are the functions of the Lambda binary.
-var lambdaFunctions = []string{"command", "query", "health", "stream", "beat"}
 
 const lambdaRegion = "us-east-1"
 
@@ -44,7 +44,7 @@ func newStage(ctx context.Context, url string) (*stage, error) {
 	if err := dynamolog.CreateTable(ctx, cfg, "events"); err != nil {
 		return nil, err
 	}
-	if err := dynamoview.CreateTable(ctx, cfg, "views"); err != nil {
+	if err := errors.Join(dynamoview.CreateTable(ctx, cfg, "views"), dynamoconns.CreateTable(ctx, cfg, "connections")); err != nil {
 		return nil, err
 	}
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -69,18 +69,24 @@ func newStage(ctx context.Context, url string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	const scheduled = `{"detail-type":"Scheduled Event"}`
 	s.events = map[string]string{
-		"command": s.httpEvent("POST", "/v1/rooms", `{\"name\":\"Hello\"}`),
-		"health":  s.httpEvent("GET", "/health", ""),
-		"stream":  record,
-		"beat":    `{"detail-type":"Scheduled Event"}`,
+		config.Command: s.httpEvent("POST", "/v1/rooms", `{\"name\":\"Hello\"}`),
+		config.Health:  s.httpEvent("GET", "/health", ""),
+		config.Stream:  record,
+		config.Live: `{"headers":{"Authorization":"Bearer ` + s.token + `"},"multiValueHeaders":{"Authorization":["Bearer ` + s.token +
+			`"]},"requestContext":{"eventType":"CONNECT","connectionId":"one="}}`,
+		config.Beat:     scheduled,
+		config.Operate:  s.httpEvent("GET", "/v1/ops/status", ""),
+		config.Worker:   scheduled,
+		config.Replayer: scheduled,
 	}
 	return s, nil
 }
 
 // makeRoom makes the room that messages are posted to and read from.
 func (s *stage) makeRoom(path string) error {
-	made, err := s.start(path, "command", io.Discard)
+	made, err := s.start(path, config.Command, io.Discard)
 	if err != nil {
 		return fmt.Errorf("make a room: %w", err)
 	}
@@ -90,8 +96,8 @@ func (s *stage) makeRoom(path string) error {
 		return fmt.Errorf("make a room: %w", err)
 	}
 	messages := "/v1/rooms/" + room.ID + "/messages"
-	s.events["command"] = s.httpEvent("POST", messages, `{\"text\":\"Hello\"}`)
-	s.events["query"] = s.httpEvent("GET", messages, "")
+	s.events[config.Command] = s.httpEvent("POST", messages, `{\"text\":\"Hello\"}`)
+	s.events[config.Query] = s.httpEvent("GET", messages, "")
 	return nil
 }
 
@@ -99,7 +105,7 @@ func (s *stage) close() { s.others.Close() }
 
 func (s *stage) sign(key ed25519.PrivateKey) (string, error) {
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
-		"iss": s.others.URL, "aud": "parley", "sub": "ada", "exp": time.Now().Add(time.Hour).Unix(),
+		"iss": s.others.URL, "aud": "parley", "sub": "ada", "scope": api.ScopeOperator, "exp": time.Now().Add(time.Hour).Unix(),
 	})
 	token.Header["kid"] = "one"
 	return token.SignedString(key)
@@ -131,22 +137,29 @@ func streamEvent() (string, error) {
 }
 
 // environment is what Lambda sets for a function, and what the template sets.
-func (s *stage) environment(function, api string) []string {
+func (s *stage) environment(function, runtime string) []string {
 	return []string{
-		"AWS_LAMBDA_RUNTIME_API=" + api, "_HANDLER=" + function, "AWS_REGION=" + lambdaRegion,
+		"AWS_LAMBDA_RUNTIME_API=" + runtime, "_HANDLER=" + function, "AWS_REGION=" + lambdaRegion,
 		"AWS_ACCESS_KEY_ID=" + s.place.Key, "AWS_SECRET_ACCESS_KEY=local",
 		"AWS_ENDPOINT_URL_DYNAMODB=" + s.place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + s.others.URL,
 		"PARLEY_EVENTS_TABLE=events", "PARLEY_VIEWS_TABLE=views", "PARLEY_BUS=parley",
+		"PARLEY_CONNECTIONS_TABLE=connections", "PARLEY_SOCKETS=" + s.others.URL,
+		"PARLEY_JOB_QUEUE=" + s.others.URL, "PARLEY_REPLAY_QUEUE=" + s.others.URL, "PARLEY_STREAM_FUNCTION=stream",
 		"PARLEY_ISSUER=" + s.others.URL, "PARLEY_AUDIENCE=parley", "PARLEY_JWKS=" + s.others.URL, "PARLEY_CURSOR_KEY=0123456789abcdef0123456789abcdef",
 	}
 }
 
 // right reports whether a function has done what it was asked.
 func (s *stage) right(function string, answer []byte) bool {
-	want := map[string]string{
-		"command": `"statusCode":201`, "query": `"statusCode":200`, "health": `"statusCode":200`,
-		"stream": `"batchItemFailures":[]`, "beat": `{}`,
-	}[function]
+	want := `"statusCode":200`
+	switch function {
+	case config.Command:
+		want = `"statusCode":201`
+	case config.Stream:
+		want = `"batchItemFailures":[]`
+	case config.Beat, config.Worker, config.Replayer:
+		want = `{}`
+	}
 	return bytes.Contains(answer, []byte(want))
 }
 

@@ -47,6 +47,9 @@ func compareFanOut(ctx context.Context, o options, bin *binaries, out io.Writer)
 	fmt.Fprintf(out, "     bare WebSocket broadcast     %8.0f\n", median(bare))
 	fmt.Fprintf(out, "     Parley, posts and all        %8.0f   %.2f of it\n", median(parley), median(parley)/median(bare))
 	for _, sockets := range []int{o.sockets / 10, o.sockets} {
+		if asked := float64(sockets * steadyRate); asked > median(bare) {
+			fmt.Fprintf(out, "   below: %.0f deliveries/s are asked for, more than the bare broadcast can do here: frames wait\n", asked)
+		}
 		if err := fanOutDelay(ctx, o, bin, sockets, out); err != nil {
 			return err
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // maxBinary is what a cold start may have to load.
-const maxBinary = 16 << 20
+const maxBinary = 15 << 20
 
 func TestBinaryIsSmall(t *testing.T) {
 	for _, arch := range []string{"arm64", "amd64"} {

@@ -44,6 +44,7 @@ type cloud struct {
 	functions map[string]*host
 	records   *streamReader
 	views     projections.Views
+	ledger    *ledger
 }
 
 // newCloud makes a region. fault says what goes wrong between the functions and DynamoDB; nil:
@@ -67,15 +68,24 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 	}
 	c.records = newStreamReader(t, c.aws)
 	c.views = dynamoview.New(c.aws, viewsTable)
-	if fault != nil {
-		place = dynamotest.Spoil(t, place, fault)
-	}
 	for _, f := range config.Functions {
-		c.functions[f] = newHost(t, c.environment(f, place))
+		noted := dynamotest.Spoil(t, place, func(call dynamotest.Call) dynamotest.Fault {
+			c.ledger.note(f, call)
+			if fault == nil {
+				return dynamotest.None
+			}
+			return fault(call)
+		})
+		c.functions[f] = newHost(t, c.environment(f, noted))
+		if f == config.Live {
+			c.gateway.live = []*host{c.functions[f], newHost(t, c.environment(f, noted))}
+		}
 	}
-	c.gateway.live = []*host{c.functions[config.Live], newHost(t, c.environment(config.Live, place))}
 	t.Cleanup(func() {
 		c.checkOutput()
+		for _, complaint := range c.ledger.complaints() {
+			t.Error(complaint)
+		}
 		if t.Failed() {
 			for name, f := range c.functions {
 				t.Logf("%s said\n%s", name, strings.Join(f.logs.lines(), "\n"))
@@ -88,7 +98,10 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 
 // newServices makes what a region has beside tables: who else is called by its functions.
 func newServices(t testing.TB) *cloud {
-	c := &cloud{t: t, issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t), queues: newQueueService(t), kms: newKeyService(t), functions: map[string]*host{}}
+	c := &cloud{
+		t: t, issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t), queues: newQueueService(t), kms: newKeyService(t),
+		functions: map[string]*host{}, ledger: newLedger(),
+	}
 	c.invoker = newInvoker(c)
 	return c
 }

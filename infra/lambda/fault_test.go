@@ -80,8 +80,14 @@ func TestBusAway(t *testing.T) {
 		t.Errorf("the views wait for the bus: %s", got)
 	}
 	c.bus.set(nil, func(call int) bool { return call == 1 }) // the SDK tries again
+	if n := c.counted(config.Stream, config.Unfinished); n != 1 {
+		t.Errorf("%d batches were counted as unfinished", n)
+	}
 	if failed = c.handle(failed); len(failed) != 0 {
 		t.Fatalf("%d records failed", len(failed))
+	}
+	if n := c.counted(config.Stream, config.Unfinished); n != 1 {
+		t.Errorf("a batch that is handled is counted as unfinished")
 	}
 	c.checkBus(25)
 	c.checkFeed(room, 25)
@@ -132,6 +138,9 @@ func TestThrottled(t *testing.T) {
 	batch := c.records.all(0)
 	if failed := c.handle(batch); len(batch) != 1 || len(failed) != 1 {
 		t.Errorf("of %d records %d failed", len(batch), len(failed))
+	}
+	if n := c.counted(config.Stream, config.Unfinished); n != 1 {
+		t.Errorf("%d batches were counted as unfinished", n)
 	}
 	set("")
 	if failed := c.handle(batch); len(failed) != 0 {

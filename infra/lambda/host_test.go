@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -80,7 +79,7 @@ func newHost(t testing.TB, env []string) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, binary: path, env: env}
+	h := &host{t: t, binary: path, env: env, metrics: newOutput(t), logs: newOutput(t)}
 	t.Cleanup(func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -139,7 +138,7 @@ func (h *host) start() *process {
 	p.api = httptest.NewServer(p.routes())
 	p.cmd = exec.Command(h.binary)
 	p.cmd.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(p.api.URL, "http://")}, h.env...)
-	p.cmd.Stdout, p.cmd.Stderr = &h.metrics, &h.logs
+	p.cmd.Stdout, p.cmd.Stderr = h.metrics.file, h.logs.file
 	if err := p.cmd.Start(); err != nil {
 		h.t.Fatalf("start the binary: %v", err)
 	}
@@ -211,22 +210,29 @@ func (p *process) close(w http.ResponseWriter, r *http.Request, o outcome) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// output is what a process writes.
+// output is what processes write: a file, which has a line as soon as it was written. What is known
+// to have been answered is known to have been counted.
 type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	t    testing.TB
+	file *os.File
 }
 
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
+func newOutput(t testing.TB) output {
+	t.Helper()
+	file, err := os.OpenFile(filepath.Join(t.TempDir(), "output"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() }) // what is in it was looked at
+	return output{t, file}
 }
 
-func (o *output) lines() []string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return strings.FieldsFunc(o.text.String(), func(r rune) bool { return r == '\n' })
+func (o output) lines() []string {
+	text, err := os.ReadFile(o.file.Name())
+	if err != nil {
+		o.t.Errorf("read what a process wrote: %v", err)
+	}
+	return strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
 }
 
 // binaries is a folder for what the tests build, for all of them.

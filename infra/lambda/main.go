@@ -11,18 +11,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log"
 	"log/slog"
-	"net/http"
 	"os"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 
 	"parley/infra/lambda/config"
 )
@@ -39,14 +34,6 @@ func main() {
 	lambda.Start(f)
 }
 
-// calls is how many calls to one service are under way at once: a full batch saves 32 views side by
-// side. The SDK keeps 10 connections by itself; the others would be made anew for each batch.
-const calls = 64
-
-func httpClient() aws.HTTPClient {
-	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.MaxIdleConnsPerHost = calls })
-}
-
 // start reads the configuration and makes the function that _HANDLER names, with all it needs.
 // Metrics go to stdout, logs to stderr; CloudWatch gets both.
 func start(getenv func(string) string, stdout, stderr io.Writer) (*invoker, error) {
@@ -59,10 +46,9 @@ func start(getenv func(string) string, stdout, stderr io.Writer) (*invoker, erro
 	logger := newLogger(stderr, c.LogLevel)
 	log.SetFlags(0) // the runtime's own lines, which are errors, become JSON as all others
 	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelError).Writer())
-	cloud, err := awsconfig.LoadDefaultConfig(ctx,
-		awsconfig.WithRegion(c.Region), awsconfig.WithLogger(forSDK(logger)), awsconfig.WithHTTPClient(httpClient()))
+	cloud, err := cloudConfig(getenv, c.Region, logger)
 	if err != nil {
-		return nil, fmt.Errorf("load the AWS configuration: %w", err)
+		return nil, err
 	}
 	f, err := newFunction(ctx, newParts(c, cloud, logger))
 	if err != nil {

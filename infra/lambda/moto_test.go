@@ -37,9 +37,9 @@ func startMoto(t *testing.T) string {
 	}
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	_ = l.Close()
-	var said output
+	said := newOutput(t)
 	cmd := exec.Command(python, "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = said.file, said.file
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,7 @@ func TestMissingParts(t *testing.T) {
 	place := dynamolocal.Endpoint{URL: "http://127.0.0.1:1", Key: "key"}
 	for _, tt := range []struct{ function, setting, says string }{
 		{config.Stream, "PARLEY_BUS=parlay", `PARLEY_BUS: there is no event bus "parlay" in this region`},
+		{config.Beat, "AWS_SECRET_ACCESS_KEY=", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"},
 		{config.Stream, "AWS_ENDPOINT_URL_EVENTBRIDGE=http://127.0.0.1:1", "PARLEY_BUS: look up the event bus"},
 		{config.Replayer, "PARLEY_BUS=parlay", `PARLEY_BUS: there is no event bus "parlay" in this region`},
 		{config.Operate, "PARLEY_JOB_QUEUE=jobs", "PARLEY_JOB_QUEUE (the URL of the SQS queue of rebuilds, audits and drops): must be a URL"},

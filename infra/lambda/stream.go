@@ -10,6 +10,7 @@ import (
 
 	"parley/events/dynamolog"
 	"parley/functions/stream"
+	"parley/infra/lambda/config"
 )
 
 // streamFunction is invoked with batches of the event table's stream, and by the operate function
@@ -45,6 +46,7 @@ func (f *streamFunction) invoke(ctx context.Context, payload []byte) ([]byte, er
 	answer := streamAnswer{Failures: []streamFailure{}}
 	if done, err := f.handler.Handle(ctx, records); done < len(records) {
 		f.log.WarnContext(ctx, "a batch is not handled to its end", "records", len(records), "handled", done, "error", err)
+		tell(ctx, config.Unfinished) // Lambda counts no error
 		answer.Failures = append(answer.Failures, streamFailure{records[done].Sequence})
 	}
 	return json.Marshal(answer)

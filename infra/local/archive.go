@@ -51,12 +51,16 @@ func splitState(state []byte) (id busID, trimmed uint64, err error) {
 	return busID(state[1:]), binary.BigEndian.Uint64(state[1+len(id):]), nil
 }
 
-func entryKey(number uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{busPrefix, entryKind}, number)
+func entryKey(number uint64) []byte { return appendEntryKey(nil, number) }
+
+func appendEntryKey(key []byte, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(key, busPrefix, entryKind), number)
 }
 
-func entryValue(count uint64, e stream.Entry) []byte {
-	value := make([]byte, 0, 1+8+8+2+len(e.Source)+len(e.DetailType)+len(e.Detail))
+// entrySize is the length of what appendEntry appends.
+func entrySize(e stream.Entry) int { return 1 + 8 + 8 + 2 + len(e.Source) + len(e.DetailType) + len(e.Detail) }
+
+func appendEntry(value []byte, count uint64, e stream.Entry) []byte {
 	value = append(value, busVersion)
 	value = binary.BigEndian.AppendUint64(value, count)
 	value = binary.BigEndian.AppendUint64(value, uint64(e.Time.UnixMilli()))

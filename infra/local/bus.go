@@ -147,7 +147,7 @@ func (b *bus) append(entries []stream.Entry, size int) (refused []error, err err
 			continue
 		}
 		last, count = last+1, count+1
-		if err := batch.Set(entryKey(last), entryValue(count, e), nil); err != nil {
+		if err := putEntry(batch, last, count, e); err != nil {
 			return nil, err
 		}
 	}
@@ -159,6 +159,14 @@ func (b *bus) append(entries []stream.Entry, size int) (refused []error, err err
 	}
 	b.last, b.count = last, count
 	return refused, b.trim()
+}
+
+// putEntry adds an entry to the batch, copying it only once.
+func putEntry(batch *pebble.Batch, number, count uint64, e stream.Entry) error {
+	set := batch.SetDeferred(entryKeySize, entrySize(e))
+	appendEntryKey(set.Key[:0], number)
+	appendEntry(set.Value[:0], count, e)
+	return set.Finish()
 }
 
 func complete(e stream.Entry) bool {

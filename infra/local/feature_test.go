@@ -177,6 +177,26 @@ func TestPageOfALongRoom(t *testing.T) {
 	delete(seen, fmt.Sprintf("line %d", messages-1))
 	gather(fmt.Sprintf("line %d", messages-1), `(() => { const e = document.querySelector('.scroll'); e.scrollTop = e.scrollHeight; })()`)
 	ada.until("the news is there", `[...document.querySelectorAll('.conversation .text')].at(-1).textContent === 'something new'`)
+	travelledFar(ada)
+}
+
+// travelledFar goes from one end of a long room to the other, though the page holds little of it,
+// and from event to event.
+func travelledFar(ada *tab) {
+	ada.click("#time-button")
+	slide := func(to, last string) {
+		ada.eval(`(() => { const e = document.querySelector('.time-slider [type=range]'); e.value = e.`+to+`; e.dispatchEvent(new Event('input')); })()`, nil)
+		ada.until("the slider's "+to+" is shown", last+` === [...document.querySelectorAll('.in-past .text')].at(-1)?.textContent`)
+	}
+	ada.until("it is known how far back the room goes", `document.querySelector('.time-slider [type=range]').max === '1000'`)
+	slide("max", `'something new'`)
+	slide("min", `'line 0'`)
+	for i := range 3 {
+		ada.click(`[aria-label="One event forward"]`)
+		ada.until("the next event is shown", fmt.Sprintf(`[...document.querySelectorAll('.in-past .text')].at(-1)?.textContent === 'line %d'`, i+1))
+	}
+	ada.click(`[aria-label="One event back"]`)
+	ada.until("the event before is shown", `[...document.querySelectorAll('.in-past .text')].at(-1)?.textContent === 'line 2'`)
 }
 
 func scan(text string, n *int) bool {

@@ -142,8 +142,8 @@ func (f *flow) run(ctx context.Context) {
 	}
 }
 
-// step reads what is new, waits until an item is due or it is time to read again, and delivers
-// what is due. With nothing under way it waits for something new.
+// step reads what is new, waits for the next tick, and delivers what is due by then. With nothing
+// under way it waits for something new.
 func (f *flow) step(ctx context.Context) error {
 	if f.fresh {
 		return f.copyAll(ctx)
@@ -152,14 +152,8 @@ func (f *flow) step(ctx context.Context) error {
 		return err
 	}
 	f.network.await(ctx, f.from, f.to)
-	wait := f.weather.tick()
-	if due, ok := f.transit.next(); ok {
-		wait = min(wait, time.Until(due))
-	}
-	if wait > 0 {
-		pause(ctx, wait)
-	}
-	return f.deliver(ctx)
+	f.weather.await(ctx)
+	return f.deliverAll(ctx, time.Now())
 }
 
 // copyAll fills a target that has nothing yet with all that is in the source's log, whoever
@@ -228,24 +222,33 @@ func (f *flow) take(ctx context.Context, r stream.Record, at time.Time) {
 	}
 }
 
-// deliver makes durable in the target what is due.
-func (f *flow) deliver(ctx context.Context) error {
-	due := f.transit.due(time.Now(), flowBatch)
-	if len(due) == 0 {
-		return nil
+// deliverAll delivers what is due at a time.
+func (f *flow) deliverAll(ctx context.Context, now time.Time) error {
+	for {
+		due := f.transit.due(now, flowBatch)
+		if len(due) == 0 {
+			return nil
+		}
+		if passed, err := f.deliver(ctx, due); !passed || err != nil {
+			return err
+		}
 	}
+}
+
+// deliver makes deliveries durable in the target, unless the network keeps them back.
+func (f *flow) deliver(ctx context.Context, due []delivery) (passed bool, err error) {
 	batch := make([]accepted, len(due))
 	for i, d := range due {
 		batch[i] = d.item.accepted
 	}
-	passed, err := f.network.pass(f.from, f.to, func() error { return f.target.Replicate(ctx, batch) })
+	passed, err = f.network.pass(f.from, f.to, func() error { return f.target.Replicate(ctx, batch) })
 	if !passed || err != nil {
 		f.transit.back(due)
-		return err
+		return passed, err
 	}
 	f.transit.done(due)
 	f.note()
-	return f.saveNowAndThen(ctx)
+	return true, f.saveNowAndThen(ctx)
 }
 
 // note keeps for health how old the oldest item under way is.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"container/heap"
+	"context"
 	"math/rand/v2"
 	"time"
 
@@ -18,17 +19,26 @@ type weather struct {
 // defaultWeather is that of a good day between continents.
 var defaultWeather = weather{Lag: 150 * time.Millisecond, Twice: 0.01}
 
-// delay is how long one item takes.
+// delay is after what time an item is due; it may have to wait for a tick, which makes up the rest.
 func (w weather) delay() time.Duration {
 	if w.Lag <= 0 {
 		return 0
 	}
-	return w.Lag/2 + rand.N(w.Lag)
+	return w.Lag/2 + rand.N(w.Lag-w.tick())
 }
 
-// tick is how often a flow looks for new items while it has some under way: often enough that
-// no item is late for it, seldom enough to take many at once.
+// tick is how often a flow looks what is new and what is due while it has items under way. All
+// flows do so at the same moments: what they bring to one region then shares an fsync, where each
+// item at its own time would take one to itself.
 func (w weather) tick() time.Duration { return min(w.Lag/8, 20*time.Millisecond) }
+
+// await waits for the next tick.
+func (w weather) await(ctx context.Context) {
+	now := time.Now()
+	if next := now.Truncate(w.tick()).Add(w.tick()); next.After(now) {
+		pause(ctx, next.Sub(now))
+	}
+}
 
 // transit holds the items that are under way in one flow. They leave in any order; it knows up
 // to which sequence all have left. The zero transit is empty.
@@ -75,14 +85,6 @@ func (t *transit) merge(e events.Event) {
 		}
 	}
 	t.advance()
-}
-
-// next is when the next delivery is due, if there is one.
-func (t *transit) next() (time.Time, bool) {
-	if len(t.times) == 0 {
-		return time.Time{}, false
-	}
-	return t.times[0].at, true
 }
 
 // due takes out deliveries that are due, at most limit of them.

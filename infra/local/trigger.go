@@ -45,18 +45,24 @@ type trigger struct {
 // triggerSettings bound the work of a trigger.
 type triggerSettings struct {
 	Batch int           // records in one call, at most
+	Every time.Duration // from one read of the source to the next, at least: what comes meanwhile is one batch
 	Tries int           // calls with one record alone, before it is parked
 	Pause time.Duration // after the first failure; it doubles with each up to MaxPause
 	Max   time.Duration // the longest pause
 }
 
 // defaultTrigger gives up on a record after about 10 seconds.
-var defaultTrigger = triggerSettings{Batch: 1000, Tries: 10, Pause: 20 * time.Millisecond, Max: 5 * time.Second}
+var defaultTrigger = triggerSettings{Batch: 1000, Every: 5 * time.Millisecond, Tries: 10, Pause: 20 * time.Millisecond, Max: 5 * time.Second}
 
 // run handles what comes after a sequence until ctx ends.
 func (t *trigger) run(ctx context.Context, after string) {
+	var read time.Time
 	for failed := 0; ctx.Err() == nil; {
+		if wait := t.settings.Every - time.Since(read); wait > 0 {
+			pause(ctx, wait)
+		}
 		got, err := t.source.Next(ctx, after, t.settings.Batch, true)
+		read = time.Now()
 		if trimmed, ok := errors.AsType[*trimmedError](err); ok {
 			after, err = t.recover(ctx, after, trimmed.resume)
 		}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"parley/events"
 	"parley/functions/operate"
 	"parley/infra/lambda/config"
 )
@@ -71,81 +70,35 @@ func checkVariables(b both) []string {
 // eventsARN is the event table as policies name it: it is in another stack.
 const eventsARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-events"
 
-// onConnections is what who pushes may do: all with the table of connections, where a transaction
-// needs the right to each of its parts, and post to the sockets of the one stage, or close them.
-var onConnections = []string{
-	"dynamodb:BatchGetItem on Connections", "dynamodb:BatchWriteItem on Connections", "dynamodb:ConditionCheckItem on Connections",
-	"dynamodb:DeleteItem on Connections", "dynamodb:GetItem on Connections", "dynamodb:PutItem on Connections", "dynamodb:Query on Connections",
-	"dynamodb:UpdateItem on Connections", "execute-api:ManageConnections on " + socketsARN + "/DELETE/@connections/*",
-	"execute-api:ManageConnections on " + socketsARN + "/POST/@connections/*",
-}
-
-// socketsARN is the stage of the WebSocket API as policies name it.
-const socketsARN = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi}/live"
-
 // keysARN is the table of users' keys, and rootARN what wraps them, as policies name them.
 const (
 	keysARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-keys"
 	rootARN = "arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/${KeyId}"
 )
 
-// What who seals, and who only opens, may do with users' keys: it reads them by Query, adds one by
-// PutItem, and sees by GetItem whether she was erased meanwhile.
-var (
-	opens = []string{"dynamodb:Query on keys", "kms:Decrypt on root"}
-	seals = append([]string{"dynamodb:GetItem on keys", "dynamodb:PutItem on keys", "kms:Encrypt on root"}, opens...)
-)
+// socketsARN is the stage of the WebSocket API as policies name it.
+const socketsARN = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi}/live"
 
-// rights are what each function may do, as "action on what": exactly this. dynamolog appends by
-// PutItem, looks by GetItem what became of an append whose answer was lost, and reads by GetItem,
-// Query and Scan; dynamoview reads by these and BatchGetItem, saves by PutItem and deletes by
-// DeleteItem.
-var rights = map[string][]string{
-	config.Command: slices.Concat(seals, []string{
-		"dynamodb:BatchGetItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
-		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) + "]",
-		"dynamodb:Query on Views", "dynamodb:Query on events",
+// others are what functions may do beside what [config.Rights] says of tables, as "action on what".
+var others = map[string][]string{
+	config.Command: {"kms:Decrypt on root", "kms:Encrypt on root"},
+	config.Query:   {"kms:Decrypt on root"},
+	config.Live:    append(onSockets, "kms:Decrypt on root", "kms:Encrypt on root"),
+	config.Stream: slices.Concat(onSockets, []string{
+		"kms:Decrypt on root",
+		"dynamodb:DescribeStream on StreamArn", "dynamodb:GetRecords on StreamArn", "dynamodb:GetShardIterator on StreamArn", "dynamodb:ListStreams on *",
+		"events:DescribeEventBus on Bus", "events:PutEvents on Bus", "s3:ListBucket on Failures", "s3:PutObject on ${Failures.Arn}/*",
 	}),
-	config.Query: slices.Concat(opens, []string{
-		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:Query on Views", "dynamodb:Query on events",
-	}),
-	config.Health: {
-		"dynamodb:BatchGetItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:Query on Views", "dynamodb:Query on events",
-	},
-	config.Live: slices.Concat(onConnections, seals, []string{
-		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
-		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) + "]",
-		"dynamodb:Query on Views", "dynamodb:Query on events",
-	}),
-	config.Stream: slices.Concat(onConnections, opens, []string{
-		"dynamodb:PutItem on keys", "dynamodb:DeleteItem on keys", // of who was erased
-		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:DescribeStream on StreamArn", "dynamodb:GetItem on Views", "dynamodb:GetItem on events",
-		"dynamodb:GetRecords on StreamArn", "dynamodb:GetShardIterator on StreamArn", "dynamodb:ListStreams on *", "dynamodb:PutItem on Views",
-		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " map[Fn::Sub:" + string(events.OpsStream("${AWS::Region}")) + "]]",
-		"dynamodb:Query on Views", "dynamodb:Query on events", "events:DescribeEventBus on Bus", "events:PutEvents on Bus",
-		"s3:ListBucket on Failures", "s3:PutObject on ${Failures.Arn}/*",
-	}),
-	config.Beat: {
-		"dynamodb:GetItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",
-		"dynamodb:PutItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.RegionStream("${AWS::Region}")) + "]]",
-	},
-	config.Operate: slices.Concat(seals, []string{
-		"dynamodb:BatchGetItem on Views", "dynamodb:BatchGetItem on events", "dynamodb:DeleteItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [parked]",
-		"dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views if ForAllValues:StringLike dynamodb:LeadingKeys [ops/* generations]",
-		"dynamodb:PutItem on events if ForAllValues:StringLike dynamodb:LeadingKeys [" + string(events.RoomStream("*")) + " " + string(events.UserStream("*")) +
-			" " + string(events.RegionStream("*")) + " " + string(events.OpsStream("*")) + "]",
-		"dynamodb:Query on Views", "dynamodb:Query on events", "dynamodb:Scan on events", "lambda:InvokeFunction on Stream", "sqs:SendMessage on Jobs", "sqs:SendMessage on Replays",
-	}),
-	config.Worker: slices.Concat(onQueue("Jobs"), actedHere, []string{
-		"dynamodb:BatchGetItem on Views", "dynamodb:DeleteItem on Views", "dynamodb:GetItem on Views", "dynamodb:GetItem on events", "dynamodb:PutItem on Views",
-		"dynamodb:Query on Views", "dynamodb:Query on events", "dynamodb:Scan on Views", "dynamodb:Scan on events",
-	}),
-	config.Replayer: slices.Concat(onQueue("Replays"), actedHere, opens, []string{
-		"dynamodb:GetItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]", "dynamodb:GetItem on events",
-		"dynamodb:PutItem on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]",
-		"dynamodb:Query on Views if ForAllValues:StringEquals dynamodb:LeadingKeys [ops/jobs]", "dynamodb:Query on events", "dynamodb:Scan on events",
-		"events:DescribeEventBus on Bus", "events:PutEvents on Bus if StringEquals events:source " + operate.Source,
-	}),
+	config.Operate: {"kms:Decrypt on root", "kms:Encrypt on root", "lambda:InvokeFunction on Stream", "sqs:SendMessage on Jobs", "sqs:SendMessage on Replays"},
+	config.Worker:  onQueue("Jobs"),
+	config.Replayer: append(onQueue("Replays"), "kms:Decrypt on root",
+		"events:DescribeEventBus on Bus", "events:PutEvents on Bus if StringEquals events:source "+operate.Source),
+}
+
+// onSockets is to post to the sockets of the one stage, and to close them.
+var onSockets = []string{
+	"execute-api:ManageConnections on " + socketsARN + "/DELETE/@connections/*",
+	"execute-api:ManageConnections on " + socketsARN + "/POST/@connections/*",
 }
 
 // onQueue is what who does jobs may do with their queue: take messages, and send the next.
@@ -153,9 +106,32 @@ func onQueue(queue string) []string {
 	return []string{"sqs:DeleteMessage on " + queue, "sqs:GetQueueAttributes on " + queue, "sqs:ReceiveMessage on " + queue, "sqs:SendMessage on " + queue}
 }
 
-// actedHere is to note how a job ended.
-var actedHere = []string{
-	"dynamodb:PutItem on events if ForAllValues:StringEquals dynamodb:LeadingKeys [map[Fn::Sub:" + string(events.OpsStream("${AWS::Region}")) + "]]",
+// rights are what a function may do, as "action on what": exactly this.
+func rights(b both, name string) []string {
+	log := function(b, name) + "Logs"
+	all := append([]string{"logs:CreateLogStream on " + log, "logs:PutLogEvents on " + log}, others[name]...)
+	for _, r := range config.Rights[name] {
+		all = append(all, "dynamodb:"+r.Operation+" on "+r.Table+keys(r))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// keys is the condition of a right that is limited to some partitions.
+func keys(r config.Right) string {
+	if r.Keys == nil {
+		return ""
+	}
+	operator, patterns := "StringEquals", make([]string, len(r.Keys))
+	for i, key := range r.Keys {
+		if patterns[i] = key; strings.Contains(key, config.OwnRegion) {
+			patterns[i] = fmt.Sprint(tree{"Fn::Sub": key})
+		}
+		if strings.Contains(key, "*") {
+			operator = "StringLike"
+		}
+	}
+	return fmt.Sprint(" if ForAllValues:", operator, " dynamodb:LeadingKeys ", patterns)
 }
 
 // checkRights: every function may do what is in the table and no more, and nobody may change or
@@ -170,8 +146,7 @@ func checkRights(b both) []string {
 			c.unless(role[more] == nil, "%s has %s", name, more)
 		}
 		got := granted(role)
-		want := append([]string{"logs:CreateLogStream on " + id + "Logs", "logs:PutLogEvents on " + id + "Logs"}, rights[name]...)
-		slices.Sort(want)
+		want := rights(b, name)
 		c.unless(slices.Equal(got, want), "%s may\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	for _, kind := range []string{"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy", "AWS::IAM::UserPolicy"} {
@@ -187,10 +162,12 @@ func checkRights(b both) []string {
 					c.unless(deletes || !strings.Contains(action, never), "%s: %s", id, grant)
 				}
 			}
-			c.unless(on != "keys" || !strings.Contains(action, "Delete") || id == "StreamRole", "%s: %s", id, grant)
-			c.unless(on != "keys" || !strings.Contains(action, "Update"), "%s: %s", id, grant)
-			c.unless(on != "keys" && !strings.HasPrefix(action, "kms:") || id != "WorkerRole", "%s: %s", id, grant)
-			c.unless(!strings.HasPrefix(action, "kms:") || on == "root", "%s: %s", id, grant)
+			if on == "keys" {
+				c.unless(id == "StreamRole" || !strings.Contains(action, "Delete"), "%s: %s", id, grant)
+				c.unless(!strings.Contains(action, "Update") && !strings.Contains(action, "BatchWrite"), "%s: %s", id, grant)
+			}
+			c.unless(id != "WorkerRole" || on != "keys" && on != "root", "%s: %s", id, grant)
+			c.unless(on == "root" || !strings.HasPrefix(action, "kms:"), "%s: %s", id, grant)
 			c.unless(action != "events:PutEvents" || id == "StreamRole" || strings.HasSuffix(on, "events:source "+operate.Source), "%s: %s", id, grant)
 		}
 	}
@@ -222,7 +199,7 @@ func what(on any) string {
 		return id
 	}
 	if sub := text(on, "Fn::Sub"); sub != "" {
-		return strings.NewReplacer(eventsARN, "events", keysARN, "keys", rootARN, "root").Replace(sub)
+		return strings.NewReplacer(eventsARN, config.Events, keysARN, config.Keys, rootARN, "root").Replace(sub)
 	}
 	return fmt.Sprint(on)
 }

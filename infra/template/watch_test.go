@@ -2,9 +2,12 @@ package template_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"testing"
 
 	"parley/infra/lambda/config"
 )
@@ -12,10 +15,10 @@ import (
 // alarmed are the metrics that must wake someone.
 var alarmed = []string{
 	"AWS/ApiGateway 5xx", "AWS/DynamoDB ReadThrottleEvents", "AWS/DynamoDB ReplicationLatency", "AWS/DynamoDB WriteThrottleEvents",
-	"AWS/Events PutEventsFailedEntriesCount", "AWS/Lambda Errors", "AWS/Lambda DestinationDeliveryFailures", "AWS/Lambda DroppedEventCount",
+	"AWS/Events PutEventsApproximateFailedCount", "AWS/Events PutEventsApproximateThrottledCount", "AWS/Events PutEventsFailedEntriesCount", "AWS/Lambda Errors", "AWS/Lambda DestinationDeliveryFailures", "AWS/Lambda DroppedEventCount",
 	"AWS/Lambda IteratorAge", "AWS/Lambda OnFailureDestinationDeliveredEventCount", "AWS/Lambda Throttles",
 	"AWS/SQS ApproximateAgeOfOldestMessage", "AWS/SQS ApproximateNumberOfMessagesVisible",
-	"Parley Parked", "Parley Unsent",
+	"Parley Parked", "Parley Unfinished", "Parley Unsent",
 }
 
 // checkAlarms: each says when it speaks and what silence means, and tells the topic; and what it
@@ -182,4 +185,25 @@ func spelled(line, before []any) []any {
 		}
 	}
 	return out
+}
+
+// What README.md says the alarms cost is what there are.
+func TestAlarmsCost(t *testing.T) {
+	metrics, others := 0, 0
+	for id, r := range resources(read(t).region, "AWS::CloudWatch::Alarm") {
+		n := max(1, len(items(r, "Properties", "Metrics"))-1) // of a sum all but the sum
+		if strings.HasPrefix(id, "Replication") {
+			others += n
+		} else {
+			metrics += n
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%d metrics, and one for each other region, at 0.10: %.2f", metrics, float64(metrics+others)/10)
+	if others != 1 || !strings.Contains(string(readme), want) {
+		t.Errorf("README.md does not say that the alarms look at %s", want)
+	}
 }

@@ -1,5 +1,5 @@
 // Package config is the one table of the functions in the Lambda binary: their names, as _HANDLER
-// gives them, and the environment variables that each reads. The binary starts by it; a test
+// gives them, the environment variables that each reads, and what each may do. The binary starts by it; a test
 // holds the template against it.
 package config
 

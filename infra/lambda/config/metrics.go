@@ -15,6 +15,7 @@ const (
 	Published    = "Published"
 	PublishedLag = "PublishedLag"
 	Parked       = "Parked"
+	Unfinished   = "Unfinished"
 	Pushed       = "Pushed"
 	Unsent       = "Unsent"
 	Gone         = "Gone"
@@ -40,6 +41,7 @@ var Metrics = []Metric{
 	{Published, "Count", []string{Stream}, "events put on the bus"},
 	{PublishedLag, "Milliseconds", []string{Stream}, "from the time in an event's id until it was on the bus"},
 	{Parked, "Count", []string{Stream}, "events set aside because they cannot be handled"},
+	{Unfinished, "Count", []string{Stream}, "batches that were not handled to their end: the rest of them comes again"},
 	{Pushed, "Count", []string{Stream, Live}, "frames handed to the gateway, answers among them"},
 	{Unsent, "Count", []string{Stream, Live}, "frames that the gateway did not take; their sockets are closed"},
 	{Gone, "Count", []string{Stream, Live}, "frames for sockets that are closed"},

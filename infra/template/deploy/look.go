@@ -40,11 +40,11 @@ type regionState struct {
 // look finds out what is there.
 func look(ctx context.Context, s settings, ask aws) (state, error) {
 	st := state{home: s.regions[0], regions: map[string]regionState{}}
+	ask = inRegions(ask)
 	var err error
 	if st.account, err = identify(ctx, ask, st.home); err != nil {
 		return st, err
 	}
-	ask = inRegions(ask)
 	if err := st.lookForLog(ctx, s, ask); err != nil {
 		return st, err
 	}

@@ -74,15 +74,23 @@ func TestNoCredentials(t *testing.T) {
 	}
 }
 
-// A region that is none, or is not enabled, is named.
+// A region that is none, or is not enabled, is named: the first already where it is asked who asks.
 func TestNoSuchRegion(t *testing.T) {
 	fakeAWS(t, `case "$*" in
+		*us-east-9*) echo "Could not connect to the endpoint URL" >&2; exit 255 ;;
+		*ap-east-1*) echo "An error occurred (InvalidClientTokenId) when calling an operation" >&2; exit 254 ;;
 		*get-caller-identity*) echo '{"Account":"123456789012"}' ;;
-		*) echo "Could not connect to the endpoint URL" >&2; exit 255 ;;
+		*) echo "An error occurred: does not exist, ResourceNotFoundException, (404)" >&2; exit 255 ;;
 	esac`)
-	code, _, said := call(t.Context(), good("-regions", "us-east-9")...)
-	if code != exitFailed || !strings.Contains(said, "describe-stacks --region us-east-9: Could not connect") || !strings.Contains(said, "-regions may name what this account has enabled") {
-		t.Errorf("%d %s", code, said)
+	for regions, asked := range map[string]string{
+		"us-east-9,eu-west-1": "get-caller-identity --region us-east-9: Could not connect",
+		"eu-west-1,us-east-9": "describe-stacks --region us-east-9: Could not connect",
+		"ap-east-1":           "get-caller-identity --region ap-east-1: An error occurred (InvalidClientTokenId)",
+	} {
+		code, _, said := call(t.Context(), good("-regions", regions)...)
+		if code != exitFailed || !strings.Contains(said, asked) || !strings.Contains(said, "-regions may name what this account has enabled") {
+			t.Errorf("%s: %d %s", regions, code, said)
+		}
 	}
 }
 

@@ -55,3 +55,20 @@ test('an event that changes nothing gives the same object', () => {
   const m = some.reduce(fold, posted(post, 'r'));
   for (const e of some) assert.equal(fold(m, e), m);
 });
+
+test('what was erased comes without its text, and stays erased', () => {
+  const m = posted({ ...post, data: { text: null } }, 'r');
+  assert.deepEqual([m.text, m.erased], ['', true]);
+  assert.equal(fold(m, some[0]), m, 'an edit that was heard before says nothing any more');
+  const erased = { ...some[0], data: { ...some[0].data, text: null } };
+  for (let i = 0; i < 200; i++) {
+    const { text, erased: gone } = shuffled([...some, erased]).reduce(fold, posted(post, 'r'));
+    assert.deepEqual([text, gone], ['', true]);
+  }
+});
+
+test('a server that has not heard of an erasure does not undo it, nor is one undone by what was heard here', () => {
+  const local = some.reduce(fold, posted(post, 'r'));
+  const gone = { ...local, text: '', erased: true };
+  assert.deepEqual([merge({ ...local, marks: undefined }, gone).text, merge(gone, local).text], ['', '']);
+});

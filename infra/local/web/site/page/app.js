@@ -26,6 +26,7 @@ export class App {
   #client;
   #room = '';
   #side = '';
+  #leaving = ''; // the room that the user leaves by herself
   #root = h('div', { class: 'app' });
   #sideTitle = h('h2', { tabindex: '-1' });
   #sideBody = h('div', { class: 'side-body' });
@@ -97,7 +98,9 @@ export class App {
   /** The room that was open is no longer ours. */
   #leftBehind() {
     const { store } = this.#client;
-    if (this.#room && store.reading === this.#room && !store.rooms.has(this.#room)) location.hash = '';
+    if (!this.#room || store.reading !== this.#room || store.rooms.has(this.#room)) return;
+    if (this.#leaving !== this.#room) toast(`You are no longer in ${this.conversation.name}.`);
+    location.hash = '';
   }
 
   openRoom(room) {
@@ -113,11 +116,14 @@ export class App {
   }
 
   async leave(room) {
+    this.#leaving = room;
     try {
       await this.#client.leaveRoom(room);
       location.hash = '';
     } catch (problem) {
       toast(inWords(problem));
+    } finally {
+      this.#leaving = '';
     }
   }
 

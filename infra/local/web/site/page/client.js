@@ -88,8 +88,8 @@ export class Client {
   /** An event too large for a frame: ask for what it holds. */
   async #whole(room, event) {
     if (event.type !== 'message.posted') return this.latest(room);
-    const { text, reply_to, thread } = await this.http.get(`${messagesOf(room)}/${event.id}?includes=${event.id}`);
-    this.#apply({ room, event: { ...event, data: { text, reply_to, thread } } });
+    const { text, erased, reply_to, thread } = await this.http.get(`${messagesOf(room)}/${event.id}?includes=${event.id}`);
+    this.#apply({ room, event: { ...event, data: { text: erased ? null : text, reply_to, thread } } });
   }
 
   #readElsewhere({ room, up_to: upTo }) {
@@ -227,6 +227,17 @@ export class Client {
   /** The room as it was just after an event, or at a time. */
   past(room, asOf, before = '') {
     return this.http.get(`${messagesOf(room)}?as_of=${encodeURIComponent(asOf)}&limit=${PAGE}${before && `&before=${before}`}`);
+  }
+
+  /** The message behind an id; undefined if there is none. */
+  async next(room, id) {
+    return (await this.http.get(`${messagesOf(room)}?after=${id}&limit=1`)).messages[0];
+  }
+
+  /** The first message of a room and the last. */
+  async ends(room) {
+    const [first, page] = await Promise.all([this.next(room, '0'.repeat(26)), this.http.get(`${messagesOf(room)}?limit=1`)]);
+    return [first, page.messages[0]].filter(Boolean);
   }
 
   async openThread(room, root) {

@@ -1,7 +1,7 @@
 // Where a message is written: a text that grows, what it answers or edits, an emoji, a button.
 
 import { h, fill, icon, iconButton } from './dom.js';
-import { excerpt } from './format.js';
+import { gist } from './format.js';
 
 const TYPING_EVERY = 3_000;
 const MOST_BYTES = 20_000;
@@ -68,7 +68,7 @@ export class Composer {
     this.#about.hidden = !mode;
     if (mode) {
       const { kind, message } = mode;
-      fill(this.#about, icon(kind), h('span', {}, kind === 'edit' ? 'Editing your message' : `Replying to ${this.#names.of(message.author)}: ${excerpt(message.text, 70)}`),
+      fill(this.#about, icon(kind), h('span', {}, kind === 'edit' ? 'Editing your message' : `Replying to ${this.#names.of(message.author)}: ${gist(message, 70)}`),
         iconButton('close', kind === 'edit' ? 'Stop editing' : 'Do not reply', () => { this.#set(null); this.focus(); }));
     }
     this.#changed();
@@ -79,6 +79,7 @@ export class Composer {
     const mode = this.#mode;
     if (!text || this.#tooLong()) return;
     this.#text.value = '';
+    this.#typed = 0; // what is sent ends the typing: the next letter begins it again
     this.#mode = null;
     this.#set(null);
     if (mode?.kind === 'edit') {

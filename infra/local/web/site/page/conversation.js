@@ -2,7 +2,8 @@
 
 import { announce, fill, h, icon, iconButton, toast } from './dom.js';
 import { Composer } from './composer.js';
-import { excerpt, roomName } from './format.js';
+import { gist, roomName } from './format.js';
+import { isGone } from './fold.js';
 import { MessageList } from './list.js';
 import { inWords } from './problem.js';
 import { TimeSlider } from './slider.js';
@@ -23,6 +24,8 @@ export class Conversation {
   #latest = h('button', { type: 'button', class: 'latest', hidden: true, onclick: () => this.#toLatest() }, icon('down'), h('span', {}, 'Latest'));
   #pastBanner = h('p', { class: 'past-banner', role: 'status', hidden: true });
   #body = h('div', { class: 'body' });
+  #nowhere = h('div', { class: 'nowhere' }, h('p', {}, 'Choose a room, or make a new one.'),
+    h('button', { type: 'button', class: 'primary', onclick: () => this.#app.newRoom() }, 'New room'));
   element;
 
   constructor(client, app) {
@@ -44,10 +47,10 @@ export class Conversation {
         send: (text, { replyTo }) => { client.send(this.#room, text, { replyTo }); void this.#toLatest(); },
         edit: (id, text) => client.edit(this.#room, id, text),
         typing: () => client.live.typing(this.#room),
-        last: () => client.store.timeline(this.#room).messages.findLast((m) => m.author === client.session.user && !m.deleted && !m.sending),
+        last: () => client.store.timeline(this.#room).messages.findLast((m) => m.author === client.session.user && !isGone(m) && !m.sending),
       },
     });
-    this.element = h('main', { class: 'conversation', 'aria-labelledby': 'room-name' }, this.#header(), this.#pastBanner, this.#body,
+    this.element = h('main', { class: 'conversation', 'aria-labelledby': 'room-name' }, this.#header(), this.#pastBanner, this.#nowhere, this.#body,
       this.#latest, this.#typing, this.#slider.element, this.#composer.element);
     this.#heading.id = 'room-name';
     this.#body.append(this.#list.element);
@@ -103,6 +106,8 @@ export class Conversation {
   #empty() {
     this.#heading.textContent = 'Parley';
     this.element.classList.add('no-room');
+    this.#nowhere.hidden = false;
+    this.#latest.hidden = true;
     this.#composer.element.hidden = true;
   }
 
@@ -113,6 +118,7 @@ export class Conversation {
     this.#room = room;
     this.#mark = this.#client.store.rooms.get(room)?.unread ? this.#client.store.rooms.get(room).read_to ?? '' : '';
     this.element.classList.remove('no-room');
+    this.#nowhere.hidden = true;
     this.#composer.element.hidden = false;
     this.#composer.draft = this.#drafts.get(room) ?? '';
     this.#title();
@@ -140,7 +146,7 @@ export class Conversation {
     const room = this.#client.store.rooms.get(this.#room);
     if (!room) return;
     const name = roomName(room, this.#client.session.user, this.#client.names);
-    fill(this.#heading, room.private && icon('lock'), name);
+    fill(this.#heading, room.private && icon('lock'), h('span', {}, name));
     this.#topic.textContent = room.topic ?? '';
     this.#composer.label(`Message ${name}`);
   }
@@ -164,6 +170,11 @@ export class Conversation {
       jump: (id) => this.jump(id),
       timeTravel: (id) => this.timeTravel(id),
     };
+  }
+
+  /** What the room that is open is called. */
+  get name() {
+    return this.#heading.textContent;
   }
 
   get actions() {
@@ -200,12 +211,12 @@ export class Conversation {
   #markRead() {
     const last = this.#list.last;
     if (!this.#room || document.hidden || !document.hasFocus() || !this.#list.following || !last || last.sending) return;
-    if (last.author !== this.#client.session.user) this.#client.read(this.#room, last.id);
+    if (last.author !== this.#client.session.user || this.#client.store.rooms.get(this.#room)?.unread) this.#client.read(this.#room, last.id);
   }
 
   #announce({ room, message, mine }) {
     if (mine || room !== this.#room) return;
-    announce(`${this.#client.names.of(message.author)}: ${excerpt(message.text, 200)}`);
+    announce(`${this.#client.names.of(message.author)}: ${gist(message, 200)}`);
   }
 
   #showTyping() {

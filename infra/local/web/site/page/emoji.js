@@ -42,6 +42,7 @@ export class EmojiPicker {
   }
 
   #walk(event) {
+    if (event.key === 'Escape') event.stopPropagation(); // it closes this, and nothing else
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS }[event.key];
     if (!step) return;
     event.preventDefault();

@@ -1,18 +1,32 @@
 // What an event does to a message. Like the folds of the server these give the same message for
 // any order and repetition of events, so that a page may apply whatever it hears, as often as it
-// hears it: of an edit, a reaction and a pin the latest wins, a deletion is for good.
+// hears it: of an edit, a reaction and a pin the latest wins, a deletion is for good. So is the
+// erasure of what a user wrote: its events come without their text, which is null.
 
 import { timeOf } from './ids.js';
 
 /** The message that an event posts. */
 export function posted(event, room) {
   return {
-    id: event.id, room, author: event.actor, text: event.data.text,
+    id: event.id, room, author: event.actor, ...written(event),
     sent_at: new Date(timeOf(event.id)).toISOString(),
     reply_to: event.data.reply_to, thread: event.data.thread,
     reactions: {}, region: event.region, marks: {},
   };
 }
+
+/** What an event says, or that it was erased. */
+function written({ data: { text } }) {
+  return typeof text === 'string' ? { text } : ERASED;
+}
+
+const ERASED = { text: '', erased: true };
+
+/** Whether an edit tells that its author's texts were erased, whenever it was made. */
+const erases = (event) => event.type === 'message.edited' && written(event) === ERASED;
+
+/** Whether nothing is left of a message but that it was there. */
+export const isGone = (message) => Boolean(message.deleted || message.erased);
 
 /** The message an event is about, or undefined. */
 export function about(event) {
@@ -35,7 +49,7 @@ export function fold(message, event) {
   const subject = subjectOf(event);
   if (subject === null || !counts(message, event)) return message;
   const known = message.marks?.[subject];
-  if (known && known.id >= event.id) return message;
+  if (known && known.id >= event.id && !erases(event)) return message;
   const changed = { ...message, marks: { ...message.marks, [subject]: event } };
   return effect(changed, event);
 }
@@ -43,8 +57,8 @@ export function fold(message, event) {
 function counts(message, event) {
   switch (event.type) {
     case 'message.edited':
-      return event.actor === message.author && !message.deleted
-        && !(message.edited_at && timeOf(event.id) < Date.parse(message.edited_at));
+      return event.actor === message.author && !isGone(message)
+        && (erases(event) || !(message.edited_at && timeOf(event.id) < Date.parse(message.edited_at)));
     case 'message.deleted':
       return event.actor === message.author || Boolean(event.data.moderated);
     default:
@@ -55,7 +69,7 @@ function counts(message, event) {
 function effect(message, event) {
   switch (event.type) {
     case 'message.edited':
-      return { ...message, text: event.data.text, edited_at: new Date(timeOf(event.id)).toISOString() };
+      return { ...message, ...written(event), edited_at: new Date(timeOf(event.id)).toISOString() };
     case 'message.deleted':
       return { ...message, text: '', deleted: true };
     case 'message.pinned': case 'message.unpinned':
@@ -79,5 +93,6 @@ function react(reactions, { type, actor, data: { emoji } }) {
 export function merge(fromServer, local) {
   if (!local) return { marks: {}, ...fromServer };
   const events = Object.values(local.marks ?? {}).sort((a, b) => (a.id < b.id ? -1 : 1));
-  return events.reduce(fold, { ...fromServer, replies: Math.max(fromServer.replies ?? 0, local.replies ?? 0), marks: {} });
+  const replies = Math.max(fromServer.replies ?? 0, local.replies ?? 0);
+  return events.reduce(fold, { ...fromServer, ...(local.erased && ERASED), replies, marks: {} });
 }

@@ -1,11 +1,15 @@
 // How times, names and texts are shown.
 
 import { h } from './dom.js';
+import { plain } from './names.js';
 
 const clock = new Intl.DateTimeFormat([], { hour: 'numeric', minute: '2-digit' });
 const exact = new Intl.DateTimeFormat([], { dateStyle: 'medium', timeStyle: 'medium' });
 const day = new Intl.DateTimeFormat([], { weekday: 'long', day: 'numeric', month: 'long' });
 const dayAndYear = new Intl.DateTimeFormat([], { day: 'numeric', month: 'long', year: 'numeric' });
+
+const short = new Intl.DateTimeFormat([], { day: 'numeric', month: 'short' });
+const shortWithYear = new Intl.DateTimeFormat([], { day: 'numeric', month: 'short', year: 'numeric' });
 
 export const timeText = (date) => clock.format(date);
 export const exactText = (date) => exact.format(date);
@@ -16,6 +20,12 @@ export function dayText(date, now = new Date()) {
   if (days === 0) return 'Today';
   if (days === 1) return 'Yesterday';
   return days < 300 ? day.format(date) : dayAndYear.format(date);
+}
+
+/** The time of today, else the day: "9:30", "3 Mar", "3 Mar 2021". */
+export function whenText(date, now = new Date()) {
+  if (startOfDay(now) === startOfDay(date)) return clock.format(date);
+  return (date.getFullYear() === now.getFullYear() ? short : shortWithYear).format(date);
 }
 
 export function startOfDay(date) {
@@ -37,8 +47,8 @@ export function toneOf(name, tones = 8) {
 }
 
 export function initials(name) {
-  const words = name.split(/[\s._-]+/).filter(Boolean);
-  const letters = words.length > 1 ? [words[0], words.at(-1)] : [name];
+  const words = name.match(/[\p{L}\p{N}\p{M}]+/gu) ?? [name];
+  const letters = words.length > 1 ? [words[0], words.at(-1)] : words;
   return letters.map((word) => [...word][0] ?? '').join('').toUpperCase();
 }
 
@@ -59,6 +69,12 @@ export function linked(text) {
   return parts;
 }
 
+/** What a message says in one line, for wherever it is only mentioned. */
+export function gist(message, length = 90) {
+  if (message.deleted) return 'deleted message';
+  return message.erased ? 'erased message' : excerpt(message.text, length);
+}
+
 export function excerpt(text, length = 90) {
   const line = text.replace(/\s+/g, ' ').trim();
   return line.length > length ? `${line.slice(0, length - 1)}…` : line;
@@ -71,6 +87,6 @@ export function isJumbo(text) {
 
 /** What a room is called: a direct room by the other one in it. */
 export function roomName(room, user, names) {
-  if (!room.direct) return room.name ?? 'Room';
+  if (!room.direct) return plain(room.name ?? '') || 'Room';
   return names.of(room.direct.find((u) => u !== user) ?? user);
 }

@@ -3,6 +3,7 @@
 // the window has messages, whatever the size of the room.
 
 import { h, iconButton } from './dom.js';
+import { isGone } from './fold.js';
 import { dayText, startOfDay } from './format.js';
 import { messageElement } from './message.js';
 import { QUICK } from './emoji.js';
@@ -177,7 +178,7 @@ export class MessageList {
     const { actions, user, inThread } = this.#context;
     if (m.sending) return [];
     const tool = (name, label, act, key) => iconButton(name, key ? `${label} (${key})` : label, (e) => act(e.currentTarget));
-    const tools = m.deleted ? [] : [
+    const tools = isGone(m) ? [] : [
       ...QUICK.map((emoji) => h('button', { type: 'button', class: 'icon-button emoji', 'aria-label': `React with ${emoji}`, onclick: () => actions.react(m.id, emoji) }, emoji)),
       tool('smile', 'Add a reaction', (b) => actions.pickReaction(m.id, b), '+'),
       tool('reply', 'Reply', () => actions.reply(m.id), 'R'),
@@ -196,7 +197,7 @@ export class MessageList {
     const { actions, readOnly, user } = this.#context;
     const walk = { ArrowUp: -1, ArrowDown: 1, k: -1, j: 1 }[event.key];
     if (walk) this.#walk(element, walk);
-    else if (readOnly || !m || m.deleted || m.sending) return;
+    else if (readOnly || !m || isGone(m) || m.sending) return;
     else if (event.key === 'r') actions.reply(m.id);
     else if (event.key === 't') actions.thread(m.thread ?? m.id);
     else if (event.key === 'e' && m.author === user) actions.edit(m.id);
@@ -215,7 +216,7 @@ export class MessageList {
   }
 }
 
-const version = (m) => [m.deleted, m.pinned, m.sending?.state].join();
+const version = (m) => [isGone(m), m.pinned, m.sending?.state].join();
 
 /** Makes the children of a list those wanted, moving as few as possible. */
 function place(list, wanted) {

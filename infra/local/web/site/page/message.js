@@ -1,7 +1,8 @@
 // One message as an element.
 
 import { h, icon } from './dom.js';
-import { avatar, exactText, excerpt, isJumbo, linked, timeText } from './format.js';
+import { isGone } from './fold.js';
+import { avatar, exactText, gist, isJumbo, linked, timeText } from './format.js';
 import { inWords } from './problem.js';
 
 const SENDING = { sending: 'Sending…', waiting: 'Waiting for a connection…', failed: 'Not sent' };
@@ -34,6 +35,7 @@ export function messageElement(m, context) {
 
 function text(m) {
   if (m.deleted) return h('p', { class: 'text gone' }, 'This message was deleted.');
+  if (m.erased) return h('p', { class: 'text gone' }, 'This message was erased.');
   return h('p', { class: `text${isJumbo(m.text) ? ' jumbo' : ''}`, dir: 'auto' }, linked(m.text),
     m.edited_at && h('span', { class: 'edited', title: `Edited ${exactText(new Date(m.edited_at))}` }, ' (edited)'));
 }
@@ -43,7 +45,7 @@ function reference(m, { find, names, actions, inThread }) {
   const id = m.reply_to ?? (inThread ? null : m.thread);
   if (!id) return null;
   const target = find(id);
-  const what = target ? `${names.of(target.author)}: ${target.deleted ? 'deleted message' : excerpt(target.text)}` : 'an earlier message';
+  const what = target ? `${names.of(target.author)}: ${gist(target)}` : 'an earlier message';
   const isReply = Boolean(m.reply_to);
   return h('button', {
     type: 'button', class: 'reference', onclick: () => (isReply ? actions.jump(id) : actions.thread(id)),
@@ -53,7 +55,7 @@ function reference(m, { find, names, actions, inThread }) {
 
 function reactions(m, { user, names, actions, readOnly }) {
   const all = Object.entries(m.reactions ?? {});
-  if (!all.length || m.deleted) return null;
+  if (!all.length || isGone(m)) return null;
   return h('div', { class: 'reactions' }, all.map(([emoji, users]) => {
     const mine = users.includes(user);
     const who = users.map((u) => names.of(u)).join(', ');

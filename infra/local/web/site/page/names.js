@@ -2,11 +2,29 @@
 
 import { Problem } from './problem.js';
 
-/** A user id for any name, "Zoë Möller" -> "zoe-moller"; '' if nothing of it can stand in one. */
+const MOST = 64; // characters of a user id
+
+/**
+ * A user id for any name, always the same: "Zoë Möller" -> "zoe-moller". A name with letters that
+ * cannot stand in one gets a number made of them, "日本" -> "user-1vd9x8k"; '' if it has no letter at all.
+ */
 export function userOf(name) {
-  return name.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase()
-    .replace(/[^a-z0-9._-]+/g, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 64);
+  const letters = name.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase();
+  const plain = letters.replace(/[^a-z0-9._-]+/g, '-').replace(/^[-.]+|[-.]+$/g, '');
+  const lost = letters.replace(/[^\p{L}\p{N}]|[a-z0-9]/gu, '');
+  if (!lost) return plain.slice(0, MOST);
+  return `${(plain || 'user').slice(0, MOST - 8)}-${hash(letters).toString(36)}`;
 }
+
+/** FNV-1a over the code points, 32 bits. */
+function hash(text) {
+  let sum = 0x811c9dc5;
+  for (const c of text) sum = Math.imul(sum ^ c.codePointAt(0), 0x01000193);
+  return sum >>> 0;
+}
+
+/** A name without what would turn around the text beside it. Right-to-left letters need no such marks. */
+export const plain = (name) => name.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '');
 
 export class Names extends EventTarget {
   #http;
@@ -21,11 +39,11 @@ export class Names extends EventTarget {
   /** The name of a user, as far as it is known; asks for it the first time. */
   of(user) {
     if (!this.#names.has(user)) void this.#ask(user);
-    return this.#names.get(user) ?? user;
+    return this.#names.get(user) || user;
   }
 
   set(user, name) {
-    this.#names.set(user, name);
+    this.#names.set(user, plain(name ?? ''));
     this.version++;
     this.dispatchEvent(new Event('change'));
   }

@@ -70,7 +70,7 @@ export class Panel {
 
   #chooser() {
     const { preferred } = this.#client.endpoints;
-    const { region } = this.#client.live.status;
+    const region = this.#serving();
     const waiting = this.#client.outbox.size;
     return [
       h('p', { class: 'served' }, h('span', {}, region ? ['You are served by ', h('b', { 'data-region': this.#regions.toneOf(region) }, region)] : 'No region serves you right now'),
@@ -81,6 +81,12 @@ export class Panel {
     ];
   }
 
+  /** The region that serves the page; '' while none does. */
+  #serving() {
+    const { region, state } = this.#client.live.status;
+    return state === 'offline' ? '' : region;
+  }
+
   #prefer(region) {
     this.#client.endpoints.prefer(region);
     this.#note(region ? `You prefer ${region}.` : 'Any region will do.', region);
@@ -88,14 +94,14 @@ export class Panel {
   }
 
   #card(r) {
-    const serves = r.region === this.#client.live.status.region;
+    const serves = r.region === this.#serving();
     const [name, what] = STATES[r.state] ?? STATES.up;
     const shown = r.state === 'up' && !r.healthy ? ['Not answering', 'It may be starting, or gone.'] : [name, what];
     const state = r.state === 'up' && !r.healthy ? 'failing' : r.state;
     return h('li', { class: 'card', 'data-state': state, 'data-region': this.#regions.toneOf(r.region), 'data-name': r.region },
       h('div', { class: 'head' }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('h3', {}, r.region), serves && h('span', { class: 'tag serves' }, 'serves you'), h('span', { class: 'state' }, shown[0])),
       h('p', { class: 'what' }, shown[1]),
-      h('div', { class: 'figures' }, this.#rate(r), this.#lags(r)),
+      h('div', { class: 'figures' }, this.#regions.local && this.#rate(r), this.#lags(r)),
       this.#regions.local && h('div', { class: 'acts', role: 'group', 'aria-label': `What ${r.region} does` }, ACTS.map(([to, label]) => h('button', {
         type: 'button', id: `act-${r.region}-${to}`, class: `act-${to}`, disabled: r.state === to, onclick: () => this.#set(r, to),
       }, label))));

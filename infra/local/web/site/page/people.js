@@ -7,6 +7,12 @@ import { inWords } from './problem.js';
 
 const RECENTLY = 5 * 60_000;
 
+/** Where nobody says that she is there, what she did last does. */
+function presence(idle) {
+  if (idle < 60_000) return 'here now';
+  return idle < RECENTLY ? `here ${Math.round(idle / 60_000)} min ago` : 'away';
+}
+
 export class People {
   #client;
   #app;
@@ -55,18 +61,20 @@ export class People {
   #draw() {
     if (!this.#room || !this.element.isConnected) return;
     const now = Date.now();
-    const active = (m) => now - this.#client.store.lastActive(this.#room, m.user) < RECENTLY || m.user === this.#client.session.user;
+    const idle = (m) => (m.user === this.#client.session.user ? 0 : now - this.#client.store.lastActive(this.#room, m.user));
+    const active = (m) => idle(m) < RECENTLY;
     const here = this.#members.filter((m) => !m.banned);
     const sorted = [...here.filter(active), ...here.filter((m) => !active(m))];
-    fill(this.#list, sorted.map((m) => this.#item(m, active(m))));
+    fill(this.#list, sorted.map((m) => this.#item(m, idle(m))));
     if (!this.#list.contains(document.activeElement)) this.#drawControls();
   }
 
-  #item({ user, role }, active) {
+  #item({ user, role }, idle) {
+    const active = idle < RECENTLY;
     const name = this.#client.names.of(user);
     const me = user === this.#client.session.user;
     return h('li', {}, avatar(user, name),
-      h('span', { class: 'who' }, h('b', {}, name, me && ' (you)'), h('small', {}, [active ? 'here now' : 'away', role !== 'member' && role].filter(Boolean).join(' · '))),
+      h('span', { class: 'who' }, h('b', {}, name, me && ' (you)'), h('small', {}, [presence(idle), role !== 'member' && role].filter(Boolean).join(' · '))),
       h('span', { class: 'presence', 'data-active': String(active), 'aria-hidden': 'true' }),
       !me && h('button', { type: 'button', class: 'quiet', onclick: () => this.#app.openDirect(user), 'aria-label': `Message ${name}` }, 'Message'));
   }

@@ -1,7 +1,7 @@
 // The left of the page: the rooms with what is unread in them, who you are, and what to open.
 
 import { fill, h, icon, iconButton } from './dom.js';
-import { avatar, excerpt, roomName, timeText } from './format.js';
+import { avatar, exactText, gist, roomName, whenText } from './format.js';
 
 export class Rooms {
   #client;
@@ -66,7 +66,7 @@ export class Rooms {
     },
     other ? avatar(other, name) : h('span', { class: 'glyph', 'aria-hidden': 'true' }, room.private ? icon('lock') : '#'),
     h('span', { class: 'name', dir: 'auto' }, name),
-    room.last && h('time', {}, timeText(new Date(room.last.sent_at))),
+    room.last && time(new Date(room.last.sent_at)),
     h('span', { class: 'last', dir: 'auto' }, this.#last(room)),
     room.unread > 0 && h('span', { class: 'badge' }, count, h('span', { class: 'hidden' }, ' unread'))));
   }
@@ -74,7 +74,7 @@ export class Rooms {
   #last({ last }) {
     if (!last) return 'Nothing said yet';
     const who = last.author === this.#client.session.user ? 'You' : this.#client.names.of(last.author);
-    return `${who}: ${last.deleted ? 'deleted message' : excerpt(last.text, 60)}`;
+    return `${who}: ${gist(last, 60)}`;
   }
 
   #walk(event) {
@@ -86,4 +86,5 @@ export class Rooms {
   }
 }
 
+const time = (at) => h('time', { datetime: at.toISOString(), title: exactText(at) }, whenText(at));
 const recent = (room) => room.last?.id ?? room.id;

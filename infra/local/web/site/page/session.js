@@ -32,7 +32,7 @@ export class Session {
   /** Signs in under any name: only where tokens are handed out to whoever asks. */
   async signIn(name) {
     const user = userOf(name);
-    if (!user) throw new Problem({ status: 422, code: 'no_name', detail: 'Use at least one letter from A to Z or a digit.' });
+    if (!user) throw new Problem({ status: 422, code: 'no_name', detail: 'Use at least one letter or digit.' });
     Object.assign(this, { user, name, pasted: false });
     await this.#fetchToken();
   }

@@ -8,6 +8,7 @@ const WORDS = {
   offline: 'Offline, retrying…',
   'signed-out': 'Signed out',
 };
+const NOTICED = 1_000; // milliseconds of trouble before it is shown
 const HOW = { socket: 'by WebSocket', poll: 'by long poll', plain: 'by asking every two seconds' };
 
 export class Status {
@@ -28,7 +29,7 @@ export class Status {
   /** What lasts a moment only is no news: trouble is shown once it has lasted a little. */
   #soon() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#draw(), this.#client.live.status.state === 'live' ? 0 : 350);
+    this.#timer = setTimeout(() => this.#draw(), this.#client.live.status.state === 'live' ? 0 : NOTICED);
   }
 
   #draw() {

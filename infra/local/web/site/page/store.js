@@ -1,13 +1,15 @@
 // What this page knows: rooms, the windows onto them, who was active, what has been seen. It is
 // told of events by whoever hears of them, and tells the views what has changed. No DOM, no network.
 
-import { about, posted } from './fold.js';
+import { about, fold, merge, posted } from './fold.js';
 import { timeOf } from './ids.js';
 import { Timeline } from './timeline.js';
 
 const REMEMBERED = 20_000; // events by id
 const TYPING_FOR = 5_000;
 const STEPS = 2_000; // events of a room that the time slider can stop at
+
+const erased = (message) => ({ ...message, text: '', erased: true });
 
 /** The ids seen last: an event that comes again is counted once. */
 class Seen {
@@ -116,8 +118,11 @@ export class Store extends EventTarget {
       if (!window.loaded) continue;
       window.add(message);
       window.update(event.id, (m) => (sending || (!m.sending && m.region) ? m : { ...m, sending: undefined, region: event.region }));
+      if (message.erased) window.update(event.id, erased);
     }
     if (fresh) this.#count(room, message);
+    const entry = this.rooms.get(room);
+    if (message.erased && entry?.last?.id === event.id) entry.last = erased(entry.last);
     this.#tell('timeline', room);
   }
 
@@ -141,13 +146,18 @@ export class Store extends EventTarget {
   setLast(room, message) {
     const entry = this.rooms.get(room);
     if (!entry || entry.last?.id > message.id) return;
-    entry.last = message;
+    entry.last = entry.last?.id === message.id ? merge(message, entry.last) : message;
     this.#tell('rooms', room);
   }
 
   #change(room, event) {
     const id = about(event);
     for (const window of this.#windows(room)) window.fold(id, event);
+    const entry = this.rooms.get(room);
+    if (entry?.last?.id === id) {
+      entry.last = fold(entry.last, event);
+      this.#tell('rooms', room);
+    }
     this.#tell('timeline', room);
   }
 
@@ -162,6 +172,11 @@ export class Store extends EventTarget {
     for (const window of this.#windows(room)) {
       if (fromServer) window.update(id, () => ({ ...fromServer, marks: {} }));
       else window.remove(id);
+    }
+    const entry = this.rooms.get(room);
+    if (entry?.last?.id === id) {
+      entry.last = fromServer ?? this.timeline(room).messages.at(-1);
+      this.#tell('rooms', room);
     }
     this.#tell('timeline', room);
   }
@@ -180,11 +195,15 @@ export class Store extends EventTarget {
 
   markRead(room, id) {
     const entry = this.rooms.get(room);
-    if (!entry || (entry.read_to ?? '') >= id) return false;
-    entry.read_to = id;
-    entry.unread = 0;
-    this.#tell('rooms', room);
-    return true;
+    if (!entry) return false;
+    const further = (entry.read_to ?? '') < id;
+    if (further) entry.read_to = id;
+    const all = id >= (entry.last?.id ?? ''); // what came late may be unread and stand before the marker
+    if (further || (all && entry.unread)) {
+      entry.unread = 0;
+      this.#tell('rooms', room);
+    }
+    return further;
   }
 
   touch(room, user, at) {
