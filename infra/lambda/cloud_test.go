@@ -14,6 +14,7 @@ import (
 	"parley/events/dynamolocal"
 	"parley/events/dynamolocal/dynamotest"
 	"parley/events/dynamolog"
+	"parley/events/keys/dynamokeys"
 	"parley/functions/api"
 	"parley/functions/live/dynamoconns"
 	"parley/infra/lambda/config"
@@ -25,6 +26,7 @@ const (
 	eventsTable      = "parley-events"
 	viewsTable       = "parley-views"
 	connectionsTable = "parley-connections"
+	keysTable        = "parley-keys"
 	inRegion         = "eu-west-1"
 )
 
@@ -37,6 +39,7 @@ type cloud struct {
 	bus       *eventBridge
 	gateway   *gateway
 	queues    *queueService
+	kms       *keyService
 	invoker   *httptest.Server // Lambda, for who invokes a function
 	functions map[string]*host
 	records   *streamReader
@@ -58,6 +61,9 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 		t.Fatal(err)
 	}
 	if err := dynamoconns.CreateTable(t.Context(), c.aws, connectionsTable); err != nil {
+		t.Fatal(err)
+	}
+	if err := dynamokeys.CreateTable(t.Context(), c.aws, keysTable); err != nil {
 		t.Fatal(err)
 	}
 	c.records = newStreamReader(t, c.aws)
@@ -92,7 +98,10 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 
 // newServices makes what a region has beside tables: who else is called by its functions.
 func newServices(t testing.TB) *cloud {
-	c := &cloud{t: t, issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t), queues: newQueueService(t), functions: map[string]*host{}, ledger: newLedger()}
+	c := &cloud{
+		t: t, issuer: newIssuer(t), bus: newEventBridge(t), gateway: newGateway(t), queues: newQueueService(t), kms: newKeyService(t),
+		functions: map[string]*host{}, ledger: newLedger(),
+	}
 	c.invoker = newInvoker(c)
 	return c
 }
@@ -103,6 +112,7 @@ func (c *cloud) environment(function string, place dynamolocal.Endpoint) []strin
 		"_HANDLER=" + function, "AWS_REGION=" + inRegion, "AWS_ACCESS_KEY_ID=" + place.Key, "AWS_SECRET_ACCESS_KEY=local",
 		"AWS_ENDPOINT_URL_DYNAMODB=" + place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.bus.url,
 		"AWS_ENDPOINT_URL_SQS=" + c.queues.url, "AWS_ENDPOINT_URL_LAMBDA=" + c.invoker.URL,
+		"AWS_ENDPOINT_URL_KMS=" + c.kms.url, "PARLEY_KEYS_TABLE=" + keysTable, "PARLEY_KMS_KEY=" + kmsKey,
 		"PARLEY_EVENTS_TABLE=" + eventsTable, "PARLEY_VIEWS_TABLE=" + viewsTable, "PARLEY_BUS=parley",
 		"PARLEY_CONNECTIONS_TABLE=" + connectionsTable, "PARLEY_SOCKETS=" + c.gateway.url,
 		"PARLEY_JOB_QUEUE=" + c.queues.url + jobQueue, "PARLEY_REPLAY_QUEUE=" + c.queues.url + replayQueue,
@@ -222,7 +232,7 @@ func (r reply) text(field string) string {
 // message is so much of a message as the tests look at.
 type message struct {
 	ID, Author, Text string
-	Deleted          bool
+	Deleted, Erased  bool
 	Reactions        map[string][]string
 }
 

@@ -50,6 +50,7 @@ func TestConversation(t *testing.T) {
 		t.Errorf("the reactions are %v", got[0].Reactions)
 	}
 	c.checkBus(10)
+	c.checkSealed(secret)
 	c.checkFeed(room, 10)
 	for metric, function := range map[string]string{config.Accepted: config.Command, config.Projected: config.Stream, config.Published: config.Stream} {
 		if n := c.counted(function, metric); n != 10 {

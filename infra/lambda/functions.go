@@ -11,6 +11,8 @@ import (
 
 	"parley/events"
 	"parley/events/dynamolog"
+	"parley/events/keys"
+	"parley/events/keys/dynamokeys"
 	"parley/functions/api"
 	"parley/functions/command"
 	"parley/functions/health"
@@ -32,6 +34,7 @@ type parts struct {
 	views  projections.Views
 	clock  *events.Clock
 	logger *slog.Logger
+	keys   *keys.Ring // nil where nothing is sealed or opened
 
 	generations *projections.Generations
 	live        projections.Views // the generations that are read
@@ -45,9 +48,18 @@ func newParts(c config.Config, cloud aws.Config, logger *slog.Logger) parts {
 		log:   countedLog{dynamolog.New(cloud, c.EventsTable)},
 		views: views,
 		clock: events.NewClock(time.Now),
+		keys:  newRing(c, cloud),
 
 		generations: generations, live: generations.Views(),
 	}
+}
+
+// newRing makes the ring of users' keys for a function that seals or opens.
+func newRing(c config.Config, cloud aws.Config) *keys.Ring {
+	if c.KeysTable == "" {
+		return nil
+	}
+	return keys.NewRing(dynamokeys.New(cloud, c.KeysTable), newKMS(cloud, c.KMSKey), nil)
 }
 
 func newFunction(ctx context.Context, p parts) (function, error) {
@@ -87,11 +99,11 @@ type httpAPI struct {
 // a command would fail there.
 func (p parts) api(ctx context.Context) (httpAPI, error) {
 	// The keys are fetched again in the background, for as long as the process lives.
-	keys, err := api.JWKS(context.WithoutCancel(ctx), p.config.JWKS, p.logger)
+	jwks, err := api.JWKS(context.WithoutCancel(ctx), p.config.JWKS, p.logger)
 	if err != nil {
 		return httpAPI{}, fmt.Errorf("PARLEY_JWKS: %w", err)
 	}
-	auth := api.NewAuth(api.AuthConfig{Issuer: p.config.Issuer, Audience: p.config.Audience, Keys: keys})
+	auth := api.NewAuth(api.AuthConfig{Issuer: p.config.Issuer, Audience: p.config.Audience, Keys: jwks})
 	a := api.New(api.Options{
 		Region: p.config.Region,
 		Auth:   auth,
@@ -99,7 +111,7 @@ func (p parts) api(ctx context.Context) (httpAPI, error) {
 		Logger: p.logger,
 	})
 	command.Register(a, command.Config{
-		Region: p.config.Region, Log: p.log, Views: p.live, Clock: p.clock, Logger: p.logger,
+		Region: p.config.Region, Log: p.log, Views: p.live, Clock: p.clock, Logger: p.logger, Keys: p.keys,
 		Engine: projections.NewEngine(p.log, p.views,
 			projections.Rooms, projections.Members, projections.Users, projections.Inboxes).In(p.generations),
 	})
@@ -107,7 +119,7 @@ func (p parts) api(ctx context.Context) (httpAPI, error) {
 	if err != nil {
 		return httpAPI{}, err
 	}
-	query.Register(a, query.Config{Region: p.config.Region, Log: p.log, Views: p.live, Cursors: cursors})
+	query.Register(a, query.Config{Region: p.config.Region, Log: p.log, Views: p.live, Cursors: cursors, Keys: p.keys})
 	p.registerOperate(a)
 	live.Describe(a)
 	return httpAPI{a.Handler(), auth, cursors}, nil
@@ -127,7 +139,7 @@ func (p parts) sockets(ctx context.Context) (function, error) {
 // pushes and takes nothing from clients.
 func (p parts) liveHandler(cursors *api.Cursors) *live.Handler {
 	return &live.Handler{
-		Region: p.config.Region, Log: p.log, Views: p.live, Cursors: cursors, Logger: p.logger,
+		Region: p.config.Region, Log: p.log, Views: p.live, Cursors: cursors, Keys: p.keys, Logger: p.logger,
 		Connections: dynamoconns.New(p.cloud, p.config.Connections),
 		Sockets:     newSockets(p.cloud, p.config.Sockets),
 	}
@@ -158,6 +170,7 @@ func (p parts) stream(ctx context.Context) (function, error) {
 		Views:   p.views,
 		Events:  p.log,
 		Bus:     b,
+		Keys:    p.keys,
 		Log:     p.logger,
 		Passed:  countOutcome,
 		OwnOnly: p.config.OwnOnly,

@@ -21,7 +21,7 @@ import (
 	"parley/infra/lambda/config"
 )
 
-// startMoto starts moto, which plays EventBridge and SQS, and returns where it is.
+// startMoto starts moto, which plays EventBridge, SQS and KMS, and returns where it is.
 func startMoto(t *testing.T) string {
 	t.Helper()
 	python, err := exec.LookPath("python3")
@@ -29,7 +29,7 @@ func startMoto(t *testing.T) string {
 		t.Skip("needs moto, and python3 is not on the path")
 	}
 	if err := exec.Command(python, "-c", "import moto.server").Run(); err != nil {
-		t.Skip("needs moto, and it is not installed: pip install 'moto[server,events,sqs]'")
+		t.Skip("needs moto, and it is not installed: pip install 'moto[server,events,sqs,kms]'")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -178,6 +178,7 @@ func TestMoto(t *testing.T) {
 		t.Error(said)
 	}
 	motoSend(t, address, queue)
+	motoKeys(t, address)
 }
 
 // motoSend has a message about a job sent to another implementation of SQS.

@@ -25,7 +25,7 @@ func (p parts) runner(bus operate.Bus, names ...string) *operate.Runner {
 		"rebuild": &operate.Rebuild{Log: p.log, Rebuilder: rebuilder},
 		"audit":   &operate.Rebuild{Log: p.log, Rebuilder: rebuilder, Audit: true},
 		"drop":    &operate.Drop{Rebuilder: rebuilder},
-		"replay":  &operate.Replay{Region: p.config.Region, Log: p.log, Bus: bus},
+		"replay":  &operate.Replay{Region: p.config.Region, Log: p.log, Bus: bus, Keys: p.keys},
 	}
 	known := map[string]operate.Kind{}
 	for _, name := range names {
@@ -45,7 +45,7 @@ func (p parts) registerOperate(a *api.API) {
 	health := p.health()
 	again := newStreamAgain(p.cloud, p.config.StreamFunction)
 	operate.Register(a, operate.Config{
-		Region: p.config.Region, Log: p.log, Views: p.live, Clock: p.clock, Runner: runner, Generations: p.generations,
+		Region: p.config.Region, Log: p.log, Views: p.live, Clock: p.clock, Runner: runner, Keys: p.keys, Generations: p.generations,
 		Health: func(ctx context.Context) operate.Health {
 			ctx, cancel := context.WithTimeout(ctx, health.Timeout)
 			defer cancel()

@@ -65,6 +65,7 @@ var keyNames = map[string]struct{ table, key string }{
 	eventsTable:      {config.Events, "stream"},
 	viewsTable:       {config.Views, "partition"},
 	connectionsTable: {config.Connections, "partition"},
+	keysTable:        {config.Keys, "user"},
 }
 
 // part is one part of a call: what of any call matters here.
@@ -168,6 +169,9 @@ func TestLedger(t *testing.T) {
 		{config.Stream, "BatchWriteItem", batch(`parley-views":[{"DeleteRequest":{"Key":` + item("partition", "x") + `}}]`), "not allow BatchWriteItem on Views"},
 		{config.Replayer, "Query", `{"TableName":"parley-views","KeyConditionExpression":"#p = :p AND #s < :s","ExpressionAttributeValues":` + item(":p", "ops/jobs") + `}`, ""},
 		{config.Replayer, "Query", `{"TableName":"parley-views","KeyConditionExpression":"#p = :p AND #s < :s","ExpressionAttributeValues":` + item(":p", "parked") + `}`, "not allow Query on Views"},
+		{config.Stream, "DeleteItem", `{"TableName":"parley-keys","Key":` + item("user", "ada") + `}`, ""},
+		{config.Command, "DeleteItem", `{"TableName":"parley-keys","Key":` + item("user", "ada") + `}`, "not allow DeleteItem on keys"},
+		{config.Worker, "Query", `{"TableName":"parley-keys","KeyConditionExpression":"#u = :u","ExpressionAttributeValues":` + item(":u", "ada") + `}`, "not allow Query on keys"},
 		{config.Worker, "Scan", `{"TableName":"parley-events"}`, ""},
 		{config.Query, "Scan", `{"TableName":"parley-events"}`, "not allow Scan on events"},
 		{config.Query, "Query", `{"TableName":"parley-views"}`, "unknown kind"},

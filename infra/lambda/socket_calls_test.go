@@ -68,8 +68,9 @@ func TestSocketCalls(t *testing.T) {
 		{"connect", func() { a = ada.socket() }, "GetItem 1, PutItem 2", 0},
 		{"subscribe", func() { a.ask(fields{"action": "subscribe"}) }, "GetItem 3, TransactWriteItems 2", 5},
 		{"ping", func() { a.ask(fields{"action": "ping"}) }, "GetItem 2", 4},
-		{"send", send, "GetItem 1", 3},
-		{"push", settled(send), "Query 1", 8}, // the first looks up where clients may come back to
+		{"send for the first time", send, "GetItem 1", 7}, // she gets a key
+		{"send", send, "GetItem 1", 4},                    // another process gets to know it
+		{"push", settled(send), "Query 1", 9},             // the first looks up her key, and where clients may come back to
 		{"push again", settled(send), "Query 1", 8},
 		{"disconnect", func() {
 			_ = a.ws.CloseNow()

@@ -70,19 +70,28 @@ func checkVariables(b both) []string {
 // eventsARN is the event table as policies name it: it is in another stack.
 const eventsARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-events"
 
+// keysARN is the table of users' keys, and rootARN what wraps them, as policies name them.
+const (
+	keysARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-keys"
+	rootARN = "arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/${KeyId}"
+)
+
 // socketsARN is the stage of the WebSocket API as policies name it.
 const socketsARN = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi}/live"
 
 // others are what functions may do beside what [config.Rights] says of tables, as "action on what".
 var others = map[string][]string{
-	config.Live: onSockets,
+	config.Command: {"kms:Decrypt on root", "kms:Encrypt on root"},
+	config.Query:   {"kms:Decrypt on root"},
+	config.Live:    append(onSockets, "kms:Decrypt on root", "kms:Encrypt on root"),
 	config.Stream: slices.Concat(onSockets, []string{
+		"kms:Decrypt on root",
 		"dynamodb:DescribeStream on StreamArn", "dynamodb:GetRecords on StreamArn", "dynamodb:GetShardIterator on StreamArn", "dynamodb:ListStreams on *",
 		"events:DescribeEventBus on Bus", "events:PutEvents on Bus", "s3:ListBucket on Failures", "s3:PutObject on ${Failures.Arn}/*",
 	}),
-	config.Operate: {"lambda:InvokeFunction on Stream", "sqs:SendMessage on Jobs", "sqs:SendMessage on Replays"},
+	config.Operate: {"kms:Decrypt on root", "kms:Encrypt on root", "lambda:InvokeFunction on Stream", "sqs:SendMessage on Jobs", "sqs:SendMessage on Replays"},
 	config.Worker:  onQueue("Jobs"),
-	config.Replayer: append(onQueue("Replays"),
+	config.Replayer: append(onQueue("Replays"), "kms:Decrypt on root",
 		"events:DescribeEventBus on Bus", "events:PutEvents on Bus if StringEquals events:source "+operate.Source),
 }
 
@@ -126,7 +135,8 @@ func keys(r config.Right) string {
 }
 
 // checkRights: every function may do what is in the table and no more, and nobody may change or
-// delete an event. Who publishes what ordinary subscribers get is the stream function alone.
+// delete an event. Only the stream function may destroy users' keys, and who goes through the whole log
+// to rebuild or audit may not use any. Who publishes what ordinary subscribers get is the stream function alone.
 func checkRights(b both) []string {
 	var c complaints
 	for _, name := range config.Functions {
@@ -152,6 +162,12 @@ func checkRights(b both) []string {
 					c.unless(deletes || !strings.Contains(action, never), "%s: %s", id, grant)
 				}
 			}
+			if on == "keys" {
+				c.unless(id == "StreamRole" || !strings.Contains(action, "Delete"), "%s: %s", id, grant)
+				c.unless(!strings.Contains(action, "Update") && !strings.Contains(action, "BatchWrite"), "%s: %s", id, grant)
+			}
+			c.unless(id != "WorkerRole" || on != "keys" && on != "root", "%s: %s", id, grant)
+			c.unless(on == "root" || !strings.HasPrefix(action, "kms:"), "%s: %s", id, grant)
 			c.unless(action != "events:PutEvents" || id == "StreamRole" || strings.HasSuffix(on, "events:source "+operate.Source), "%s: %s", id, grant)
 		}
 	}
@@ -183,7 +199,7 @@ func what(on any) string {
 		return id
 	}
 	if sub := text(on, "Fn::Sub"); sub != "" {
-		return strings.Replace(sub, eventsARN, "events", 1)
+		return strings.NewReplacer(eventsARN, config.Events, keysARN, config.Keys, rootARN, "root").Replace(sub)
 	}
 	return fmt.Sprint(on)
 }

@@ -17,6 +17,7 @@ func rules() []rule {
 		{"log", checkLog},
 		{"replicas", checkReplicas},
 		{"secret", checkSecret},
+		{"root", checkRoot},
 		{"views", checkViews},
 		{"connections", checkConnections},
 		{"functions", checkFunctions},

@@ -7,24 +7,27 @@ import (
 	"parley/infra/lambda/config"
 )
 
-// checkLog: the event table has its keys and nothing else, its stream shows new items, and
-// nothing takes it away.
+// checkLog: the event table and that of users' keys have their keys and nothing else, the stream of
+// the log shows new items, and nothing takes either away.
 func checkLog(b both) []string {
 	var c complaints
-	for id, r := range resources(b.global, "AWS::DynamoDB::GlobalTable") {
-		p := r["Properties"].(tree)
-		c.equal(id+": StreamViewType", at(p, "StreamSpecification", "StreamViewType"), "NEW_IMAGE")
-		c.keys(id, p, "stream", "id")
+	for id, want := range map[string]struct{ name, partition, sort, stream string }{
+		"Events": {"events", "stream", "id", "NEW_IMAGE"},
+		"Keys":   {"keys", "user", "key", "KEYS_ONLY"},
+	} {
+		r, p := at(b.global, "Resources", id), properties(b.global, id)
+		c.equal(id+": StreamViewType", at(p, "StreamSpecification", "StreamViewType"), want.stream)
+		c.keys(id, p, want.partition, want.sort)
 		for _, policy := range []string{"DeletionPolicy", "UpdateReplacePolicy"} {
-			c.equal(id+": "+policy, r[policy], "Retain")
+			c.equal(id+": "+policy, at(r, policy), "Retain")
 		}
 		for _, none := range []string{"GlobalSecondaryIndexes", "LocalSecondaryIndexes", "TimeToLiveSpecification", "ResourcePolicy"} {
 			c.unless(p[none] == nil, "%s has %s", id, none)
 		}
-		c.equal(id+": TableName", at(p, "TableName", "Fn::Sub"), "parley-${Stage}-events")
+		c.equal(id+": TableName", at(p, "TableName", "Fn::Sub"), "parley-${Stage}-"+want.name)
 		c.equal(id+": MultiRegionConsistency", p["MultiRegionConsistency"], tree{"Fn::If": []any{"IsStrong", "STRONG", tree{"Ref": "AWS::NoValue"}}})
 	}
-	c.unless(len(resources(b.global, "AWS::DynamoDB::GlobalTable")) == 1 && len(b.global["Resources"].(tree)) == 2, "global.yaml holds more or less than one table and one secret")
+	c.unless(len(resources(b.global, "AWS::DynamoDB::GlobalTable")) == 2 && len(b.global["Resources"].(tree)) == 4, "global.yaml holds more or less than two tables, one key and one secret")
 	c.equal("the default of Consistency", at(b.global, "Parameters", "Consistency", "Default"), "EVENTUAL")
 	return c
 }
@@ -38,16 +41,20 @@ func (c *complaints) keys(id string, p tree, partition, sort string) {
 	c.equal(id+": BillingMode", p["BillingMode"], "PAY_PER_REQUEST")
 }
 
-// checkReplicas: what a replica does not say it does not have.
+// checkReplicas: what a replica does not say it does not have. From a backup of users' keys those can
+// be brought back that were destroyed: so it goes back a week and no more.
 func checkReplicas(b both) []string {
 	var c complaints
-	replicas := items(properties(b.global, "Events"), "Replicas")
-	c.unless(len(replicas) > 0, "there is no replica")
-	for _, r := range replicas {
-		region := text(r, "Region")
-		c.unless(region != "", "a replica has no region")
-		c.equal(region+": DeletionProtectionEnabled", at(r, "DeletionProtectionEnabled"), true)
-		c.equal(region+": PointInTimeRecoveryEnabled", at(r, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"), true)
+	for id, days := range map[string]any{"Events": nil, "Keys": 7} { // nil: 35, the most there are
+		replicas := items(properties(b.global, id), "Replicas")
+		c.unless(len(replicas) > 0, "%s has no replica", id)
+		for _, r := range replicas {
+			region := text(r, "Region")
+			c.unless(region != "", "a replica of %s has no region", id)
+			c.equal(id+" in "+region+": DeletionProtectionEnabled", at(r, "DeletionProtectionEnabled"), true)
+			c.equal(id+" in "+region+": PointInTimeRecoveryEnabled", at(r, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"), true)
+			c.equal(id+" in "+region+": RecoveryPeriodInDays", at(r, "PointInTimeRecoverySpecification", "RecoveryPeriodInDays"), days)
+		}
 	}
 	return c
 }

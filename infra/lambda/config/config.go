@@ -63,7 +63,9 @@ type Config struct {
 	Audience    string
 	JWKS        string
 	CursorKey   [sha256.Size]byte
-	Rate        int // commands a second for each user and process; 0: no limit
+	KeysTable   string // the table of users' data keys; "" if this function neither seals nor opens
+	KMSKey      string // what wraps them
+	Rate        int    // commands a second for each user and process; 0: no limit
 
 	JobQueue       string        // the URL of the queue of jobs that publish nothing
 	ReplayQueue    string        // that of the queue of replays
@@ -89,6 +91,7 @@ var (
 	all  = Functions
 	http = []string{Command, Query, Live, Operate} // live serves the API to itself
 	push = []string{Live, Stream}
+	keys = []string{Command, Query, Live, Stream, Operate, Replayer} // the edges: rebuild and audit never open
 )
 
 // Variables are all variables the binary reads. AWS_REGION is set by Lambda.
@@ -139,6 +142,14 @@ var Variables = []Variable{
 		}
 		c.CursorKey = sha256.Sum256([]byte(text))
 		return nil
+	}},
+	{"PARLEY_KEYS_TABLE", keys, nil, "", "the name of the table of users' data keys", func(c *Config, text string) error {
+		c.KeysTable = text
+		return tableName(text)
+	}},
+	{"PARLEY_KMS_KEY", keys, nil, "", "the multi-Region key of KMS that wraps users' data keys: its id, alias or ARN", func(c *Config, text string) error {
+		c.KMSKey = text
+		return kmsKey(text)
 	}},
 	{"PARLEY_RATE", http, nil, "50", "commands a second that one user may give, 0 for no limit", func(c *Config, text string) (err error) {
 		c.Rate, err = strconv.Atoi(text)
@@ -220,6 +231,25 @@ func functionName(text string) error {
 	})
 	if bad || text == "" || len(text) > 64 {
 		return errors.New("must have 1 to 64 characters of A-Z a-z 0-9 _ -")
+	}
+	return nil
+}
+
+// kmsKey refuses what names no key of KMS: by an id, alias/<name>, or the ARN of either.
+func kmsKey(text string) error {
+	name, arn := text, strings.Split(text, ":")
+	if len(arn) == 6 && arn[0] == "arn" && arn[2] == "kms" {
+		var is bool
+		if name, is = strings.CutPrefix(arn[5], "key/"); !is {
+			name = arn[5]
+		}
+	}
+	id, _ := strings.CutPrefix(name, "alias/")
+	bad := strings.ContainsFunc(id, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_/-", r)
+	})
+	if bad || id == "" || id == name && (strings.Contains(id, "/") || len(id) < 36) {
+		return errors.New("must be such as mrk-0123456789abcdef0123456789abcdef, alias/parley or arn:aws:kms:…")
 	}
 	return nil
 }

@@ -18,6 +18,8 @@ func good() map[string]string {
 		"PARLEY_JWKS":              "https://issuer.example/jwks",
 		"PARLEY_CONNECTIONS_TABLE": "parley-connections", "PARLEY_SOCKETS": "https://abc.execute-api.eu-west-1.amazonaws.com/live",
 		"PARLEY_CURSOR_KEY":      "0123456789abcdef0123456789abcdef",
+		"PARLEY_KEYS_TABLE":      "parley-keys",
+		"PARLEY_KMS_KEY":         "mrk-0123456789abcdef0123456789abcdef",
 		"PARLEY_JOB_QUEUE":       "https://sqs.eu-west-1.amazonaws.com/123456789012/parley-jobs",
 		"PARLEY_REPLAY_QUEUE":    "https://sqs.eu-west-1.amazonaws.com/123456789012/parley-replays",
 		"PARLEY_STREAM_FUNCTION": "parley-stream",
@@ -59,6 +61,25 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// A key of KMS goes by any of its names; who neither seals nor opens knows none.
+func TestKeys(t *testing.T) {
+	for _, name := range []string{
+		"mrk-0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdef", "alias/parley/prod_keys",
+		"arn:aws:kms:eu-west-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef",
+		"arn:aws-us-gov:kms:us-gov-west-1:123456789012:alias/parley",
+	} {
+		environment := good()
+		environment["PARLEY_KMS_KEY"] = name
+		for _, f := range config.Functions {
+			c, err := read(f, environment)
+			opens := f != config.Worker && f != config.Health && f != config.Beat
+			if err != nil || (c.KMSKey == name) != opens || (c.KeysTable == "parley-keys") != opens {
+				t.Errorf("%s with %s: %+v, %v", f, name, c, err)
+			}
+		}
+	}
+}
+
 // Where nothing is set, all that must be is named at once, and nothing else.
 func TestMissing(t *testing.T) {
 	for _, f := range config.Functions {
@@ -88,6 +109,8 @@ func TestWrong(t *testing.T) {
 		"PARLEY_ISSUER":            {"issuer.example", "ftp://issuer.example", ":"},
 		"PARLEY_JWKS":              {"file:///etc/passwd", "https://"},
 		"PARLEY_CURSOR_KEY":        {"too short"},
+		"PARLEY_KEYS_TABLE":        {"ab"},
+		"PARLEY_KMS_KEY":           {"mrk-0123", "alias/", "alias/par ley", "key/mrk-0123456789abcdef0123456789abcdef", "arn:aws:s3:::bucket", "arn:aws:kms:eu-west-1:123456789012:key/"},
 		"PARLEY_RATE":              {"-1", "many", "1.5"},
 		"PARLEY_LOG_LEVEL":         {"loud", "INFO+2"},
 		"PARLEY_JOB_QUEUE":         {"parley-jobs", "arn:aws:sqs:eu-west-1:123456789012:parley-jobs"},

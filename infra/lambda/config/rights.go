@@ -12,12 +12,13 @@ const (
 	Events      = "events"
 	Views       = "Views"
 	Connections = "Connections"
+	Keys        = "keys"
 )
 
 // Right is that a function may do something with a table of DynamoDB.
 type Right struct {
 	Operation string   // as IAM calls it: a transaction needs the right to each of its parts
-	Table     string   // Events, Views or Connections
+	Table     string   // one of them
 	Keys      []string // with which partition keys, where * is any text and [OwnRegion] the function's; nil: with all
 }
 
@@ -48,7 +49,7 @@ func with(table string, keys []string, operations ...string) []Right {
 var (
 	told     = []string{string(events.RoomStream("*")), string(events.UserStream("*"))} // what clients tell
 	imported = append(slices.Clone(told), string(events.RegionStream("*")), string(events.OpsStream("*")))
-	rooms    = []string{string(events.RoomStream("*"))}
+	noted    = []string{string(events.RoomStream("*")), string(events.OpsStream(OwnRegion))}
 	beats    = []string{string(events.RegionStream(OwnRegion))}
 	acts     = []string{string(events.OpsStream(OwnRegion))}
 	jobs     = []string{"ops/jobs"}
@@ -58,34 +59,43 @@ var (
 var onConnections = with(Connections, nil,
 	"BatchGetItem", "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem")
 
+// What who seals, and who only opens, does with users' keys: it reads them, adds one, and sees
+// whether she was erased meanwhile.
+var (
+	seals = with(Keys, nil, "GetItem", "PutItem", "Query")
+	opens = with(Keys, nil, "Query")
+)
+
 // Rights are what each function may do with tables, and nothing else: a test holds the template's
-// roles to it, and another what the binary does. Nobody may update or delete in the event table.
+// roles to it, and another what the binary does. Nobody may update or delete in the event table, and
+// only the stream function may destroy users' keys.
 var Rights = map[string][]Right{
 	Command: slices.Concat(
 		with(Events, nil, "GetItem", "Query"), with(Events, told, "PutItem"),
-		with(Views, nil, "BatchGetItem", "GetItem", "PutItem", "Query")),
+		with(Views, nil, "BatchGetItem", "GetItem", "PutItem", "Query"), seals),
 	Query: slices.Concat(
 		with(Events, nil, "BatchGetItem", "GetItem", "Query"),
-		with(Views, nil, "BatchGetItem", "GetItem", "Query")),
+		with(Views, nil, "BatchGetItem", "GetItem", "Query"), opens),
 	Health: slices.Concat(
 		with(Events, nil, "GetItem", "Query"),
 		with(Views, nil, "BatchGetItem", "GetItem", "Query")),
 	Live: slices.Concat(
 		with(Events, nil, "BatchGetItem", "GetItem", "Query"), with(Events, told, "PutItem"),
-		with(Views, nil, "BatchGetItem", "GetItem", "PutItem", "Query"), onConnections),
-	// It says in a room's stream which events were late.
+		with(Views, nil, "BatchGetItem", "GetItem", "PutItem", "Query"), onConnections, seals),
+	// It says in a room's stream which events were late, and in the region's whose keys are destroyed.
 	Stream: slices.Concat(
-		with(Events, nil, "BatchGetItem", "GetItem", "Query"), with(Events, rooms, "PutItem"),
-		with(Views, nil, "BatchGetItem", "GetItem", "PutItem", "Query"), onConnections),
+		with(Events, nil, "BatchGetItem", "GetItem", "Query"), with(Events, noted, "PutItem"),
+		with(Views, nil, "BatchGetItem", "GetItem", "PutItem", "Query"), onConnections,
+		with(Keys, nil, "DeleteItem", "PutItem", "Query")),
 	Beat: with(Events, beats, "GetItem", "PutItem"),
-	Operate: slices.Concat(
-		with(Events, nil, "GetItem", "Query", "Scan"), with(Events, imported, "PutItem"),
+	Operate: slices.Concat(seals,
+		with(Events, nil, "BatchGetItem", "GetItem", "Query", "Scan"), with(Events, imported, "PutItem"),
 		with(Views, nil, "BatchGetItem", "GetItem", "Query"),
 		with(Views, []string{"ops/*", "generations"}, "PutItem"), with(Views, []string{"parked"}, "DeleteItem")),
 	Worker: slices.Concat(
 		with(Events, nil, "GetItem", "Query", "Scan"), with(Events, acts, "PutItem"),
 		with(Views, nil, "BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "Scan")),
-	Replayer: slices.Concat(
+	Replayer: slices.Concat(opens,
 		with(Events, nil, "GetItem", "Query", "Scan"), with(Events, acts, "PutItem"),
 		with(Views, jobs, "GetItem", "PutItem", "Query")),
 }

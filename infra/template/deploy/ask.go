@@ -10,6 +10,20 @@ func askStack(stack, region string) []string {
 	return []string{"cloudformation", "describe-stacks", "--region", region, "--stack-name", stack, "--query", "Stacks[0].StackStatus", "--output", "text"}
 }
 
+// askKeyID asks for the id of the key that wraps users' keys: an output of the log's stack.
+func askKeyID(stack, region string) []string {
+	return []string{"cloudformation", "describe-stacks", "--region", region, "--stack-name", stack, "--query", "Stacks[0].Outputs[?OutputKey=='KeyId'].OutputValue", "--output", "text"}
+}
+
+// askKeyFrom asks whether a region's stack has made the replica of the key that is there: its parameter.
+func askKeyFrom(stack, region string) []string {
+	return []string{"cloudformation", "describe-stacks", "--region", region, "--stack-name", stack, "--query", "Stacks[0].Parameters[?ParameterKey=='KeyFrom'].ParameterValue", "--output", "text"}
+}
+
+func askKey(id, region string) []string {
+	return []string{"kms", "describe-key", "--region", region, "--key-id", id, "--query", "KeyMetadata.KeyState", "--output", "text"}
+}
+
 func askTable(table, region string) []string {
 	return []string{"dynamodb", "describe-table", "--region", region, "--table-name", table, "--query", "Table", "--output", "json"}
 }
@@ -44,4 +58,5 @@ const (
 	noTopic  = "NotFound"
 	noObject = "(404)"
 	noSecret = "ResourceNotFoundException"
+	noKey    = "NotFoundException"
 )

@@ -16,7 +16,9 @@ type state struct {
 	global   string // the status of the log's stack, "" if there is none
 	replicas []string
 	strong   bool
-	tableIn  string // a region with an event table that no stack was found for
+	keyID    string // of the key that wraps users' keys, "" if there is none yet
+	left     string // a table that no stack was found for
+	leftIn   string // the region it is in
 	regions  map[string]regionState
 	zoneName string // of -zone, "" without one
 	key      keyState
@@ -31,6 +33,8 @@ type regionState struct {
 	logRole bool   // API Gateway has a role with which it can log what sockets do
 	bucket  bool   // the bucket for code
 	code    bool   // this code is in it
+	key     string // the state of the key that wraps users' keys, "" if there is none
+	keyFrom string // where from the region's stack made that; "" if it did not
 }
 
 // look finds out what is there.
@@ -50,9 +54,14 @@ func look(ctx context.Context, s settings, ask aws) (state, error) {
 	}
 	st.key = readKeyState(deleted)
 	for _, region := range s.touched() {
-		if st.regions[region], err = lookAtRegion(ctx, s, ask, st.account, region); err != nil {
+		r, err := lookAtRegion(ctx, s, ask, st.account, region)
+		if err == nil {
+			err = st.lookForKey(ctx, s, ask, region, &r)
+		}
+		if err != nil {
 			return st, err
 		}
+		st.regions[region] = r
 	}
 	if s.zone != "" {
 		st.zoneName, err = answer(ask(ctx, askZone(s.zone, st.home)...))(noZone)
@@ -101,21 +110,38 @@ func (st *state) lookForLog(ctx context.Context, s settings, ask aws) (err error
 	}
 	for _, region := range regions {
 		text, err := answer(ask(ctx, askTable(s.eventsTable(), region)...))(noTable)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if text == "" {
-			continue
-		}
-		if st.global == "" {
-			st.tableIn = region
-			return nil
-		}
-		if err := st.readTable(text); err != nil {
-			return err
+		case st.global == "":
+			if err := st.lookForLeft(ctx, s, ask, region, text); err != nil || st.left != "" {
+				return err
+			}
+		case text != "":
+			if err := st.readTable(text); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	if st.global == "" {
+		return nil
+	}
+	id, err := ask(ctx, askKeyID(s.globalStack(), st.home)...)
+	st.keyID = noted(strings.TrimSpace(id))
+	return err
+}
+
+// lookForLeft finds a table that is there without the log's stack.
+func (st *state) lookForLeft(ctx context.Context, s settings, ask aws, region, events string) error {
+	if events != "" {
+		st.left, st.leftIn = s.eventsTable(), region
+		return nil
+	}
+	keys, err := answer(ask(ctx, askTable(s.keysTable(), region)...))(noTable)
+	if keys != "" {
+		st.left, st.leftIn = s.keysTable(), region
+	}
+	return err
 }
 
 func (st *state) readTable(text string) error {

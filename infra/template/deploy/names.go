@@ -7,6 +7,8 @@ func (s settings) regionStack() string { return "parley-" + s.stage + "-region" 
 func (s settings) eventsTable() string { return "parley-" + s.stage + "-events" }
 func (s settings) viewsTable() string  { return "parley-" + s.stage + "-views" }
 
+func (s settings) keysTable() string { return "parley-" + s.stage + "-keys" }
+
 // cursorSecret is the secret of the log's stack.
 func (s settings) cursorSecret() string { return "parley-" + s.stage + "-cursors" }
 

@@ -29,6 +29,7 @@ func plan(s settings, st state, t templates) ([]step, error) {
 	p := &planner{s: s, st: st, t: t}
 	p.uploads()
 	p.log()
+	p.add(step{title: p.st.home + ": find the key that wraps users' keys", save: rootKey, args: askKeyID(s.globalStack(), p.st.home)})
 	p.add(step{title: p.st.home + ": read the key of cursors, which all regions share", save: cursorKey, quiet: true, absent: p.st.anotherKey(s), args: []string{
 		"secretsmanager", "get-secret-value", "--region", p.st.home, "--secret-id", p.s.cursorSecret(), "--query", "SecretString", "--output", "text",
 	}})
@@ -178,6 +179,8 @@ func (p *planner) parameters(region string, protected bool) []string {
 		"Audience=" + s.audience,
 		"Jwks=" + s.jwks,
 		"CursorKey=<" + cursorKey + ">",
+		"KeyId=<" + rootKey + ">",
+		"KeyFrom=" + p.st.keyFrom(region),
 		"Origins=" + strings.Join(s.origins, ","),
 		"UserRate=" + strconv.Itoa(s.userRate),
 		"ApiRate=" + strconv.Itoa(s.apiRate),

@@ -21,6 +21,9 @@ func readAll(t *testing.T) templates {
 	return text
 }
 
+// tables is how many the log's stack has: of events, and of users' keys.
+const tables = 2
+
 // planned is the plan, as titles and what they cost.
 func planned(t *testing.T, s settings, st state) ([]string, []step) {
 	t.Helper()
@@ -37,9 +40,14 @@ func planned(t *testing.T, s settings, st state) ([]string, []step) {
 
 // running is the state of a Parley that is up in some regions.
 func running(regions ...string) state {
-	st := state{account: "123456789012", home: regions[0], global: "UPDATE_COMPLETE", key: keyThere, replicas: regions, regions: map[string]regionState{}, code: code{key: "parley/abc.zip"}}
+	st := state{account: "123456789012", home: regions[0], global: "UPDATE_COMPLETE", key: keyThere, keyID: "mrk-0123456789abcdef0123456789abcdef", replicas: regions, regions: map[string]regionState{}, code: code{key: "parley/abc.zip"}}
 	for _, region := range regions {
-		st.regions[region] = regionState{stack: "CREATE_COMPLETE", views: true, bucket: true, code: true}
+		st.regions[region] = regionState{stack: "CREATE_COMPLETE", views: true, bucket: true, code: true, key: "Enabled"}
+		if region != st.home {
+			r := st.regions[region]
+			r.keyFrom = st.home
+			st.regions[region] = r
+		}
 	}
 	return st
 }
@@ -54,6 +62,7 @@ func TestPlanFirst(t *testing.T) {
 		"eu-west-1: let nobody else see into it",
 		"eu-west-1: upload the binary",
 		"us-east-1: make the log, with a replica in us-east-1, eu-west-1",
+		"us-east-1: find the key that wraps users' keys",
 		"us-east-1: read the key of cursors, which all regions share",
 		"us-east-1: find the stream of the log",
 		"us-east-1: make the API, functions, views and bus",
@@ -79,6 +88,7 @@ func TestPlanAgain(t *testing.T) {
 	titles, _ := planned(t, parsed(t, good()...), running("us-east-1", "eu-west-1"))
 	want := []string{
 		"us-east-1: bring the log up to date",
+		"us-east-1: find the key that wraps users' keys",
 		"us-east-1: read the key of cursors, which all regions share",
 		"us-east-1: find the stream of the log",
 		"us-east-1: bring the API, functions, views and bus up to date",
@@ -102,9 +112,9 @@ func TestPlanAddsOneAtATime(t *testing.T) {
 	var log []string
 	var replicas []int
 	for i, title := range titles {
-		if strings.Contains(line(steps[i].args), "parley-prod-global") {
+		if strings.Contains(line(steps[i].args), "parley-prod-global") && steps[i].big {
 			log = append(log, title)
-			replicas = append(replicas, strings.Count(steps[i].text, "- Region: "))
+			replicas = append(replicas, strings.Count(steps[i].text, "- Region: ")/tables)
 		}
 	}
 	want := []string{
@@ -149,10 +159,10 @@ func TestPlanRemoves(t *testing.T) {
 		t.Error(diff)
 	}
 	open, rest := steps[len(steps)-2].text, steps[len(steps)-1].text
-	if strings.Count(open, "DeletionProtectionEnabled: false") != 1 || strings.Count(open, "DeletionProtectionEnabled: true") != 2 {
+	if strings.Count(open, "DeletionProtectionEnabled: false") != tables || strings.Count(open, "DeletionProtectionEnabled: true") != 2*tables {
 		t.Error("not one replica alone may be deleted")
 	}
-	if strings.Contains(rest, "eu-west-1") || strings.Count(rest, "DeletionProtectionEnabled: true") != 2 {
+	if strings.Contains(rest, "eu-west-1") || strings.Count(rest, "DeletionProtectionEnabled: true") != 2*tables {
 		t.Errorf("left is\n%s", rest)
 	}
 	for _, s := range steps[:len(steps)-4] {
@@ -179,12 +189,59 @@ func TestPlanLogsSockets(t *testing.T) {
 	}
 }
 
+// A region's stack makes a replica of the key, and goes on having made it; but for that of the log,
+// and where one was left from before.
+func TestPlanKeys(t *testing.T) {
+	from := func(s settings, st state) map[string]string {
+		t.Helper()
+		got := map[string]string{}
+		_, steps := planned(t, s, st)
+		for _, s := range steps {
+			region, is := strings.CutPrefix(strings.TrimSuffix(s.file, ".yaml"), "region-")
+			if !is {
+				continue
+			}
+			if !slices.Contains(s.args, "KeyId=<key of users>") {
+				t.Errorf("%s is not told of the key", region)
+			}
+			for _, arg := range s.args {
+				if value, is := strings.CutPrefix(arg, "KeyFrom="); is {
+					got[region] = value
+				}
+			}
+		}
+		return got
+	}
+	three := parsed(t, good("-regions", "eu-west-1,us-east-1,ap-southeast-2")...)
+	first := state{account: "123456789012", home: "us-east-1"}
+	before := running("us-east-1", "eu-west-1") // ap-southeast-2 was removed
+	before.regions["ap-southeast-2"] = regionState{key: "Enabled"}
+	older := running("us-east-1", "eu-west-1", "ap-southeast-2") // made when there were no keys
+	older.keyID = ""
+	for region, r := range older.regions {
+		r.key, r.keyFrom = "", ""
+		older.regions[region] = r
+	}
+	for _, tt := range []struct {
+		st   state
+		want map[string]string
+	}{
+		{first, map[string]string{"us-east-1": "", "eu-west-1": "us-east-1", "ap-southeast-2": "us-east-1"}},
+		{older, map[string]string{"us-east-1": "", "eu-west-1": "us-east-1", "ap-southeast-2": "us-east-1"}},
+		{before, map[string]string{"us-east-1": "", "eu-west-1": "us-east-1", "ap-southeast-2": ""}},
+	} {
+		if diff := cmp.Diff(tt.want, from(three, tt.st)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 // No replication lags where writes wait for it.
 func TestPlanStrong(t *testing.T) {
 	s := parsed(t, good("-regions", "us-east-1,us-east-2,us-west-2", "-consistency", "strong")...)
 	_, steps := planned(t, s, state{account: "123456789012", home: "us-east-1"})
 	for _, s := range steps {
-		if s.file == "global.yaml" && (!slices.Contains(s.args, "Consistency=STRONG") || strings.Count(s.text, "- Region: ") != 3) {
+		if s.file == "global.yaml" && (!slices.Contains(s.args, "Consistency=STRONG") || strings.Count(s.text, "- Region: ") != 3*tables) {
 			t.Errorf("the log is made by %s", line(s.args))
 		}
 		if strings.HasPrefix(s.file, "region-") && strings.Contains(s.text, "ReplicationAlarm") {

@@ -16,6 +16,7 @@ func refuse(s settings, st state) error {
 		if region == s.remove {
 			continue
 		}
+		errs = append(errs, st.refuseRootKey(region))
 		if r.stack == "" && r.views {
 			errs = append(errs, fmt.Errorf("%s has a table %s but no stack %s: it is left from before, and lacks what happened since. "+
 				"If nobody needs it, delete it and run this again:\n  %s\n  %s", region, s.viewsTable(), s.regionStack(),
@@ -54,9 +55,9 @@ func (st state) refuseStack(stack, region, status string) error {
 }
 
 func (st state) refuseTable(s settings) error {
-	if st.tableIn != "" {
+	if st.left != "" {
 		return fmt.Errorf("%s has a table %s, but its stack %s is in none of the -regions. Name the region it is in, too. "+
-			"If it is in none, the table is left from before: delete it if nobody needs it, or choose another -stage", st.tableIn, s.eventsTable(), s.globalStack())
+			"If it is in none, the table is left from before: delete it if nobody needs it, or choose another -stage", st.leftIn, st.left, s.globalStack())
 	}
 	if len(st.replicas) == 0 {
 		return nil

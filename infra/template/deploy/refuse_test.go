@@ -31,7 +31,12 @@ func TestRefuse(t *testing.T) {
 		{"stuck", nil, with("us-east-1", regionState{stack: "UPDATE_ROLLBACK_FAILED"}), "aws cloudformation continue-update-rollback --region us-east-1"},
 		{"old views", nil, with("eu-west-1", regionState{views: true}), "aws dynamodb delete-table --region eu-west-1 --table-name parley-prod-views"},
 		{"no topic", []string{"-alarm-topic", "x"}, with("eu-west-1", regionState{stack: "CREATE_COMPLETE", noTopic: true}), "aws sns create-topic --region eu-west-1 --name x"},
-		{"stack elsewhere", nil, state{home: "us-east-1", tableIn: "eu-west-1"}, "eu-west-1 has a table parley-prod-events, but its stack parley-prod-global is in none of the -regions"},
+		{"stack elsewhere", nil, state{home: "us-east-1", left: "parley-prod-events", leftIn: "eu-west-1"}, "eu-west-1 has a table parley-prod-events, but its stack parley-prod-global is in none of the -regions"},
+		{"keys left", nil, state{home: "us-east-1", left: "parley-prod-keys", leftIn: "eu-west-1"}, "eu-west-1 has a table parley-prod-keys, but its stack"},
+		{"a key on its way", nil, with("eu-west-1", regionState{stack: "CREATE_COMPLETE", views: true, key: "Creating"}), ""},
+		{"a key nearly deleted", nil, with("eu-west-1", regionState{stack: "CREATE_COMPLETE", views: true, key: "PendingDeletion"}), "  aws kms cancel-key-deletion --region eu-west-1 --key-id mrk-0123456789abcdef0123456789abcdef\n  aws kms enable-key --region eu-west-1"},
+		{"a key not in use", nil, with("us-east-1", regionState{stack: "CREATE_COMPLETE", views: true, key: "Disabled"}), "us-east-1: the key that wraps users' keys is not in use (Disabled), so no message can be read there. Use it again, and run this again:\n  aws kms enable-key"},
+		{"a region's key that is to go", []string{"-regions", "us-east-1", "-remove", "eu-west-1"}, with("eu-west-1", regionState{stack: "CREATE_COMPLETE", views: true, key: "PendingDeletion"}), ""},
 		{"strong is for good", nil, both(func(st *state) { st.strong = true }), "was made with strong consistency, and keeps it"},
 		{"eventual is for good", strong, running("us-east-1", "us-east-2", "us-west-2"), "was made with eventual consistency, and keeps it"},
 		{"a strong table has its three", strong, func() state {

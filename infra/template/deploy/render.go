@@ -39,11 +39,12 @@ func (t templates) forRegion(others []string) (string, error) {
 	return repeat(t.region, "each other region", "eu-west-1", others, nil)
 }
 
-// repeat returns text with the block between its lines "# <mark>: begin" and "# <mark>: end" once
+// repeat returns text with each block between its lines "# <mark>: begin" and "# <mark>: end" once
 // for each of the regions, in order, with the region's name in place of the sample's. If change is
 // not nil each of them goes through it.
 func repeat(text, mark, sample string, regions []string, change func(region, block string) string) (string, error) {
-	before, rest, begins := cutLine(text, "# "+mark+": begin")
+	begin := "# " + mark + ": begin"
+	before, rest, begins := cutLine(text, begin)
 	block, after, ends := cutLine(rest, "# "+mark+": end")
 	if !begins || !ends || !strings.Contains(block, sample) {
 		return "", fmt.Errorf("a template has no block %q about %s", mark, sample)
@@ -56,6 +57,12 @@ func repeat(text, mark, sample string, regions []string, change func(region, blo
 			one = change(region, one)
 		}
 		b.WriteString(one)
+	}
+	if _, _, more := cutLine(after, begin); more {
+		var err error
+		if after, err = repeat(after, mark, sample, regions, change); err != nil {
+			return "", err
+		}
 	}
 	b.WriteString(after)
 	return b.String(), nil

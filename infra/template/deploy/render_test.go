@@ -45,15 +45,17 @@ func TestForGlobal(t *testing.T) {
 	regions := []string{"us-east-1", "eu-west-1", "ap-southeast-2", "us-gov-west-1"}
 	for n := 1; n <= len(regions); n++ {
 		text, err := readAll(t).forGlobal(regions[:n], "eu-west-1")
-		var got []string
-		for _, r := range shapeOf(t, text, err).Resources["Events"].Properties.Replicas {
-			got = append(got, r.Region)
-			if r.DeletionProtectionEnabled != (r.Region != "eu-west-1") {
-				t.Errorf("%s is protected: %v", r.Region, r.DeletionProtectionEnabled)
+		for _, table := range []string{"Events", "Keys"} {
+			var got []string
+			for _, r := range shapeOf(t, text, err).Resources[table].Properties.Replicas {
+				got = append(got, r.Region)
+				if r.DeletionProtectionEnabled != (r.Region != "eu-west-1") {
+					t.Errorf("%s: %s is protected: %v", table, r.Region, r.DeletionProtectionEnabled)
+				}
 			}
-		}
-		if want := slices.Sorted(slices.Values(regions[:n])); !slices.Equal(got, want) {
-			t.Errorf("the replicas are %v, want %v", got, want)
+			if want := slices.Sorted(slices.Values(regions[:n])); !slices.Equal(got, want) {
+				t.Errorf("%s: the replicas are %v, want %v", table, got, want)
+			}
 		}
 	}
 }
@@ -85,7 +87,7 @@ func TestForRegion(t *testing.T) {
 
 // A template in which the block is not found must not be deployed.
 func TestRepeatRefuses(t *testing.T) {
-	for _, text := range []string{"", "# x: begin\na-b-1\n", "# x: end\na-b-1\n# x: begin\n", "# x: begin\nother\n# x: end\n"} {
+	for _, text := range []string{"", "# x: begin\na-b-1\n", "# x: end\na-b-1\n# x: begin\n", "# x: begin\nother\n# x: end\n", "# x: begin\na-b-1\n# x: end\n# x: begin\n"} {
 		if _, err := repeat(text, "x", "a-b-1", nil, nil); err == nil {
 			t.Errorf("%q is taken", text)
 		}

@@ -101,6 +101,7 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 		*describe-stacks*-region\ *) echo ROLLBACK_COMPLETE ;;
 		*describe-stacks*) echo "An error occurred (ValidationError): Stack with id x does not exist" >&2; exit 255 ;;
 		*get-account*) echo None ;;
+		*describe-key*) echo "An error occurred (NotFoundException)" >&2; exit 255 ;;
 		*describe-table*|*describe-secret*) echo "An error occurred (ResourceNotFoundException)" >&2; exit 255 ;;
 		*) echo "An error occurred (404)" >&2; exit 255 ;;
 	esac`)

@@ -85,11 +85,11 @@ const (
 
 // costRegion is what a region costs.
 func (p *planner) costRegion() string {
-	text := "idle about 7 $ a month: metrics, alarms, beats and queues"
+	text := "idle about 8 $ a month: metrics, alarms, beats, queues, and the key"
 	if p.s.domain != "" {
-		text = "idle about 11 $ a month: metrics, alarms, beats, queues, and the health check with the requests it makes"
+		text = "idle about 12 $ a month: metrics, alarms, beats, queues, the key, and the health check with the requests it makes"
 		if p.s.checkEvery == 10 {
-			text = "idle about 17 $ a month: metrics, alarms, beats, queues, and the health check with the requests it makes"
+			text = "idle about 18 $ a month: metrics, alarms, beats, queues, the key, and the health check with the requests it makes"
 		}
 	}
 	return text + "; then by use, see README.md"
@@ -133,14 +133,14 @@ func (st state) supposed() string {
 func questions(s settings, st state) [][]string {
 	all := [][]string{askIdentity(st.home)}
 	for _, region := range s.touched() {
-		all = append(all, askStack(s.globalStack(), region), askTable(s.eventsTable(), region),
+		all = append(all, askStack(s.globalStack(), region), askTable(s.eventsTable(), region), askTable(s.keysTable(), region),
 			askStack(s.regionStack(), region), askTable(s.viewsTable(), region))
 		if arn := s.topicARN(st.account, region); arn != "" {
 			all = append(all, askTopic(arn, region))
 		}
-		all = append(all, askLogRole(region), askBucket(st.account, region))
+		all = append(all, askLogRole(region), askBucket(st.account, region), askKey("<"+rootKey+">", region), askKeyFrom(s.regionStack(), region))
 	}
-	all = append(all, askSecret(s.cursorSecret(), st.home))
+	all = append(all, askKeyID(s.globalStack(), st.home), askSecret(s.cursorSecret(), st.home))
 	if s.zone != "" {
 		all = append(all, askZone(s.zone, st.home))
 	}
@@ -184,7 +184,8 @@ func farewell(s settings, st state, saved map[string]string) string {
 	if s.remove != "" {
 		fmt.Fprintf(&b, `
 %s is removed. These stay there and can be deleted when nobody needs them: the table %s, the
-bucket of failures whose name begins with %s, and the bucket %s.
+bucket of failures whose name begins with %s, the bucket %s, and its
+replica of the key that wraps users' keys, which is used again if the region comes back.
 `, s.remove, s.viewsTable(), s.regionStack(), codeBucket(st.account, s.remove))
 	}
 	return b.String()
