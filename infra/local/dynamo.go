@@ -16,7 +16,7 @@ import (
 	"parley/events"
 	"parley/events/dynamolocal"
 	"parley/events/dynamolog"
-	"parley/events/keys/filekeys"
+	"parley/events/keys/dynamokeys"
 	"parley/functions/stream"
 	"parley/projections/dynamoview"
 	"parley/projections/pebbleview"
@@ -73,8 +73,9 @@ func (d *dynamoStorage) close() error {
 // open implements storage.
 func (d *dynamoStorage) open(ctx context.Context, region string, log *slog.Logger) (_ *store, err error) {
 	cfg := d.endpoint.Config(region)
-	eventTable, viewTable := "parley-"+region+"-events", "parley-"+region+"-views"
-	if err := errors.Join(dynamolog.CreateTable(ctx, cfg, eventTable), dynamoview.CreateTable(ctx, cfg, viewTable)); err != nil {
+	eventTable, viewTable, keyTable := "parley-"+region+"-events", "parley-"+region+"-views", "parley-"+region+"-keys"
+	err = errors.Join(dynamolog.CreateTable(ctx, cfg, eventTable), dynamoview.CreateTable(ctx, cfg, viewTable), dynamokeys.CreateTable(ctx, cfg, keyTable))
+	if err != nil {
 		return nil, fmt.Errorf("make the tables at %s: %w", d.endpoint.URL, err)
 	}
 	l, views := dynamolog.New(cfg, eventTable), dynamoview.New(cfg, viewTable)
@@ -82,15 +83,12 @@ func (d *dynamoStorage) open(ctx context.Context, region string, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	s := &store{log: l, views: views, marks: &syncedMarks{newViewMarks(views), db}, busDB: db, closers: []io.Closer{db}}
+	s := &store{log: l, views: views, keys: dynamokeys.New(cfg, keyTable), marks: &syncedMarks{newViewMarks(views), db}, busDB: db, closers: []io.Closer{db}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.keys, err = filekeys.Open(filepath.Join(d.data, region, "keys")); err != nil {
-		return nil, err
-	}
 	if s.identity, err = l.Identity(ctx); err != nil {
 		return nil, err
 	}
