@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"parley/events"
 	"parley/events/dynamolocal"
 	"parley/events/dynamolog"
+	"parley/events/keys"
+	"parley/events/keys/dynamokeys"
 	"parley/functions/api"
 	"parley/functions/command"
 	"parley/functions/stream"
@@ -37,6 +40,7 @@ type metered struct {
 	clock      *events.Clock
 	api        http.Handler
 	stream     *stream.Handler
+	ring       *keys.Ring // what it asks of its table is not counted: a process asks once for each user
 	key        ed25519.PrivateKey
 }
 
@@ -52,10 +56,26 @@ func openMetered(ctx context.Context, place dynamolocal.Endpoint) (*metered, err
 	}
 	r.log = &tap{Log: dynamolog.New(cfg, r.logTable)}
 	var err error
+	if r.ring, err = newRing(ctx, r.place); err != nil {
+		return nil, err
+	}
 	if r.stream, err = r.streamInto(ctx, r.viewsTable); err != nil {
 		return nil, err
 	}
 	return r, r.serve()
+}
+
+// newRing returns a ring of keys in a table of its own.
+func newRing(ctx context.Context, place dynamolocal.Endpoint) (*keys.Ring, error) {
+	const table = "keys"
+	cfg := place.Config(meteredRegion)
+	if err := dynamokeys.CreateTable(ctx, cfg, table); err != nil {
+		return nil, err
+	}
+	root := make([]byte, 32)
+	_, _ = rand.Read(root) // never fails
+	wrapper, err := keys.NewRoot(root)
+	return keys.NewRing(dynamokeys.New(cfg, table), wrapper, nil), err
 }
 
 // streamInto returns a stream function with views in a table of that name.
@@ -67,7 +87,7 @@ func (r *metered) streamInto(ctx context.Context, table string) (*stream.Handler
 	views := dynamoview.New(cfg, table)
 	return &stream.Handler{
 		Region: meteredRegion, Engine: projections.NewEngine(r.log, views, projections.All()...),
-		Feed: projections.NewFeed(views), Views: views, Events: r.log, Bus: &countingBus{},
+		Feed: projections.NewFeed(views), Views: views, Events: r.log, Bus: &countingBus{}, Keys: r.ring,
 	}, nil
 }
 
@@ -82,7 +102,7 @@ func (r *metered) serve() error {
 	auth := api.NewAuth(api.AuthConfig{Issuer: "bench", Keys: func(*jwt.Token) (any, error) { return public, nil }})
 	a := api.New(api.Options{Region: meteredRegion, Auth: auth, Logger: quiet})
 	command.Register(a, command.Config{
-		Region: meteredRegion, Log: r.log, Views: r.stream.Views, Clock: r.clock, Logger: quiet,
+		Region: meteredRegion, Log: r.log, Views: r.stream.Views, Clock: r.clock, Logger: quiet, Keys: r.ring,
 		Engine: projections.NewEngine(r.log, r.stream.Views,
 			projections.Rooms, projections.Members, projections.Users, projections.Inboxes),
 	})
