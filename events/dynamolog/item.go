@@ -15,16 +15,17 @@ import (
 //
 //	stream   partition key   "room/<id>"            31 bytes, 38 of two users' room
 //	id       sort key        the ULID               26
-//	type                     "message.posted/1"     16
+//	type                     "message.posted/2"     16
 //	actor                    the user who did it    1 to 64
 //	region                   which accepted it      1 to 32
-//	data                     the payload, JSON      {"text":"…"}, 11 more than the text
+//	data                     the payload, JSON      {"text":{"sealed":"…"}}, 22 more than base64 of the
+//	                                                sealed text, which has 37 bytes more than the text
 //
 // A text that is not UTF-8 is stored as binary, since DynamoDB's strings are; only an event that
 // this release cannot read has one.
 //
 // DynamoDB counts the bytes of names (27 in all) and values. A write costs one write unit for
-// each begun KB, in every region, so a message of up to 800 bytes of text costs one, whoever wrote
+// each begun KB, in every region, so a message of up to 560 bytes of text costs one, whoever wrote
 // it and wherever. A strongly consistent read costs one read unit for each begun 4 KB.
 const (
 	attrStream = "stream"

@@ -22,6 +22,7 @@ import (
 	"parley/events"
 	"parley/events/dynamolocal"
 	"parley/events/dynamolog"
+	"parley/events/keys/dynamokeys"
 	"parley/functions/api"
 	"parley/functions/live/dynamoconns"
 	"parley/infra/lambda/config"
@@ -30,10 +31,10 @@ import (
 
 const lambdaRegion = "us-east-1"
 
-// stage is what the functions meet: tables, an issuer of tokens, a bus, and an event for each.
+// stage is what the functions meet: tables, an issuer of tokens, a bus, KMS, and an event for each.
 type stage struct {
 	place  dynamolocal.Endpoint
-	others *httptest.Server  // the issuer's keys, and the bus
+	others *httptest.Server  // the issuer's keys, the bus, and KMS
 	token  string            // ada's
 	events map[string]string // by function
 }
@@ -44,7 +45,8 @@ func newStage(ctx context.Context, url string) (*stage, error) {
 	if err := dynamolog.CreateTable(ctx, cfg, "events"); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(dynamoview.CreateTable(ctx, cfg, "views"), dynamoconns.CreateTable(ctx, cfg, "connections")); err != nil {
+	if err := errors.Join(dynamoview.CreateTable(ctx, cfg, "views"), dynamoconns.CreateTable(ctx, cfg, "connections"),
+		dynamokeys.CreateTable(ctx, cfg, "keys")); err != nil {
 		return nil, err
 	}
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -57,6 +59,8 @@ func newStage(ctx context.Context, url string) (*stage, error) {
 			_, _ = io.WriteString(w, `{"Name":"parley"}`)
 		case "PutEvents":
 			_, _ = io.WriteString(w, `{"FailedEntryCount":0,"Entries":[{"EventId":"1"}]}`)
+		case "Encrypt", "Decrypt":
+			echoKMS(w, r)
 		default:
 			_, _ = io.WriteString(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"one","x":"`+
 				base64.RawURLEncoding.EncodeToString(public)+`"}]}`)
@@ -82,6 +86,17 @@ func newStage(ctx context.Context, url string) (*stage, error) {
 		config.Replayer: scheduled,
 	}
 	return s, nil
+}
+
+// echoKMS answers as KMS does, but for the encryption: what is measured is what the function does.
+func echoKMS(w http.ResponseWriter, r *http.Request) {
+	var in struct{ Plaintext, CiphertextBlob []byte }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	in.Plaintext, in.CiphertextBlob = in.CiphertextBlob, in.Plaintext
+	_ = json.NewEncoder(w).Encode(in) // the function may be gone
 }
 
 // makeRoom makes the room that messages are posted to and read from.
@@ -141,7 +156,8 @@ func (s *stage) environment(function, runtime string) []string {
 	return []string{
 		"AWS_LAMBDA_RUNTIME_API=" + runtime, "_HANDLER=" + function, "AWS_REGION=" + lambdaRegion,
 		"AWS_ACCESS_KEY_ID=" + s.place.Key, "AWS_SECRET_ACCESS_KEY=local",
-		"AWS_ENDPOINT_URL_DYNAMODB=" + s.place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + s.others.URL,
+		"AWS_ENDPOINT_URL_DYNAMODB=" + s.place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + s.others.URL, "AWS_ENDPOINT_URL_KMS=" + s.others.URL,
+		"PARLEY_KEYS_TABLE=keys", "PARLEY_KMS_KEY=alias/parley",
 		"PARLEY_EVENTS_TABLE=events", "PARLEY_VIEWS_TABLE=views", "PARLEY_BUS=parley",
 		"PARLEY_CONNECTIONS_TABLE=connections", "PARLEY_SOCKETS=" + s.others.URL,
 		"PARLEY_JOB_QUEUE=" + s.others.URL, "PARLEY_REPLAY_QUEUE=" + s.others.URL, "PARLEY_STREAM_FUNCTION=stream",

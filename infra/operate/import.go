@@ -17,7 +17,7 @@ import (
 )
 
 // dollarsPerMillion is what a million events cost a region once, as README.md breaks it down.
-const dollarsPerMillion = 4.46
+const dollarsPerMillion = 4.72
 
 // shift is a duration that may be given in days.
 type shift time.Duration
