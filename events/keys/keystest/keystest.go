@@ -40,7 +40,9 @@ func Run(t *testing.T, open func(t *testing.T) keys.Store, reopen func(t *testin
 // names are users that a driver may confuse.
 var names = []string{"ada", "Ada", "a.d_a-", "...", "erased", strings.Repeat("x", 64), "ad", "adaa"}
 
-func key(id byte, bytes string) keys.Wrapped { return keys.Wrapped{ID: keys.ID{id}, Bytes: []byte(bytes)} }
+func key(id byte, bytes string) keys.Wrapped {
+	return keys.Wrapped{ID: keys.ID{id}, Bytes: []byte(bytes)}
+}
 
 func load(t *testing.T, s keys.Store, user string) keys.Keys {
 	t.Helper()
