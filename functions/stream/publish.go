@@ -122,7 +122,7 @@ func (h *Handler) entry(e events.Event) (Entry, error) {
 		return Entry{}, fmt.Errorf("encode an event for the bus: %w", err)
 	}
 	detail := append(text[:len(text)-1], `,"published_by":"`...) // mostly there is room for it
-	detail = append(detail, h.Region...) // a-z 0-9 -
+	detail = append(detail, h.Region...)                         // a-z 0-9 -
 	detail = append(detail, `"}`...)
 	return Entry{Source: "parley", DetailType: e.Type, Detail: detail, Time: e.ID.Timestamp()}, nil
 }

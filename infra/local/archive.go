@@ -58,7 +58,9 @@ func appendEntryKey(key []byte, number uint64) []byte {
 }
 
 // entrySize is the length of what appendEntry appends.
-func entrySize(e stream.Entry) int { return 1 + 8 + 8 + 2 + len(e.Source) + len(e.DetailType) + len(e.Detail) }
+func entrySize(e stream.Entry) int {
+	return 1 + 8 + 8 + 2 + len(e.Source) + len(e.DetailType) + len(e.Detail)
+}
 
 func appendEntry(value []byte, count uint64, e stream.Entry) []byte {
 	value = append(value, busVersion)
