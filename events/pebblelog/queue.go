@@ -70,7 +70,7 @@ type queue struct {
 
 func (q *queue) init() { q.ready.L = &q.mu }
 
-// await lingers until so many requests wait, the queue is closed, or it has been long enough.
+// await lingers until so many appends wait, the queue is closed, or it has been long enough.
 // q.mu must be held.
 func (q *queue) await(want int) {
 	if q.appends >= want {
@@ -109,15 +109,17 @@ func (q *queue) put(requests ...*request) error {
 // of its batch.
 const maxCommit = 1024
 
-// linger is how long a commit waits for others at most. It must be worth an fsync, and be felt by
-// nobody.
+// linger is how long a commit waits for others at most. It passes only where fewer come than came
+// before, or where the processor is so busy that they come slowly: then an fsync that is shared by
+// a few more is worth it.
 const linger = 4 * time.Millisecond
 
 // take waits for requests and takes what is there, or returns nil if there will be no more.
 //
 // The callers of the last commit have just been woken; most of them are about to come again. So
-// where few have come yet it lingers a little: otherwise the first of them would get a commit to
-// itself and all others the next, and each commit costs an fsync.
+// it lingers until as many have come: otherwise the first of them would get a commit to itself and
+// all others the next, and each commit costs an fsync. Replicas are not counted, for they come when
+// they are due, and take any commit.
 func (q *queue) take() []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()

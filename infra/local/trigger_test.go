@@ -198,6 +198,72 @@ func TestTriggerBisects(t *testing.T) {
 	})
 }
 
+// steadySource has a record each time the interval has passed since the last, until it has had n.
+type steadySource struct {
+	start    time.Time
+	interval time.Duration
+	n        int
+	done     func()
+}
+
+// Next implements source; a sequence is how many came up to there.
+func (s *steadySource) Next(ctx context.Context, after string, limit int, _ bool) (records, error) {
+	last, err := parsePosition(after)
+	if err != nil {
+		return records{}, err
+	}
+	if int(last) == s.n {
+		s.done()
+		return records{}, ctx.Err()
+	}
+	pause(ctx, time.Until(s.start.Add(time.Duration(last+1)*s.interval)))
+	var got records
+	for i := int(last) + 1; i <= min(s.n, int(time.Since(s.start)/s.interval)) && len(got.list) < limit; i++ {
+		got.list = append(got.list, stream.Record{Sequence: formatPosition(uint64(i))})
+		got.at = append(got.at, time.Now())
+	}
+	return got, nil
+}
+
+// calls notes how many records each call hands over.
+type calls struct{ sizes []int }
+
+func (c *calls) Handle(_ context.Context, records []stream.Record) (int, error) {
+	c.sizes = append(c.sizes, len(records))
+	return len(records), nil
+}
+
+func (c *calls) Park(context.Context, string, stream.Record, error) error { return nil }
+
+// TestTriggerGathers hands over the first record at once, and together what comes fast.
+func TestTriggerGathers(t *testing.T) {
+	for _, c := range []struct {
+		interval time.Duration
+		want     []int
+	}{
+		{10 * time.Millisecond, []int{1, 1, 1, 1}},
+		{time.Millisecond, []int{1, 5, 5, 5, 4}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			total := 0
+			for _, n := range c.want {
+				total += n
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			f := &calls{}
+			tr := &trigger{
+				source:   &steadySource{time.Now(), c.interval, total, stop},
+				function: f, mark: func(context.Context, string) error { return nil },
+				settings: triggerSettings{Batch: 100, Every: 5 * time.Millisecond, Tries: 1}, log: quiet,
+			}
+			tr.run(ctx, "")
+			if !slices.Equal(f.sizes, c.want) {
+				t.Errorf("calls of %v records, one each %v; want %v", f.sizes, c.interval, c.want)
+			}
+		})
+	}
+}
+
 // TestTriggerWaited tells how long a record has been in hand, also while parking fails.
 func TestTriggerWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
