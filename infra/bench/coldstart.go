@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"parley/events/dynamolocal"
-	"parley/infra/lambda/config"
 )
 
 // coldStarts is how often each function is started; the median counts.
@@ -59,7 +58,7 @@ func (s *stage) printMedians(path string, out io.Writer) error {
 	type times struct{ asks, answers []float64 } // milliseconds
 	taken := map[string]*times{}
 	for range coldStarts {
-		for _, name := range config.Functions {
+		for _, name := range lambdaFunctions {
 			a, err := s.start(path, name, io.Discard)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -72,7 +71,7 @@ func (s *stage) printMedians(path string, out io.Writer) error {
 		}
 	}
 	fmt.Fprintf(out, "   median of %d, ms from exec   until it asks for work   until its first answer\n", coldStarts)
-	for _, name := range config.Functions {
+	for _, name := range lambdaFunctions {
 		fmt.Fprintf(out, "     %-26s %20.1f %24.1f\n", name, median(taken[name].asks), median(taken[name].answers))
 	}
 	return nil

@@ -25,9 +25,11 @@ import (
 	"parley/events/keys/dynamokeys"
 	"parley/functions/api"
 	"parley/functions/live/dynamoconns"
-	"parley/infra/lambda/config"
 	"parley/projections/dynamoview"
 )
+
+// lambdaFunctions are the functions of the Lambda binary.
+var lambdaFunctions = []string{"command", "query", "health", "stream", "live", "beat", "operate", "worker", "replayer"}
 
 const lambdaRegion = "us-east-1"
 
@@ -75,15 +77,15 @@ func newStage(ctx context.Context, url string) (*stage, error) {
 	}
 	const scheduled = `{"detail-type":"Scheduled Event"}`
 	s.events = map[string]string{
-		config.Command: s.httpEvent("POST", "/v1/rooms", `{\"name\":\"Hello\"}`),
-		config.Health:  s.httpEvent("GET", "/health", ""),
-		config.Stream:  record,
-		config.Live: `{"headers":{"Authorization":"Bearer ` + s.token + `"},"multiValueHeaders":{"Authorization":["Bearer ` + s.token +
+		"command": s.httpEvent("POST", "/v1/rooms", `{\"name\":\"Hello\"}`),
+		"health":  s.httpEvent("GET", "/health", ""),
+		"stream":  record,
+		"live": `{"headers":{"Authorization":"Bearer ` + s.token + `"},"multiValueHeaders":{"Authorization":["Bearer ` + s.token +
 			`"]},"requestContext":{"eventType":"CONNECT","connectionId":"one="}}`,
-		config.Beat:     scheduled,
-		config.Operate:  s.httpEvent("GET", "/v1/ops/status", ""),
-		config.Worker:   scheduled,
-		config.Replayer: scheduled,
+		"beat":     scheduled,
+		"operate":  s.httpEvent("GET", "/v1/ops/status", ""),
+		"worker":   scheduled,
+		"replayer": scheduled,
 	}
 	return s, nil
 }
@@ -101,7 +103,7 @@ func echoKMS(w http.ResponseWriter, r *http.Request) {
 
 // makeRoom makes the room that messages are posted to and read from.
 func (s *stage) makeRoom(path string) error {
-	made, err := s.start(path, config.Command, io.Discard)
+	made, err := s.start(path, "command", io.Discard)
 	if err != nil {
 		return fmt.Errorf("make a room: %w", err)
 	}
@@ -111,8 +113,8 @@ func (s *stage) makeRoom(path string) error {
 		return fmt.Errorf("make a room: %w", err)
 	}
 	messages := "/v1/rooms/" + room.ID + "/messages"
-	s.events[config.Command] = s.httpEvent("POST", messages, `{\"text\":\"Hello\"}`)
-	s.events[config.Query] = s.httpEvent("GET", messages, "")
+	s.events["command"] = s.httpEvent("POST", messages, `{\"text\":\"Hello\"}`)
+	s.events["query"] = s.httpEvent("GET", messages, "")
 	return nil
 }
 
@@ -169,11 +171,11 @@ func (s *stage) environment(function, runtime string) []string {
 func (s *stage) right(function string, answer []byte) bool {
 	want := `"statusCode":200`
 	switch function {
-	case config.Command:
+	case "command":
 		want = `"statusCode":201`
-	case config.Stream:
+	case "stream":
 		want = `"batchItemFailures":[]`
-	case config.Beat, config.Worker, config.Replayer:
+	case "beat", "worker", "replayer":
 		want = `{}`
 	}
 	return bytes.Contains(answer, []byte(want))
