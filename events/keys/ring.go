@@ -250,27 +250,36 @@ func (r *Ring) mint(ctx context.Context, user string) error {
 }
 
 // load reads a user's keys from the store. A key that was unwrapped before is not unwrapped again.
+// Those who want the same at the same time share one look, and whoever has no more time leaves it to
+// the others.
 func (r *Ring) load(ctx context.Context, user string) (*held, error) {
-	got, err, _ := r.calls.Do("load "+user, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within) // others wait for it, too
+	look := r.calls.DoChan("load "+user, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 		defer cancel()
-		at := r.now() // what is destroyed from here on is seen again in time
-		stored, err := r.store.Load(ctx, user)
-		if err != nil {
-			return nil, fmt.Errorf("load keys: %w", err)
-		}
-		h := &held{erased: stored.Erased, at: at}
-		if !h.erased {
-			if h.keys, err = r.unwrap(ctx, user, stored.Wrapped); err != nil {
-				return nil, err
-			}
-		}
-		return r.keep(user, h), nil
+		return r.read(ctx, user)
 	})
-	if err != nil {
-		return nil, err
+	select {
+	case got := <-look:
+		h, _ := got.Val.(*held)
+		return h, got.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return got.(*held), nil
+}
+
+func (r *Ring) read(ctx context.Context, user string) (*held, error) {
+	at := r.now() // what is destroyed from here on is seen again in time
+	stored, err := r.store.Load(ctx, user)
+	if err != nil {
+		return nil, fmt.Errorf("load keys: %w", err)
+	}
+	h := &held{erased: stored.Erased, at: at}
+	if !h.erased {
+		if h.keys, err = r.unwrap(ctx, user, stored.Wrapped); err != nil {
+			return nil, err
+		}
+	}
+	return r.keep(user, h), nil
 }
 
 func (r *Ring) unwrap(ctx context.Context, user string, wrapped []Wrapped) ([]*dataKey, error) {

@@ -70,7 +70,7 @@ func TestSocketCalls(t *testing.T) {
 		{"ping", func() { a.ask(fields{"action": "ping"}) }, "GetItem 2", 4},
 		{"send for the first time", send, "GetItem 1", 7}, // she gets a key
 		{"send", send, "GetItem 1", 4},                    // another process gets to know it
-		{"push", settled(send), "Query 1", 9},             // the first looks up her key, and where clients may come back to
+		{"push", settled(send), "Query 1", 10},            // the first looks up her key, and where clients may come back to
 		{"push again", settled(send), "Query 1", 8},
 		{"disconnect", func() {
 			_ = a.ws.CloseNow()
