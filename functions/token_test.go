@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,9 +107,9 @@ func TestRememberedTokens(t *testing.T) {
 func TestJWKS(t *testing.T) {
 	w := newWorld(t)
 	x := base64.RawURLEncoding.EncodeToString(w.key[32:]) // the public half
-	broken := false
+	var broken atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-		if broken {
+		if broken.Load() {
 			rw.WriteHeader(500)
 			return
 		}
@@ -144,7 +145,7 @@ func TestJWKS(t *testing.T) {
 			t.Errorf("%s: taken for %v", name, caller)
 		}
 	}
-	broken = true
+	broken.Store(true)
 	if _, err := api.JWKS(t.Context(), server.URL, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("an issuer that does not answer is taken")
 	}
