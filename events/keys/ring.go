@@ -119,6 +119,23 @@ func (r *Ring) OpenEvent(ctx context.Context, e events.Event) (events.Event, err
 	})
 }
 
+// Show opens content for a reader: what somebody has damaged nobody can open any more, and it must
+// not hide all that stands beside it, so it shows as erased.
+func (r *Ring) Show(ctx context.Context, owner string, c events.Content) (events.Content, error) {
+	opened, err := r.Open(ctx, owner, c)
+	if errors.Is(err, ErrDamaged) {
+		return events.Erased(), nil
+	}
+	return opened, err
+}
+
+// ShowEvent opens all contents of an event for a reader, as Show does.
+func (r *Ring) ShowEvent(ctx context.Context, e events.Event) (events.Event, error) {
+	return e.WithContent(func(_ string, c events.Content) (events.Content, error) {
+		return r.Show(ctx, e.Actor, c)
+	})
+}
+
 // Same reports whether a stored event, which may be sealed, says what one that is not does, by
 // [events.Same]. Where two regions made keys for the same user side by side, one command may have
 // become an event in two forms.

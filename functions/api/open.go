@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 
 	"parley/events"
 	"parley/events/keys"
@@ -21,7 +20,7 @@ func MessagesOf(ctx context.Context, ring *keys.Ring, list ...projections.Messag
 	ring.Warm(ctx, authors...)
 	out := make([]Message, len(list))
 	for i, m := range list {
-		text, err := open(ctx, ring, m.Author, m.Text)
+		text, err := ring.Show(ctx, m.Author, m.Text)
 		if err != nil {
 			return nil, err
 		}
@@ -33,11 +32,11 @@ func MessagesOf(ctx context.Context, ring *keys.Ring, list ...projections.Messag
 
 // UserOf gives a profile as clients get it, opened.
 func UserOf(ctx context.Context, ring *keys.Ring, u projections.User) (User, error) {
-	name, err := open(ctx, ring, u.ID, u.Name)
+	name, err := ring.Show(ctx, u.ID, u.Name)
 	if err != nil {
 		return User{}, err
 	}
-	about, err := open(ctx, ring, u.ID, u.About)
+	about, err := ring.Show(ctx, u.ID, u.About)
 	if err != nil {
 		return User{}, err
 	}
@@ -47,17 +46,6 @@ func UserOf(ctx context.Context, ring *keys.Ring, u projections.User) (User, err
 
 // EventOf gives an event as clients get it, opened.
 func EventOf(ctx context.Context, ring *keys.Ring, e events.Event) (Event, error) {
-	e, err := e.WithContent(func(_ string, c events.Content) (events.Content, error) {
-		return open(ctx, ring, e.Actor, c)
-	})
+	e, err := ring.ShowEvent(ctx, e)
 	return eventOf(e), err
-}
-
-// open opens content for a reader. What somebody has damaged must not hide all that stands beside it.
-func open(ctx context.Context, ring *keys.Ring, owner string, c events.Content) (events.Content, error) {
-	opened, err := ring.Open(ctx, owner, c)
-	if errors.Is(err, keys.ErrDamaged) {
-		return events.Erased(), nil
-	}
-	return opened, err
 }

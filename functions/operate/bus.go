@@ -73,10 +73,7 @@ type publisher struct {
 func (p *publisher) add(ctx context.Context, e events.Event) error {
 	if p.keys != nil {
 		var err error
-		if e, err = p.keys.OpenEvent(ctx, e); errors.Is(err, keys.ErrDamaged) {
-			e, err = damaged(e)
-		}
-		if err != nil {
+		if e, err = p.keys.ShowEvent(ctx, e); err != nil {
 			return err
 		}
 	}
@@ -92,11 +89,6 @@ func (p *publisher) add(ctx context.Context, e events.Event) error {
 	}
 	p.entries, p.bytes = append(p.entries, entry), p.bytes+entry.size()
 	return nil
-}
-
-// damaged is an event whose content nobody can open any more: it is history all the same.
-func damaged(e events.Event) (events.Event, error) {
-	return e.WithContent(func(string, events.Content) (events.Content, error) { return events.Erased(), nil })
 }
 
 // publishTries is how often an entry is sent before it is given up.

@@ -3,11 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"parley/events"
-	"parley/events/keys"
 )
 
 // opened opens what an entry says, for a subscriber. The archive keeps it as the log does: what of
@@ -20,10 +18,7 @@ func (b *bus) opened(ctx context.Context, e busEntry) (busEntry, error) {
 	if err := event.UnmarshalJSON(e.Detail); err != nil {
 		return e, nil // it is no event, and none of ours
 	}
-	open, err := b.keys.OpenEvent(ctx, event)
-	if errors.Is(err, keys.ErrDamaged) {
-		open, err = event.WithContent(func(string, events.Content) (events.Content, error) { return events.Erased(), nil })
-	}
+	open, err := b.keys.ShowEvent(ctx, event)
 	if err != nil {
 		return e, fmt.Errorf("open an entry of the bus: %w", err)
 	}
