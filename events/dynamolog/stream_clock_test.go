@@ -27,6 +27,9 @@ const fastClock = "+0 x4000"
 // TestStreamThroughADay reads while events are written, for more than a day of the store's time.
 func TestStreamThroughADay(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: it takes a minute and a half, most of them waited for")
+	}
 	if found, _ := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1"); len(found) == 0 {
 		t.Skip("needs libfaketime, for a clock that runs fast; on Debian: apt-get install faketime")
 	}

@@ -141,6 +141,9 @@ func (m *moving) RoundTrip(r *http.Request) (*http.Response, error) {
 // The server is killed with kill -9 while events are written and read, and started again.
 func TestStreamOutlivesAKill(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: DynamoDB Local is killed and started again, for most of a minute")
+	}
 	const n = 150
 	o := dynamolocal.Options{Data: t.TempDir()}
 	server := dynamotest.Start(t, o)

@@ -51,6 +51,9 @@ const (
 
 // A change that makes an event cost more, or less, shows here.
 func TestUnits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it counts, for a minute")
+	}
 	place := dynamotest.Open(t)
 	place.Client = dynamolocal.NewClient()
 	defer place.Client.CloseIdleConnections()
@@ -90,6 +93,9 @@ func TestUnitsOfAllTypes(t *testing.T) {
 }
 
 func TestUnitsOfAConversation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it counts, for a minute")
+	}
 	lines := generate(1000, 3, 10)
 	costs, err := measureConversation(t.Context(), dynamotest.Open(t), lines)
 	if err != nil {

@@ -75,10 +75,7 @@ var errExited = errors.New("the process exited")
 
 func newHost(t testing.TB, env []string) *host {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := builtBinary(t)
 	h := &host{t: t, binary: path, env: env, metrics: newOutput(t), logs: newOutput(t)}
 	t.Cleanup(func() {
 		h.mu.Lock()
@@ -251,6 +248,18 @@ func TestMain(m *testing.M) {
 
 // binary is the binary for this machine, built once.
 var binary = sync.OnceValues(func() (string, error) { return build(runtime.GOARCH) })
+
+func builtBinary(t testing.TB) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: it starts processes")
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 // build builds the binary as it is deployed, for an architecture.
 func build(arch string) (string, error) {

@@ -15,10 +15,7 @@ import (
 // failStart starts the binary, which must fail, and returns what it says: one line of JSON.
 func failStart(t *testing.T, env ...string) string {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := builtBinary(t)
 	cmd := exec.Command(path)
 	cmd.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=127.0.0.1:1"}, env...)
 	var stdout, stderr bytes.Buffer

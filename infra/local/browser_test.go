@@ -27,7 +27,7 @@ const screenshotsIn = "PARLEY_SCREENSHOTS"
 func chromium(t *testing.T) context.Context {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("a browser takes a while")
+		t.Skip("-short: a browser takes a while")
 	}
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {

@@ -40,10 +40,14 @@ func testSettings(data string) settings {
 	return s
 }
 
-// onEachStore runs a test on the embedded store, and on DynamoDB where that was asked for.
+// onEachStore runs a test on the embedded store, and on DynamoDB where that was asked for and the
+// run is not a short one: what is there on DynamoDB only has short tests of its own.
 func onEachStore(t *testing.T, test func(t *testing.T, set settings)) {
 	t.Run(storePebble, func(t *testing.T) { test(t, testSettings(t.TempDir())) })
 	t.Run(storeDynamo, func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("-short: on the embedded store alone")
+		}
 		place := dynamotest.Open(t)
 		set := testSettings(t.TempDir())
 		set.store, set.endpoint, set.key = storeDynamo, place.URL, place.Key

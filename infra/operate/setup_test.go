@@ -54,7 +54,7 @@ var testRegions = []string{"us-east-1", "eu-west-1"}
 func startLocal(t *testing.T) *place {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it starts processes")
+		t.Skip("-short: it starts processes")
 	}
 	binary, err := builtLocal()
 	if err != nil {

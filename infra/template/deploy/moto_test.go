@@ -185,7 +185,7 @@ func forMoto(text string) string {
 func inMoto(t *testing.T) aws {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("takes a minute")
+		t.Skip("-short: it takes a minute")
 	}
 	address := startMoto(t)
 	for name, value := range map[string]string{
