@@ -69,7 +69,7 @@ func wrong(dir, imported string) string {
 		}
 	case strings.HasPrefix(imported, "github.com/aws/"):
 		if !strings.HasPrefix(base, "dynamo") && !strings.HasPrefix(dir, "infra/lambda") {
-			return "only dynamolog, dynamokeys, dynamoview, dynamoconns and infra/lambda know AWS"
+			return "only the drivers on DynamoDB, whose names begin so, and infra/lambda know AWS"
 		}
 	case strings.HasPrefix(imported, "parley/"):
 		return wrongWithin(dir, strings.TrimPrefix(imported, "parley/"))

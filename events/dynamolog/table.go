@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
+
+	"parley/events/dynamotable"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
-
-// activeWithin bounds the wait for a new table: DynamoDB Local needs milliseconds, AWS some
-// seconds.
-const activeWithin = time.Minute
 
 // CreateTable makes the event table with its stream if it is not there, and waits until it is
 // active. A table that is there but has other keys, or no stream of new images, is an error, and
@@ -28,64 +25,28 @@ func CreateTable(ctx context.Context, cfg aws.Config, table string) error {
 }
 
 func createTable(ctx context.Context, client *dynamodb.Client, table string) error {
-	description := &dynamodb.DescribeTableInput{TableName: &table}
-	_, err := client.DescribeTable(ctx, description)
-	var missing *types.ResourceNotFoundException
-	if errors.As(err, &missing) {
-		_, err = client.CreateTable(ctx, newTable(table))
-		var made *types.ResourceInUseException // by someone else, meanwhile
-		if errors.As(err, &made) {
-			err = nil
-		}
+	made, err := dynamotable.Create(ctx, client, newTable(table))
+	if errors.Is(err, dynamotable.ErrOtherKeys) {
+		return err
 	}
 	if err != nil {
 		return readError(ctx, err)
 	}
-	waiter := dynamodb.NewTableExistsWaiter(client, func(o *dynamodb.TableExistsWaiterOptions) {
-		o.MinDelay, o.MaxDelay = 50*time.Millisecond, 2*time.Second
-	})
-	out, err := waiter.WaitForOutput(ctx, description, activeWithin)
-	if err != nil {
-		return readError(ctx, err)
-	}
-	return checkTable(out.Table)
+	return checkStream(made.StreamSpecification)
 }
 
-// newTable describes the event table: no index, on demand, as the template has it.
+// newTable describes the event table, as the template has it.
 func newTable(table string) *dynamodb.CreateTableInput {
-	return &dynamodb.CreateTableInput{
-		TableName:   &table,
-		BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{
-			{AttributeName: aws.String(attrStream), AttributeType: types.ScalarAttributeTypeS},
-			{AttributeName: aws.String(attrID), AttributeType: types.ScalarAttributeTypeS},
-		},
-		KeySchema: []types.KeySchemaElement{
-			{AttributeName: aws.String(attrStream), KeyType: types.KeyTypeHash},
-			{AttributeName: aws.String(attrID), KeyType: types.KeyTypeRange},
-		},
-		StreamSpecification: &types.StreamSpecification{
-			StreamEnabled:  aws.Bool(true),
-			StreamViewType: types.StreamViewTypeNewImage,
-		},
+	in := dynamotable.Keyed(table, attrStream, attrID)
+	in.StreamSpecification = &types.StreamSpecification{
+		StreamEnabled:  aws.Bool(true),
+		StreamViewType: types.StreamViewTypeNewImage,
 	}
+	return in
 }
 
-// checkTable refuses a table that was made for something else.
-func checkTable(t *types.TableDescription) error {
-	kinds := map[string]types.ScalarAttributeType{}
-	for _, a := range t.AttributeDefinitions {
-		kinds[aws.ToString(a.AttributeName)] = a.AttributeType
-	}
-	keys := map[types.KeyType]string{}
-	for _, k := range t.KeySchema {
-		name := aws.ToString(k.AttributeName)
-		keys[k.KeyType] = name + " " + string(kinds[name])
-	}
-	if !maps.Equal(keys, map[types.KeyType]string{types.KeyTypeHash: attrStream + " S", types.KeyTypeRange: attrID + " S"}) {
-		return errors.New("it is there and has other keys than the strings stream and id")
-	}
-	s := t.StreamSpecification
+// checkStream refuses the stream of a table that was made for something else.
+func checkStream(s *types.StreamSpecification) error {
 	if s == nil || !aws.ToBool(s.StreamEnabled) {
 		return errors.New("it is there and has no stream")
 	}

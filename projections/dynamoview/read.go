@@ -5,13 +5,13 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"golang.org/x/sync/errgroup"
 
+	"parley/events/dynamotable"
 	"parley/projections"
 )
 
@@ -113,21 +113,12 @@ func (v *Views) getBatch(ctx context.Context, batch []projections.Key, add func(
 		if len(left) < len(ask.Keys) {
 			inVain = 0
 		}
-		if inVain == attempts { // DynamoDB itself says it so
+		if inVain == dynamotable.Attempts { // DynamoDB itself says it so
 			return &types.ProvisionedThroughputExceededException{Message: aws.String("keys were left unprocessed")}
 		}
 		ask.Keys = left
-		if err := pause(ctx, wait(inVain)); err != nil {
+		if err := dynamotable.Pause(ctx, inVain); err != nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"parley/events/dynamotable"
 	"parley/projections"
 )
 
@@ -30,14 +31,7 @@ var _ projections.Views = (*Views)(nil)
 // own, a call is tried 6 times within about a second. The HTTP client of cfg should keep 32 idle
 // connections to a host: the SDK's own keeps 10 and opens the others anew for each call.
 func New(cfg aws.Config, table string) *Views {
-	return &Views{newClient(cfg), table}
-}
-
-func newClient(cfg aws.Config) *dynamodb.Client {
-	if cfg.Retryer == nil {
-		cfg.Retryer = newRetryer
-	}
-	return dynamodb.NewFromConfig(cfg)
+	return &Views{dynamotable.NewClient(cfg), table}
 }
 
 // Save implements [projections.Views]. Each view is saved by a call of its own, all of them side

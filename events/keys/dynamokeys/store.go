@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"parley/events/dynamotable"
 	"parley/events/keys"
 )
 
@@ -22,7 +23,7 @@ var _ keys.Store = (*Store)(nil)
 // New returns the keys that a table holds, see [CreateTable]. Unless cfg has a retryer of its own, a
 // call is tried 6 times within about a second.
 func New(cfg aws.Config, table string) *Store {
-	return &Store{newClient(cfg), table}
+	return &Store{dynamotable.NewClient(cfg), table}
 }
 
 // Load implements [keys.Store]. It fails if a stored item is damaged.

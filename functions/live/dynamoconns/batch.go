@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"parley/events/dynamotable"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -75,10 +77,10 @@ func untilDone(ctx context.Context, left int, call func() (left int, err error))
 		if n < left {
 			inVain, left = 0, n
 		}
-		if inVain == attempts { // DynamoDB itself says it so
+		if inVain == dynamotable.Attempts { // DynamoDB itself says it so
 			return &types.ProvisionedThroughputExceededException{Message: aws.String("items were left unprocessed")}
 		}
-		if err := pause(ctx, wait(inVain)); err != nil {
+		if err := dynamotable.Pause(ctx, inVain); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"parley/events/dynamotable"
 	"parley/functions/live"
 )
 
@@ -36,14 +37,7 @@ func New(cfg aws.Config, table string) *Connections {
 	if err != nil {
 		panic(err) // the size is a constant above 0
 	}
-	return &Connections{db: newClient(cfg), table: table, seen: seen}
-}
-
-func newClient(cfg aws.Config) *dynamodb.Client {
-	if cfg.Retryer == nil {
-		cfg.Retryer = newRetryer
-	}
-	return dynamodb.NewFromConfig(cfg)
+	return &Connections{db: dynamotable.NewClient(cfg), table: table, seen: seen}
 }
 
 // Put implements [live.Connections]. The entry of the user is written first: one that leads to no

@@ -1,0 +1,25 @@
+package dynamoconns
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"parley/events/dynamotable"
+	"parley/projections"
+)
+
+// failure is the error of a call.
+type failure struct{ dynamotable.Failure }
+
+// Is reports that a call was given up that may succeed later, as unavailable.
+func (f failure) Is(target error) bool {
+	return target == projections.ErrUnavailable &&
+		(f.Passing() || errors.As(f.Err, new(*types.TransactionCanceledException)))
+}
+
+// failed wraps the error of a call.
+func failed(what string, err error) error {
+	return fmt.Errorf("%s: %w", what, failure{dynamotable.Failure{Err: err}})
+}
