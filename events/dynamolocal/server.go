@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,16 +75,10 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The shell waits for the end of its input, which comes with the end of this process at the
-	// latest, and takes Java with it: a test that is killed leaves nothing running. A Ctrl-C is
-	// for this process, which may still need DynamoDB to end well.
-	args := []string{
-		"-c", `trap "" INT; "$@" & read -r _; kill -9 $!; wait`, "sh",
-		java, "-Xmx1g", "-Djava.library.path=" + filepath.Join(home, "DynamoDBLocal_lib"),
-		"-jar", filepath.Join(home, "DynamoDBLocal.jar"), "-port", strconv.Itoa(port), "-disableTelemetry",
-	}
+	var vm, store []string
 	if o.Data == "" {
-		args = append(args, "-inMemory")
+		// It lives for a test: what Java spends on getting faster does not come back.
+		vm, store = []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}, []string{"-inMemory"}
 	} else {
 		data, err := filepath.Abs(o.Data)
 		if err != nil {
@@ -92,8 +87,16 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 		if err := os.MkdirAll(data, 0o700); err != nil {
 			return nil, fmt.Errorf("make the folder for DynamoDB Local: %w", err)
 		}
-		args = append(args, "-dbPath", data)
+		store = []string{"-dbPath", data}
 	}
+	// The shell waits for the end of its input, which comes with the end of this process at the
+	// latest, and takes Java with it: a test that is killed leaves nothing running. A Ctrl-C is
+	// for this process, which may still need DynamoDB to end well.
+	args := slices.Concat(
+		[]string{"-c", `trap "" INT; "$@" & read -r _; kill -9 $!; wait`, "sh"},
+		[]string{java, "-Xmx1g", "-Djava.library.path=" + filepath.Join(home, "DynamoDBLocal_lib")}, vm,
+		[]string{"-jar", filepath.Join(home, "DynamoDBLocal.jar"), "-port", strconv.Itoa(port), "-disableTelemetry"}, store,
+	)
 	cmd := exec.Command("sh", args...)
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "DDB_LOCAL_TELEMETRY=0")

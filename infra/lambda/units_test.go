@@ -24,6 +24,9 @@ import (
 // TestRebuildUnits measures what README.md says a rebuild of all views costs a message, in units of
 // DynamoDB: the whole job, of messages with 300 characters, 500 in each room.
 func TestRebuildUnits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it counts, for half a minute")
+	}
 	const messages, each = 4000, 500
 	var meter dynamolocal.Meter
 	cfg := meter.Watch(dynamotest.Open(t).Config(inRegion))
