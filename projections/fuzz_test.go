@@ -2,6 +2,7 @@ package projections_test
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"testing"
 	"time"
@@ -121,13 +122,23 @@ func FuzzJournalOverAnySegment(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What the segment holds already, in whatever order, keeps its number.
-		numbers := map[uint64]bool{0: true}
+		// What the segment holds already, in whatever order, keeps its number; what is new follows it.
+		var held struct{ Rows []json.RawMessage }
+		if err := json.Unmarshal(body, &held); err != nil {
+			t.Fatal(err)
+		}
+		numbers, last := map[uint64]bool{0: true}, uint64(len(held.Rows))
 		for _, e := range entries {
 			if numbers[e.Number] {
 				t.Fatalf("number %d is none, or is given twice", e.Number)
 			}
 			numbers[e.Number] = true
+			if e.Number > uint64(len(held.Rows)) {
+				if e.Number != last+1 {
+					t.Fatalf("numbers %d and %d follow each other", last, e.Number)
+				}
+				last = e.Number
+			}
 		}
 		again, err := projections.NewFeed(views).Append(t.Context(), arriving(9))
 		if err != nil || !slices.Equal(again, entries) {

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"parley/events"
+	"parley/events/dynamotable"
 )
 
 // maxKeys is how many keys a BatchGetItem takes.
@@ -70,7 +71,7 @@ func (l *Log) getPart(ctx context.Context, left []map[string]types.AttributeValu
 			return fmt.Errorf("%w: DynamoDB leaves the keys unprocessed", events.ErrThrottled)
 		}
 		left = rest
-		if err := wait(ctx, delay(idle)); err != nil {
+		if err := dynamotable.Sleep(ctx, delay(idle)); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package dynamolog
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 
@@ -39,18 +38,6 @@ func newClient(cfg aws.Config) (*dynamodb.Client, *retry.Standard) {
 func delay(attempt int) time.Duration {
 	d := min(firstDelay<<min(max(attempt, 1)-1, 10), maxDelay)
 	return d - rand.N(d/2)
-}
-
-// wait lets a time pass.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // watch is the retryer of one call, which sees what becomes of each attempt. The error of the

@@ -1,10 +1,7 @@
 package dynamolog
 
 import (
-	"context"
-	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -28,18 +25,4 @@ func TestDelay(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		if err := wait(t.Context(), time.Second); err != nil || time.Since(start) != time.Second {
-			t.Errorf("waited %v, error %v", time.Since(start), err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := wait(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error %v, want that of the context", err)
-		}
-	})
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"parley/events/dynamotable"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -123,7 +125,7 @@ func (s *Stream) next(ctx context.Context, checkpoint string, limit int) ([]Chan
 			s.before, s.batch, s.at = s.at, changes, changes[len(changes)-1].Sequence
 			return slices.Clone(changes), nil
 		}
-		if err := wait(ctx, time.Until(s.due())); err != nil {
+		if err := dynamotable.Sleep(ctx, time.Until(s.due())); err != nil {
 			return nil, err
 		}
 	}

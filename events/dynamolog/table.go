@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"parley/events/dynamotable"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"parley/events/dynamotable"
 )
 
 // CreateTable makes the event table with its stream if it is not there, and waits until it is

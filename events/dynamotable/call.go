@@ -50,8 +50,11 @@ func delay(attempt int) time.Duration {
 
 // Pause waits as long as is waited after a failed attempt, counted from 1. The error is the
 // context's.
-func Pause(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(delay(attempt))
+func Pause(ctx context.Context, attempt int) error { return Sleep(ctx, delay(attempt)) }
+
+// Sleep lets a time pass. The error is the context's.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

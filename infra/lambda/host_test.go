@@ -249,6 +249,7 @@ func TestMain(m *testing.M) {
 // binary is the binary for this machine, built once.
 var binary = sync.OnceValues(func() (string, error) { return build(runtime.GOARCH) })
 
+// builtBinary is where it is; a short run has no use for it.
 func builtBinary(t testing.TB) string {
 	t.Helper()
 	if testing.Short() {

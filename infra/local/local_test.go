@@ -41,7 +41,7 @@ func testSettings(data string) settings {
 }
 
 // onEachStore runs a test on the embedded store, and on DynamoDB where that was asked for and the
-// run is not a short one: what is there on DynamoDB only has short tests of its own.
+// run is not a short one. What only DynamoDB has, tests of its own see to, in a short run too.
 func onEachStore(t *testing.T, test func(t *testing.T, set settings)) {
 	t.Run(storePebble, func(t *testing.T) { test(t, testSettings(t.TempDir())) })
 	t.Run(storeDynamo, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"parley/events/dynamolocal/dynamotest"
+	"parley/events/dynamotable"
 	"parley/functions/live"
 	"parley/functions/live/dynamoconns"
 	"parley/projections"
@@ -234,6 +235,22 @@ func TestDamaged(t *testing.T) {
 }
 
 func discard[T any](_ T, err error) error { return err }
+
+// A table whose maker got no further than to make it is given its time to live.
+func TestTableHalfMade(t *testing.T) {
+	cfg := dynamotest.Open(t).Config("here")
+	db := dynamotable.NewClient(cfg)
+	_, err := dynamotable.Create(t.Context(), db, dynamotable.Keyed(table, "partition", "sort"))
+	must(t, err)
+	for range 2 {
+		must(t, dynamoconns.CreateTable(t.Context(), cfg, table))
+		out, err := db.DescribeTimeToLive(t.Context(), &dynamodb.DescribeTimeToLiveInput{TableName: aws.String(table)})
+		must(t, err)
+		if d := out.TimeToLiveDescription; d.TimeToLiveStatus != types.TimeToLiveStatusEnabled {
+			t.Errorf("the time to live is %s", d.TimeToLiveStatus)
+		}
+	}
+}
 
 // The table has its time to live, and is made once.
 func TestTable(t *testing.T) {

@@ -25,6 +25,7 @@ func create(ctx context.Context, db *dynamodb.Client, table string) error {
 	if _, err := dynamotable.Create(ctx, db, dynamotable.Keyed(table, attrPartition, attrSort)); err != nil {
 		return err
 	}
+	// Whoever made the table may have got no further.
 	out, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
 	if err != nil || out.TimeToLiveDescription.TimeToLiveStatus != types.TimeToLiveStatusDisabled {
 		return err
