@@ -10,7 +10,7 @@ import (
 // The event of the benchmarks is the commonest one: a reply of 80 bytes.
 func benchEvent(b *testing.B) events.Event {
 	b.Helper()
-	clock := events.NewClock(time.Now)
+	clock := events.NewClock(time.Now, events.NewMarks(nil))
 	cause, err := clock.Mint("ada")
 	if err != nil {
 		b.Fatal(err)
@@ -57,8 +57,16 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+func BenchmarkDigest(b *testing.B) {
+	e := benchEvent(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		e.WithDigest()
+	}
+}
+
 func BenchmarkMint(b *testing.B) {
-	clock := events.NewClock(time.Now)
+	clock := events.NewClock(time.Now, events.NewMarks(nil))
 	cause, err := clock.Mint("ada")
 	if err != nil {
 		b.Fatal(err)

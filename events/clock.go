@@ -1,36 +1,68 @@
 package events
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 )
 
-// An ID has 16 bytes: 6 of Unix milliseconds, 4 of the actor's mark, 6 of randomness.
+// An ID has 16 bytes: 6 of Unix milliseconds, 7 of the actor's mark, 3 of randomness.
 const (
-	markSize   = 4
+	markSize   = 7
 	markAt     = 6
 	randomAt   = markAt + markSize
-	randomBits = 48
-	// step bounds the random distance of two ids of one millisecond. 2^32 of 2^48 leaves room
+	randomBits = 24
+	// step bounds the random distance of two ids of one millisecond. 2^8 of 2^24 leaves room
 	// for 65,000 ids a millisecond on average before the clock must borrow the next.
-	stepBits = 32
+	stepBits = 8
 )
 
-// Mark is what every id of an actor carries after its time: the first 32 bits of the SHA-256 of
-// the actor's name. Without it whoever sees a message could write its id in another region
-// before replication gets there, and the last writer would win.
-func Mark(actor string) [markSize]byte {
-	sum := sha256.Sum256([]byte(actor))
-	return [markSize]byte(sum[:markSize])
+// Mark is what every new id of an actor carries after its time. It is no secret, but only with the
+// secret of [NewMarks] can one compute it: nobody finds a user id that has the mark of another.
+type Mark [markSize]byte
+
+// String returns the mark in hexadecimal, 14 characters of 0-9 a-f.
+func (m Mark) String() string { return hex.EncodeToString(m[:]) }
+
+// ParseMark reads the text of a mark. The error is an [InvalidError] for the named field.
+func ParseMark(field, text string) (m Mark, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != markSize {
+		return m, Invalid(field, fmt.Sprintf("must have %d hexadecimal digits", 2*markSize))
+	}
+	return Mark(b), nil
+}
+
+// Marks returns the mark of an actor.
+type Marks func(actor string) Mark
+
+// NewMarks returns the marks under a secret that all regions share: the first 56 bits of the
+// HMAC-SHA-256 of the actor's name.
+func NewMarks(secret []byte) Marks {
+	return func(actor string) Mark {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte(actor)) // never fails
+		return Mark(mac.Sum(nil)[:markSize])
+	}
 }
 
 // Owns reports whether an id carries the mark of an actor.
-func Owns(actor string, id ID) bool { return Mark(actor) == [markSize]byte(id[markAt:randomAt]) }
+func (m Marks) Owns(actor string, id ID) bool { return m(actor) == Mark(id[markAt:randomAt]) }
+
+// FormerMark returns what ids carried after their time before there was a secret: the first 32 bits of
+// the SHA-256 of the actor's name. Anyone can compute it and, within minutes, find another name with
+// the same one. Stored events with it are valid for good, and what a region derives from its cause
+// carries it; no command takes it for a new event.
+func FormerMark(actor string) [4]byte {
+	sum := sha256.Sum256([]byte(actor))
+	return [4]byte(sum[:])
+}
 
 // The ways an id minted by a client can be wrong, to be tested with errors.Is.
 var (
@@ -40,55 +72,71 @@ var (
 	ErrIDOrder    = errors.New("id does not sort after its cause")
 )
 
-// Clock mints ids and judges those that clients have minted. Make one with [NewClock]; it is
+// Clock mints ids and checks those that clients have minted. Make one with [NewClock]; it is
 // safe for concurrent use.
 type Clock struct {
 	// Ahead and Behind bound how far the time in an id may be from now when a client first
 	// appends it, both inclusive. By default 10 seconds and 24 hours.
 	Ahead, Behind time.Duration
 
-	now func() time.Time
+	now   func() time.Time
+	marks Marks
 
 	mu     sync.Mutex
 	ms     uint64 // of the last id minted from the time alone
-	random uint64 // its lower 48 bits
+	random uint64 // its lower 24 bits
 }
 
-// NewClock returns a clock that reads the time from now.
-func NewClock(now func() time.Time) *Clock {
-	return &Clock{Ahead: 10 * time.Second, Behind: 24 * time.Hour, now: now}
+// NewClock returns a clock that reads the time from now and gives ids these marks.
+func NewClock(now func() time.Time, marks Marks) *Clock {
+	return &Clock{Ahead: 10 * time.Second, Behind: 24 * time.Hour, now: now, marks: marks}
 }
 
 // Now is the clock's time.
 func (c *Clock) Now() time.Time { return c.now() }
 
+// Mark returns the mark of an actor, which ids that the clock mints carry.
+func (c *Clock) Mark(actor string) Mark { return c.marks(actor) }
+
 // Mint returns a new id of the actor that sorts after each of the given causes. Ids minted
-// without a cause only ever increase for one actor, even when the time is set back. A cause
-// ahead of the time moves this one id, not the clock: otherwise whoever sends an id of the near
-// future would set the clock for all. The error wraps ErrIDFuture if a cause lies beyond Ahead.
+// without a cause only ever increase for one actor, unless the time is set back by more than Ahead. A
+// cause ahead of the time moves this one id, not the clock: otherwise a client that sends an id of the
+// near future would set the clock for all. The error wraps ErrIDFuture if a cause lies beyond
+// Ahead.
 func (c *Clock) Mint(actor string, causes ...ID) (ID, error) {
 	for _, cause := range causes {
-		if cause.Timestamp().After(c.now().Add(c.Ahead)) {
+		if c.Future(cause) {
 			return ID{}, fmt.Errorf("mint an id after its cause: %w", ErrIDFuture)
 		}
 	}
-	ms, random := c.tick()
-	id := makeID(ms, actor, random)
-	for _, cause := range causes {
-		if id.Compare(cause) <= 0 {
-			id = makeID(cause.Time()+1, actor, random)
-		}
-	}
-	return id, nil
+	return c.MintAfter(actor, causes...), nil
 }
 
-// tick advances the clock: in a new millisecond to a random place, within one by a random step.
+// MintAfter is Mint for causes that are in the log. They may lie at any time: a clock may have been
+// ahead when they were appended.
+func (c *Clock) MintAfter(actor string, stored ...ID) ID {
+	ms, random := c.tick()
+	mark := c.marks(actor)
+	id := makeID(ms, mark, random)
+	for _, cause := range stored {
+		if id.Compare(cause) <= 0 {
+			id = makeID(cause.Time()+1, mark, random)
+		}
+	}
+	return id
+}
+
+// Future reports whether an id lies beyond Ahead.
+func (c *Clock) Future(id ID) bool { return id.Timestamp().After(c.now().Add(c.Ahead)) }
+
+// tick advances the clock: in a new millisecond to a random place, within one by a random step. If it
+// is further ahead of the time than a client may be, the time was wrong, and it goes back.
 func (c *Clock) tick() (ms, random uint64) {
 	fresh := randomUint64()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := max(c.now().UnixMilli(), 0) // no id can hold a time before 1970
-	if uint64(now) > c.ms {
+	if uint64(now) > c.ms || c.ms > uint64(now+c.Ahead.Milliseconds()) {
 		c.ms, c.random = uint64(now), fresh>>(64-randomBits)
 		return c.ms, c.random
 	}
@@ -100,22 +148,27 @@ func (c *Clock) tick() (ms, random uint64) {
 	return c.ms, c.random
 }
 
-// Check judges an id minted by a client: it must carry the actor's mark, lie within the clock's
-// window, whose edges belong to it, and sort after each cause. The error wraps one of ErrIDNotYours, ErrIDFuture,
-// ErrIDPast and ErrIDOrder. An id in the past may still be a repeat of what was appended in
-// time: look before refusing it.
+// Check checks an id minted by a client: it must carry the actor's mark, sort after each cause, and lie
+// within the clock's window, bounds included; if it has a cause in the future, which must be in the
+// log, it may lie up to Ahead after that. The error wraps one of ErrIDNotYours, ErrIDOrder, ErrIDFuture
+// and ErrIDPast. The id may still be a repeat of an event that was appended when it was right: read the
+// log before refusing it.
 func (c *Clock) Check(actor string, id ID, causes ...ID) error {
-	if !Owns(actor, id) {
+	if !c.marks.Owns(actor, id) {
 		return ErrIDNotYours
 	}
+	now, at := c.now(), id.Timestamp()
+	latest := now
 	for _, cause := range causes {
 		if id.Compare(cause) <= 0 {
 			return ErrIDOrder
 		}
+		if cause.Timestamp().After(latest) {
+			latest = cause.Timestamp()
+		}
 	}
-	now, at := c.now(), id.Timestamp()
 	switch {
-	case at.After(now.Add(c.Ahead)):
+	case at.After(latest.Add(c.Ahead)):
 		return ErrIDFuture
 	case at.Before(now.Add(-c.Behind)):
 		return ErrIDPast
@@ -138,11 +191,10 @@ func LastID(at time.Time) ID {
 	return id
 }
 
-func makeID(ms uint64, actor string, random uint64) ID {
+func makeID(ms uint64, mark Mark, random uint64) ID {
 	var id ID
 	var low [8]byte
 	_ = id.SetTime(ms) // fails beyond the year 10889
-	mark := Mark(actor)
 	copy(id[markAt:], mark[:])
 	binary.BigEndian.PutUint64(low[:], random)
 	copy(id[randomAt:], low[8-len(id[randomAt:]):])

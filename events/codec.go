@@ -12,8 +12,8 @@ import (
 )
 
 // Stored is an event as a log keeps it: six texts, the attributes of an item in the event
-// table. Type carries the version behind a slash ("message.posted/1"), so that an item says
-// by itself how to read it.
+// table. ID is the text of the event's [Ref], the sort key. Type carries the version behind a slash
+// ("message.posted/1"), so that an item says by itself how to read it.
 type Stored struct {
 	Stream string
 	ID     string
@@ -28,7 +28,7 @@ type Stored struct {
 func Encode(e Event) Stored {
 	return Stored{
 		Stream: string(e.Stream),
-		ID:     e.ID.String(),
+		ID:     e.Ref().String(),
 		Type:   joinType(e.Type, e.Version),
 		Actor:  e.Actor,
 		Region: e.Region,
@@ -38,17 +38,18 @@ func Encode(e Event) Stored {
 
 // Decode reads a stored event. It fails only where the envelope itself is damaged, so that not
 // even a key is known. An event whose payload cannot be read (of an unknown type, of a newer
-// version, damaged) comes back whole with an [Unreadable] payload: one bad event must not hide
-// the rest of its stream.
+// version, damaged, other than its key says) comes back whole with an [Unreadable] payload: one bad
+// event must not hide the rest of its stream.
 func Decode(s Stored) (Event, error) { return types.decode(s) }
 
 func (t *table) decode(s Stored) (Event, error) {
-	id, err := ParseID("id", s.ID)
+	ref, err := ParseRef("id", s.ID)
 	if err != nil {
 		return Event{}, fmt.Errorf("decode event: %w", err)
 	}
 	e := Event{
-		ID:     id,
+		ID:     ref.ID,
+		Digest: ref.Digest,
 		Stream: Stream(s.Stream),
 		Actor:  s.Actor,
 		Region: s.Region,
@@ -58,6 +59,10 @@ func (t *table) decode(s Stored) (Event, error) {
 		return Event{}, fmt.Errorf("decode event: %w", err)
 	}
 	e.Type, e.Version = splitType(s.Type)
+	if ref.Digest != (Digest{}) && ref.Digest != digestOf(e) {
+		e.Payload = Unreadable{errors.New("content does not match the digest in its key")}
+		return e, nil
+	}
 	e.Payload = t.read(e)
 	return e, nil
 }
@@ -81,8 +86,8 @@ func splitType(text string) (name string, version int) {
 	return name, version
 }
 
-// read decodes the payload of an event, bringing old versions up to date, and checks it as a
-// new one would be checked: a log may hold what some other program wrote into it.
+// read decodes the payload of an event, upgrades old versions, and validates it like a new one: a
+// log may hold what another program wrote into it.
 func (t *table) read(e Event) Payload {
 	if e.Version < 1 {
 		return Unreadable{errors.New("type has no version")}
@@ -98,15 +103,15 @@ func (t *table) read(e Event) Payload {
 	for v := e.Version; v < row.version; v++ {
 		var err error
 		if data, err = row.steps[v-1](data); err != nil {
-			return Unreadable{fmt.Errorf("bring %s from version %d to %d: %w", e.Type, v, v+1, withoutText(err))}
+			return Unreadable{fmt.Errorf("upgrade %s from version %d to %d: %w", e.Type, v, v+1, withoutText(err))}
 		}
 	}
 	p, err := row.decode(data)
 	if err != nil {
 		return Unreadable{fmt.Errorf("decode %s: %w", e.Type, withoutText(err))}
 	}
-	if !says(data, p) {
-		return Unreadable{fmt.Errorf("decode %s: data holds more than the payload, or an id that is none", e.Type)}
+	if !encodes(data, p) {
+		return Unreadable{fmt.Errorf("decode %s: data holds more than the payload, or an invalid id", e.Type)}
 	}
 	e.Payload = p
 	if err := e.validate(row); err != nil {
@@ -129,10 +134,10 @@ func withoutText(err error) error {
 	}
 }
 
-// says reports whether data is p and nothing else, as JSON. Decoding alone does not tell: it
-// passes over unknown fields, takes "TEXT" for "text" and reads a ULID with bad letters as some
-// other id. Then clients, who read the data, and views, which read the payload, would differ.
-func says(data json.RawMessage, p Payload) bool {
+// encodes reports whether data is the JSON of p and nothing else. Decoding alone does not check
+// that: it skips unknown fields, takes "TEXT" for "text" and reads a ULID with bad letters as
+// another id. Then clients, who read the data, and views, which read the payload, would differ.
+func encodes(data json.RawMessage, p Payload) bool {
 	again, err := marshal(p)
 	if err != nil {
 		return false
@@ -140,8 +145,8 @@ func says(data json.RawMessage, p Payload) bool {
 	return bytes.Equal(data, again) || sameJSON(data, again)
 }
 
-// sameJSON compares two JSON texts by what they say, whatever their spaces, escapes and order
-// of fields.
+// sameJSON compares the values of two JSON texts: spaces, escapes and the order of fields may
+// differ.
 func sameJSON(a, b []byte) bool {
 	x, errX := parseJSON(a)
 	y, errY := parseJSON(b)
@@ -149,7 +154,7 @@ func sameJSON(a, b []byte) bool {
 }
 
 func parseJSON(text []byte) (value any, err error) {
-	if !utf8.Valid(text) { // the decoder would mend it
+	if !utf8.Valid(text) { // the decoder would replace bad bytes
 		return nil, errors.New("not UTF-8")
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -177,10 +182,14 @@ type wire struct {
 	Actor   string          `json:"actor"`
 	Region  string          `json:"region"`
 	Data    json.RawMessage `json:"data"`
+
+	Deleted    bool `json:"deleted,omitempty"`
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // MarshalJSON gives the event as clients and subscribers see it:
-// {"id","stream","type","version","actor","region","data"}. Data is an object; data that is
+// {"id","stream","type","version","actor","region","data"}, and "deleted" or "unreadable" where a
+// content is withheld, see [Deleted] and [Unopened]. Data is an object; data that is
 // none (of an unreadable event, on its way to an operator) is given as a string; bytes in it that
 // are not UTF-8 cannot be, and are replaced.
 func (e Event) MarshalJSON() ([]byte, error) {
@@ -194,7 +203,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 			return nil, fmt.Errorf("encode data of an event: %w", err)
 		}
 	}
-	return marshal(wire{e.ID.String(), e.Stream, e.Type, e.Version, e.Actor, e.Region, data})
+	return marshal(wire{ID: e.ID.String(), Stream: e.Stream, Type: e.Type, Version: e.Version, Actor: e.Actor, Region: e.Region, Data: data})
 }
 
 // plain reports whether the event can be written as JSON without a look at its parts: one that
@@ -220,6 +229,15 @@ func (e Event) appendJSON(b []byte) []byte {
 	b = append(b, e.Region...)
 	b = append(b, `","data":`...)
 	b = append(b, e.Data...)
+	if bytes.Contains(e.Data, []byte("null")) { // as withheld content is
+		isDeleted, isUnopened := e.Withheld()
+		if isDeleted {
+			b = append(b, `,"deleted":true`...)
+		}
+		if isUnopened {
+			b = append(b, `,"unreadable":true`...)
+		}
+	}
 	return append(b, '}')
 }
 
@@ -229,7 +247,7 @@ func isObject(data json.RawMessage) bool {
 
 // UnmarshalJSON reads what [Event.MarshalJSON] writes. JSON on its way may be spaced and escaped
 // anew, by encoding/json too, so Data may be spelled differently; by [Same] a readable event is
-// the same.
+// the same. Its Digest is that of Data as it was read.
 func (e *Event) UnmarshalJSON(text []byte) error {
 	if !utf8.Valid(text) {
 		return errors.New("decode event: not UTF-8")
@@ -244,13 +262,26 @@ func (e *Event) UnmarshalJSON(text []byte) error {
 			return fmt.Errorf("decode data of an event: %w", withoutText(err))
 		}
 	}
+	id, err := ParseID("id", w.ID)
+	if err != nil {
+		return fmt.Errorf("decode event: %w", err)
+	}
 	got, err := Decode(Stored{
-		Stream: string(w.Stream), ID: w.ID, Type: joinType(w.Type, w.Version),
+		Stream: string(w.Stream), ID: id.String(), Type: joinType(w.Type, w.Version),
 		Actor: w.Actor, Region: w.Region, Data: data,
 	})
 	if err != nil {
 		return err
 	}
-	*e = got
-	return nil
+	*e, err = got.WithDigest().WithContent(func(_ string, c Content) (Content, error) {
+		switch {
+		case c.form == erased && w.Deleted:
+			return Deleted(), nil
+		case c.form == erased && w.Unreadable:
+			return Unopened(), nil
+		default:
+			return c, nil
+		}
+	})
+	return err
 }

@@ -19,7 +19,7 @@ func (p noted) Validate() error { return ValidateText("text", p.Text.Text()) }
 var errCursed = errors.New("the note is cursed")
 
 func notedTable() *table {
-	return newTable(define[noted]("test.noted", KindRoom, renameNote, addStars))
+	return newTable(define[noted]("test.noted", KindRoom, upgrade(renameNote), upgrade(addStars)))
 }
 
 func renameNote(data json.RawMessage) (json.RawMessage, error) {
@@ -178,45 +178,6 @@ func TestSpellingDoesNotMatter(t *testing.T) {
 		if string(e.Data) != data {
 			t.Errorf("data became %s, was %s", e.Data, data)
 		}
-	}
-}
-
-// A ULID decodes leniently; a wrong letter must not become the id of some other message.
-func TestIDsInDataAreStrict(t *testing.T) {
-	for typ, data := range map[string]string{
-		"message.posted/1":   `{"text":"a","reply_to":"ID"}`,
-		"message.edited/1":   `{"message":"ID","text":"a"}`,
-		"message.deleted/1":  `{"message":"ID"}`,
-		"message.pinned/1":   `{"message":"ID"}`,
-		"message.unpinned/1": `{"message":"ID"}`,
-		"reaction.added/1":   `{"message":"ID","emoji":"a"}`,
-		"reaction.removed/1": `{"message":"ID","emoji":"a"}`,
-	} {
-		good := decodeWith(t, types, stored(typ, strings.ReplaceAll(data, "ID", otherID)))
-		if !good.readable() {
-			t.Errorf("%s: %v", typ, good.Payload)
-		}
-		for _, id := range []string{
-			strings.Repeat("!", 26),
-			otherID[:25] + "U",
-			otherID[:25] + "!",
-			otherID[:25],
-			otherID + "0",
-			"8" + otherID[1:],
-			strings.ToLower(otherID),
-			strings.Repeat("0", 26),
-			"",
-		} {
-			e := decodeWith(t, types, stored(typ, strings.ReplaceAll(data, "ID", id)))
-			if e.readable() {
-				t.Errorf("%s with id %q is read as %+v", typ, id, e.Payload)
-			}
-		}
-	}
-	read := stored("room.read/1", `{"room":"`+testRoom+`","up_to":"`+otherID[:25]+`!"}`)
-	read.Stream = "user/ada"
-	if e := decodeWith(t, types, read); e.readable() {
-		t.Errorf("room.read with a bad id is read as %+v", e.Payload)
 	}
 }
 

@@ -7,13 +7,16 @@ import (
 	"strings"
 )
 
-// Content is personal content: the text of a message, what a profile says. It has one of three
-// forms:
+// Content is personal content: the text of a message, what a profile says. It is stored in one of
+// three forms:
 //   - plain: text, as a client gives it and a reader gets it; see [Plain].
 //   - sealed: what the log, folds, views and the feed hold and never look into; see [Sealed]. The
 //     package keys seals it under a key of its owner and opens it, at the edges only: where a
 //     command comes in, and where a query, the bus or a socket gives something out.
 //   - erased: nothing; see [Erased].
+//
+// The edges give out two more forms, which like an erased one hold nothing: [Deleted] and
+// [Unopened].
 //
 // The owner of an event's content is the event's actor. In JSON it is a text, {"sealed":"…"}, or
 // null. The zero Content is the empty plain text.
@@ -28,6 +31,8 @@ const (
 	plain form = iota
 	sealed
 	erased
+	deleted
+	unopened
 )
 
 // Plain is content that anybody can read.
@@ -38,6 +43,13 @@ func Sealed(bytes []byte) Content { return Content{string(bytes), sealed} }
 
 // Erased is what is left of sealed content once its owner was erased.
 func Erased() Content { return Content{form: erased} }
+
+// Deleted is what is shown of the content of a message that was deleted.
+func Deleted() Content { return Content{form: deleted} }
+
+// Unopened is what is shown of sealed content that cannot be opened: its key is not in this region
+// yet, or the key or the content is damaged.
+func Unopened() Content { return Content{form: unopened} }
 
 // Text is the text of plain content, "" of any other.
 func (c Content) Text() string {
@@ -58,6 +70,9 @@ func (c Content) Sealed() (bytes string, is bool) {
 // Erased reports whether nothing is left.
 func (c Content) Erased() bool { return c.form == erased }
 
+// Unopened reports whether the content is [Unopened].
+func (c Content) Unopened() bool { return c.form == unopened }
+
 // Equal reports whether two contents are the same, in the same form.
 func (c Content) Equal(other Content) bool { return c == other }
 
@@ -67,8 +82,8 @@ func (c Content) IsZero() bool { return c == Content{} }
 // maxSealing bounds what sealing adds to a text, in bytes.
 const maxSealing = 64
 
-// validate checks plain content by a rule of its field. Of sealed content nothing can be told but
-// that it is no longer than what the longest text becomes; whoever sealed it has checked the text.
+// validate checks plain content by a rule of its field. Of sealed content it can only check the
+// length: at most that of the longest text, sealed. The text was checked before it was sealed.
 func (c Content) validate(field string, most int, rule func(field, text string) error) error {
 	switch {
 	case c.form == plain:
@@ -85,13 +100,13 @@ const sealedHead, sealedTail = `{"sealed":"`, `"}`
 
 var (
 	base64Text   = base64.RawStdEncoding.Strict()
-	errNoContent = errors.New(`content is none of a text, {"sealed":"…"} and null`)
+	errNoContent = errors.New(`content must be a text, {"sealed":"…"} or null`)
 )
 
 // MarshalJSON implements [json.Marshaler].
 func (c Content) MarshalJSON() ([]byte, error) {
 	switch c.form {
-	case erased:
+	case erased, deleted, unopened:
 		return []byte("null"), nil
 	case sealed:
 		b := make([]byte, 0, len(sealedHead)+base64Text.EncodedLen(len(c.text))+len(sealedTail))
@@ -171,4 +186,14 @@ func (e Event) WithContent(f func(field string, c Content) (Content, error)) (Ev
 	}
 	e.Payload, e.Version, e.Data = after, t.version, data
 	return e, nil
+}
+
+// Withheld reports whether the event is shown without a content because its message was deleted, or
+// because the content cannot be opened.
+func (e Event) Withheld() (isDeleted, isUnopened bool) {
+	_, _ = e.WithContent(func(_ string, c Content) (Content, error) {
+		isDeleted, isUnopened = isDeleted || c.form == deleted, isUnopened || c.form == unopened
+		return c, nil
+	})
+	return isDeleted, isUnopened
 }

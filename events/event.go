@@ -2,17 +2,22 @@ package events
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/oklog/ulid/v2"
 )
 
 // ID identifies an event, and orders it among all others: a ULID, 48 bits of Unix time in
-// milliseconds followed by 80 bits that tell ids of one millisecond apart. The first 32 of
-// those 80 are the mark of the id's actor, see [Mark].
+// milliseconds followed by 80 bits that distinguish ids of one millisecond. The first 56 of
+// those 80 are the mark of the id's actor, see [Mark]; of older ids the first 32, see [FormerMark].
 type ID = ulid.ULID
 
 // ParseID reads the text form of an ID. Lower case is taken, so that a client may send what
@@ -26,8 +31,93 @@ func ParseID(field, text string) (ID, error) {
 	return id, nil
 }
 
+// Digest tells events apart that share an id: the first 80 bits of a SHA-256 over what is stored of the
+// event, its region left out. A release that stored events under their ids alone left events whose Digest
+// is zero.
+type Digest [10]byte
+
+// digestOf returns the digest of an event in the form in which it is stored. Every part but the last is
+// preceded by its length, so that no two events make the same input.
+func digestOf(e Event) Digest {
+	input := make([]byte, 0, 160+len(e.Data))
+	for _, part := range [...]string{string(e.Stream), string(e.ID[:]), joinType(e.Type, e.Version), e.Actor} {
+		input = append(binary.AppendUvarint(input, uint64(len(part))), part...)
+	}
+	sum := sha256.Sum256(append(input, e.Data...))
+	return Digest(sum[:len(Digest{})])
+}
+
+// MarshalText implements [encoding.TextMarshaler]: it is the digest as in the text of a [Ref].
+func (d Digest) MarshalText() ([]byte, error) { return base32Text.AppendEncode(nil, d[:]), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *Digest) UnmarshalText(text []byte) error {
+	if n, err := base32Text.Decode(d[:], text); base32Text.EncodedLen(len(d)) != len(text) || err != nil || n != len(d) {
+		return Invalid("digest", "must have 16 characters of Crockford's base 32")
+	}
+	return nil
+}
+
+// Ref identifies an event within its stream, and orders it there: by id, then by digest. Two events with
+// one id exist where two regions accepted different commands under it before one had heard of the other.
+type Ref struct {
+	ID     ID
+	Digest Digest
+}
+
+// base32Text is the encoding of ULIDs, whose order is that of the bytes.
+var base32Text = base32.NewEncoding(ulid.Encoding).WithPadding(base32.NoPadding)
+
+// refSize is the length of a Ref's text: 26 for the id, a dot, 16 for the digest.
+const refSize = ulid.EncodedSize + 1 + 16
+
+// String is the sort key under which the event is stored, "<ULID>.<digest>", the digest in the base 32 of
+// ULIDs. Without a digest it is the ULID. Texts sort like the Refs they are made of.
+func (r Ref) String() string {
+	if r.Digest == (Digest{}) {
+		return r.ID.String()
+	}
+	text := make([]byte, ulid.EncodedSize, refSize)
+	_ = r.ID.MarshalTextTo(text) // fails only if the size is another
+	return string(base32Text.AppendEncode(append(text, '.'), r.Digest[:]))
+}
+
+// ParseRef reads the text form of a Ref. The error is an [InvalidError] for the named field.
+func ParseRef(field, text string) (Ref, error) {
+	idText, digestText, with := strings.Cut(text, ".")
+	id, err := ParseID(field, idText)
+	r := Ref{ID: id}
+	if err != nil || !with {
+		return r, err
+	}
+	if n, err := base32Text.Decode(r.Digest[:], []byte(digestText)); len(text) != refSize || err != nil || n != len(r.Digest) || r.Digest == (Digest{}) {
+		return Ref{}, Invalid(field, "must be a ULID, a dot and a digest of 16 characters of Crockford's base 32")
+	}
+	return r, nil
+}
+
+// MarshalText implements [encoding.TextMarshaler]: it is String.
+func (r Ref) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]: it reads what String gives.
+func (r *Ref) UnmarshalText(text []byte) (err error) {
+	*r, err = ParseRef("ref", string(text))
+	return err
+}
+
+// IsZero reports whether r refers to no event, for omitzero.
+func (r Ref) IsZero() bool { return r == Ref{} }
+
+// In returns the key of the event in a stream.
+func (r Ref) In(stream Stream) Key { return Key{stream, r.ID, r.Digest} }
+
+// Compare orders Refs by id, then by digest.
+func (r Ref) Compare(other Ref) int {
+	return cmp.Or(r.ID.Compare(other.ID), bytes.Compare(r.Digest[:], other.Digest[:]))
+}
+
 // Stream names one ordered part of the log and is its partition key: "room/<room>",
-// "user/<user>", "region/<region>" or "ops/<region>".
+// "user/<user>", "region/<region>", "region/<region>.<n>" or "ops/<region>".
 type Stream string
 
 // Kind is what a stream is about.
@@ -36,9 +126,9 @@ type Kind string
 // The kinds of stream.
 const (
 	KindRoom   Kind = "room"   // everything that happens in one room
-	KindUser   Kind = "user"   // what concerns one user alone: her profile, her read markers
-	KindRegion Kind = "region" // the beats of one region
-	KindOps    Kind = "ops"    // what operators did in one region: of no view, told to no client
+	KindUser   Kind = "user"   // what concerns one user alone: the profile, the read markers
+	KindRegion Kind = "region" // heartbeats of one region, which has several such streams
+	KindOps    Kind = "ops"    // what operators did in one region: in no view, delivered to no client
 )
 
 // RoomStream is the stream of a room's events.
@@ -47,19 +137,47 @@ func RoomStream(room string) Stream { return Stream(string(KindRoom) + "/" + roo
 // UserStream is the stream of what concerns one user alone.
 func UserStream(user string) Stream { return Stream(string(KindUser) + "/" + user) }
 
-// RegionStream is the stream of a region's beats.
+// RegionStream is the first stream of a region's heartbeats: [BeatStream] with n = 0.
 func RegionStream(region string) Stream { return Stream(string(KindRegion) + "/" + region) }
+
+// MaxBeatStreams is how many streams of heartbeats a region has at most.
+const MaxBeatStreams = 100
+
+// BeatStream is stream n of a region's heartbeats, n from 0 to MaxBeatStreams-1. A region appends its
+// heartbeats to several streams because the change stream has several shards, each with its own lag: a
+// heartbeat says nothing about the shards that other streams go through.
+func BeatStream(region string, n int) Stream {
+	if n == 0 {
+		return RegionStream(region)
+	}
+	return RegionStream(region) + Stream("."+strconv.Itoa(n)) // no region's name has a dot
+}
+
+// BeatRegion returns the region whose heartbeats are in the stream, "" if the stream is of another kind or
+// not as [BeatStream] names it.
+func (s Stream) BeatRegion() string {
+	kind, name := s.Split()
+	region, number, numbered := strings.Cut(name, ".")
+	if kind != KindRegion || ValidateRegion("stream", region) != nil {
+		return ""
+	}
+	if n, err := strconv.Atoi(number); numbered && (err != nil || n < 1 || n >= MaxBeatStreams || strconv.Itoa(n) != number) {
+		return ""
+	}
+	return region
+}
 
 // OpsStream is the stream of what operators did in a region.
 func OpsStream(region string) Stream { return Stream(string(KindOps) + "/" + region) }
 
-// Split returns what the stream is about and the name of the room, user or region.
+// Split returns what the stream is about and the name of the room, user or region. The name of a stream of
+// heartbeats may have a number behind the region; see [Stream.BeatRegion].
 func (s Stream) Split() (Kind, string) {
 	kind, name, _ := strings.Cut(string(s), "/")
 	return Kind(kind), name
 }
 
-// Name returns the name of the room, user or region the stream is about.
+// Name returns the name of the room, user or region the stream is about, as Split does.
 func (s Stream) Name() string {
 	_, name := s.Split()
 	return name
@@ -73,7 +191,12 @@ func (s Stream) Validate() error {
 		return ValidateRoomID("stream", name)
 	case KindUser:
 		return ValidateUser("stream", name)
-	case KindRegion, KindOps:
+	case KindRegion:
+		if s.BeatRegion() == "" {
+			return Invalid("stream", fmt.Sprintf("must be region/ and a region's name, and may have .1 to .%d behind it", MaxBeatStreams-1))
+		}
+		return nil
+	case KindOps:
 		return ValidateRegion("stream", name)
 	default:
 		return Invalid("stream", "must start with room/, user/, region/ or ops/")
@@ -92,6 +215,20 @@ type Event struct {
 	Region  string          // the region that accepted it: metadata, never compared
 	Data    json.RawMessage // the payload as it is stored, for good
 	Payload Payload         // the payload in its newest version; Unreadable if Data does not decode
+	Digest  Digest          // of the event as it is stored, also where its content was opened for a reader
+}
+
+// Ref identifies the event within its stream.
+func (e Event) Ref() Ref { return Ref{e.ID, e.Digest} }
+
+// Key identifies the event in the log.
+func (e Event) Key() Key { return Key{e.Stream, e.ID, e.Digest} }
+
+// WithDigest returns the event with the digest of what it holds now. Call it when content was changed that
+// is to be stored: sealed, or read from JSON.
+func (e Event) WithDigest() Event {
+	e.Digest = digestOf(e)
+	return e
 }
 
 // New makes the event that payload describes, with its newest version, or says in an
@@ -111,7 +248,7 @@ func New(id ID, stream Stream, actor, region string, payload Payload) (Event, er
 		return Event{}, fmt.Errorf("encode %s: %w", t.name, err)
 	}
 	e.Data = data
-	return e, nil
+	return e.WithDigest(), nil
 }
 
 func (e Event) validate(t *eventType) error {
@@ -122,13 +259,13 @@ func (e Event) validate(t *eventType) error {
 		return err
 	}
 	kind, name := e.Stream.Split()
-	if kind != t.kind {
+	if kind != t.kind && (kind != KindUser || !t.ofUsers) {
 		return Invalid("stream", fmt.Sprintf("must be of kind %s for %s", t.kind, t.name))
 	}
-	if kind == KindUser && name != e.Actor {
+	if kind == KindUser && name != e.Actor && !t.ofUsers {
 		return Invalid("actor", "must be the user whose stream it is")
 	}
-	if kind == KindRegion && name != e.Actor {
+	if kind == KindRegion && e.Stream.BeatRegion() != e.Actor {
 		return Invalid("actor", "must be the region whose stream it is")
 	}
 	if err := ValidateUser("actor", e.Actor); err != nil {
@@ -140,10 +277,9 @@ func (e Event) validate(t *eventType) error {
 	return e.Payload.Validate()
 }
 
-// Same reports whether two events say the same: everything but the region that accepted them.
-// A command sent again makes the same event; another command under its id does not. Data is
-// compared after it was brought up to date, and by what it says, not by how it is spelled;
-// data that cannot be read is the same only byte for byte.
+// Same reports whether two events are equal in everything but the region that accepted them. A
+// retried command makes the same event; another command under its id does not. Data is compared as
+// JSON in its newest version; data that cannot be read is the same only byte for byte.
 func Same(a, b Event) bool {
 	if a.ID != b.ID || a.Stream != b.Stream || a.Type != b.Type || a.Actor != b.Actor {
 		return false

@@ -31,6 +31,10 @@ func TestNewRefuses(t *testing.T) {
 		"marker in a room":     {"stream", id, room, "ada", "eu", events.RoomRead{Room: id.String(), UpTo: id}},
 		"stream of another":    {"actor", id, events.UserStream("grace"), "ada", "eu", events.UserProfileSet{Name: events.Plain("s3cret")}},
 		"beat of another":      {"actor", id, events.RegionStream("us"), "eu", "eu", events.RegionBeat{}},
+		"numbered beat":        {"", id, events.BeatStream("eu", 7), "eu", "eu", events.RegionBeat{}},
+		"its number as actor":  {"actor", id, events.BeatStream("eu", 7), "eu.7", "eu", events.RegionBeat{}},
+		"numbered, of another": {"actor", id, events.BeatStream("us", 7), "eu", "eu", events.RegionBeat{}},
+		"numbered acts":        {"stream", id, events.OpsStream("eu.7"), "ada", "eu", events.OpsActed{What: "drain"}},
 		"act without a word":   {"what", id, events.OpsStream("us"), "ada", "eu", events.OpsActed{}},
 		"act in words":         {"what", id, events.OpsStream("eu"), "ada", "eu", events.OpsActed{What: "s3cret s3cret"}},
 		"act on two lines":     {"target", id, events.OpsStream("eu"), "ada", "eu", events.OpsActed{What: "drain", Target: "s3cret\n"}},
@@ -111,6 +115,96 @@ func TestSame(t *testing.T) {
 	}
 }
 
+// The digests of events are frozen: they are in the keys of what is stored. All but the region of an
+// event has part in it.
+func TestDigest(t *testing.T) {
+	id, other := fixedID("ada", 1), fixedID("ada", 2)
+	room := events.RoomStream(fixedID("ada", 0).String())
+	stored := events.Stored{Stream: string(room), ID: id.String(), Type: "message.posted/2", Actor: "ada", Region: "eu", Data: `{"text":"a"}`}
+	seen := map[events.Digest]string{}
+	for name, tt := range map[string]struct {
+		change func(*events.Stored)
+		ref    string
+	}{
+		"nothing":           {func(*events.Stored) {}, "00089HP2RGZQQ4638000000001.GHH3FNFNREQ1PS8Y"},
+		"the region":        {func(s *events.Stored) { s.Region = "us" }, "00089HP2RGZQQ4638000000001.GHH3FNFNREQ1PS8Y"},
+		"the stream":        {func(s *events.Stored) { s.Stream = "user/ada" }, ""},
+		"the id":            {func(s *events.Stored) { s.ID = other.String() }, ""},
+		"the type":          {func(s *events.Stored) { s.Type = "message.sung/2" }, ""},
+		"the version":       {func(s *events.Stored) { s.Type = "message.posted/1" }, ""},
+		"the actor":         {func(s *events.Stored) { s.Actor = "bob" }, ""},
+		"the data":          {func(s *events.Stored) { s.Data = `{"text":"b"}` }, ""},
+		"the border of two": {func(s *events.Stored) { s.Type, s.Actor = "message.posted/2a", "da" }, ""},
+	} {
+		s := stored
+		tt.change(&s)
+		e, err := events.Decode(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.Digest; got != (events.Digest{}) {
+			t.Errorf("%s: an event that is stored under its id alone has the digest %x", name, got)
+		}
+		e = e.WithDigest()
+		if ref := e.Ref().String(); tt.ref != "" && ref != tt.ref {
+			t.Errorf("%s changed: the event is stored under %s, want %s", name, ref, tt.ref)
+		} else if before, is := seen[e.Digest]; is && tt.ref == "" {
+			t.Errorf("%s changed: the digest is that of %s changed", name, before)
+		}
+		if tt.ref == "" {
+			seen[e.Digest] = name
+		}
+		s.ID = e.Ref().String()
+		if again, err := events.Decode(s); err != nil || again.Ref() != e.Ref() {
+			t.Errorf("%s changed: %s is read as %s, %v", name, e.Ref(), again.Ref(), err)
+		}
+		s.Data += " "
+		again, err := events.Decode(s)
+		if _, unreadable := again.Payload.(events.Unreadable); err != nil || !unreadable || again.Ref() != e.Ref() || string(again.Data) != s.Data {
+			t.Errorf("%s changed, then the data under its key: read as %+v, %v", name, again, err)
+		}
+	}
+}
+
+// Refs are ordered like their texts, whatever their digests, and nothing else is one.
+func TestRefs(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ref := func(name string) events.Ref {
+			few := rapid.SampledFrom([]byte{0, 1, 0x2e, 0x7f, 0x80, 0xff})
+			var r events.Ref
+			for i := range r.ID {
+				r.ID[i] = few.Draw(t, name)
+			}
+			for i := range r.Digest {
+				r.Digest[i] = few.Draw(t, name)
+			}
+			if rapid.Bool().Draw(t, "bare") {
+				r.Digest = events.Digest{}
+			}
+			return r
+		}
+		a, b := ref("a"), ref("b")
+		if rapid.Bool().Draw(t, "one id") {
+			b.ID = a.ID
+		}
+		if a.Compare(b) != strings.Compare(a.String(), b.String()) {
+			t.Fatalf("%s and %s: %d", a, b, a.Compare(b))
+		}
+		if got, err := events.ParseRef("ref", a.String()); err != nil || got != a {
+			t.Fatalf("%s is read as %s, %v", a, got, err)
+		}
+	})
+	good := events.Ref{ID: fixedID("ada", 1), Digest: events.Digest{9: 1}}.String()
+	for _, text := range []string{
+		"", good[:26] + ".", good[:len(good)-1], good + "0", good + "=", good[:26] + "/" + good[27:], good[:27] + "0000000000000000",
+		good[:27] + "000000000000000U", good[1:], good[:27] + "00000000000000\n1",
+	} {
+		if r, err := events.ParseRef("ref", text); events.IsInvalid(err) == nil {
+			t.Errorf("%q is read as %s, %v", text, r, err)
+		}
+	}
+}
+
 // Any message goes to the log, to the wire and back, and stays what it is.
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -166,6 +260,7 @@ func TestUnreadableOnTheWire(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		e = e.WithDigest()
 		wire, err := json.Marshal(e)
 		if err != nil {
 			t.Errorf("%s %s: %v", s.Type, s.Data, err)
@@ -179,8 +274,8 @@ func TestUnreadableOnTheWire(t *testing.T) {
 		if _, ok := got.Payload.(events.Unreadable); !ok {
 			t.Errorf("%s %s became %+v", s.Type, s.Data, got.Payload)
 		}
-		if got := events.Encode(got); got != s {
-			t.Errorf("%+v became %+v on the wire", s, got)
+		if got, want := events.Encode(got), events.Encode(e); got != want {
+			t.Errorf("%+v became %+v on the wire", want, got)
 		}
 	}
 }
@@ -193,6 +288,7 @@ func TestUnmarshalJSONRefuses(t *testing.T) {
 		"empty":          `{}`,
 		"null":           `null`,
 		"bad id":         `{"id":"s3cret","stream":"user/ada"}`,
+		"a Ref for id":   `{"id":"01JABCDEFGHJKMNPQRSTVWXYZ0.0123456789ABCDEF","stream":"user/ada","data":{}}`,
 		"not UTF-8":      "{\"id\":\"01JABCDEFGHJKMNPQRSTVWXYZ0\",\"stream\":\"user/ada\",\"data\":\"s3cret\xff\"}",
 		"no stream":      `{"id":"01JABCDEFGHJKMNPQRSTVWXYZ0","type":"room.archived","version":1,"data":{}}`,
 		"version a text": `{"id":"01JABCDEFGHJKMNPQRSTVWXYZ0","stream":"user/ada","version":"s3cret"}`,
@@ -216,6 +312,8 @@ func TestStreams(t *testing.T) {
 		events.RoomStream(room):     {events.KindRoom, room},
 		events.UserStream("ada"):    {events.KindUser, "ada"},
 		events.RegionStream("eu-1"): {events.KindRegion, "eu-1"},
+		"region/eu-1.1":             {events.KindRegion, "eu-1.1"},
+		"region/eu-1.99":            {events.KindRegion, "eu-1.99"},
 		events.OpsStream("eu-1"):    {events.KindOps, "eu-1"},
 	} {
 		kind, name := stream.Split()
@@ -223,9 +321,34 @@ func TestStreams(t *testing.T) {
 			t.Errorf("%s is of kind %s, name %s, %v", stream, kind, name, stream.Validate())
 		}
 	}
-	for _, bad := range []events.Stream{"", "/", "room", "room/", "room//" + events.Stream(room), "user/a/b", "User/ada", "region/", "ops/", "ops/EU"} {
+	for _, bad := range []events.Stream{
+		"", "/", "room", "room/", "room//" + events.Stream(room), "user/a/b", "User/ada", "region/", "ops/", "ops/EU", "ops/eu.1",
+		"region/eu.0", "region/eu.", "region/eu.01", "region/eu.+1", "region/eu.-1", "region/eu.100", "region/eu.1.2", "region/eu.x", "region/.1", "region/EU.1", "region/eu/1",
+	} {
 		if events.IsInvalid(bad.Validate()) == nil {
 			t.Errorf("stream %q is taken", bad)
+		}
+		if region := bad.BeatRegion(); region != "" {
+			t.Errorf("stream %q has heartbeats of %s", bad, region)
+		}
+	}
+}
+
+func TestBeatStreams(t *testing.T) {
+	seen := map[events.Stream]bool{}
+	for n := range events.MaxBeatStreams {
+		s := events.BeatStream("eu-1", n)
+		if s.Validate() != nil || s.BeatRegion() != "eu-1" || seen[s] {
+			t.Errorf("stream %d is %s of %s, %v", n, s, s.BeatRegion(), s.Validate())
+		}
+		seen[s] = true
+	}
+	if !seen[events.RegionStream("eu-1")] || !seen["region/eu-1.1"] {
+		t.Error("a stream has another name than before")
+	}
+	for _, other := range []events.Stream{events.OpsStream("eu"), events.UserStream("eu"), events.BeatStream("eu", events.MaxBeatStreams)} {
+		if region := other.BeatRegion(); region != "" {
+			t.Errorf("%s has heartbeats of %s", other, region)
 		}
 	}
 }

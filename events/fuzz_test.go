@@ -34,12 +34,16 @@ func goldenFiles(f *testing.F) []golden {
 	return all
 }
 
-// What decodes at all is stored again exactly as it was read, but for the case of its id. What
+// What decodes at all is stored again exactly as it was read, except for the case of its id. What
 // is readable can be made anew, and comes back from the wire as the same event.
 func FuzzDecode(f *testing.F) {
 	for _, g := range goldenFiles(f) {
 		s := g.Stored
 		f.Add(s.Stream, s.ID, s.Type, s.Actor, s.Region, s.Data)
+		f.Add(s.Stream, s.ID+".0123456789ABCDEF", s.Type, s.Actor, s.Region, s.Data)
+		if e, err := events.Decode(s); err == nil {
+			f.Add(s.Stream, e.WithDigest().Ref().String(), s.Type, s.Actor, s.Region, s.Data)
+		}
 		f.Add(s.Stream, strings.ToLower(s.ID), strings.Split(s.Type, "/")[0], s.Actor, s.Region, strings.ToUpper(s.Data))
 	}
 	f.Fuzz(func(t *testing.T, stream, id, typ, actor, region, data string) {
@@ -135,7 +139,8 @@ func FuzzParseID(f *testing.F) {
 }
 
 var (
-	userForm   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	userForm   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,120}$`)
+	escaped    = regexp.MustCompile(`^([A-Za-z0-9._-]|~[0-9A-F]{2}){1,120}$`)
 	regionForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 	roomForm   = regexp.MustCompile(`^(direct-)?[0-7][0-9A-HJKMNP-TV-Z]{25}$`)
 	emojiForm  = regexp.MustCompile(`^:[a-z0-9_+-]{1,30}:$`)
@@ -157,9 +162,9 @@ func FuzzValidate(f *testing.F) {
 			must, may bool // be taken
 		}{
 			{"text", valid && len(text) >= 1 && len(text) <= 20_000, valid && len(text) >= 1 && len(text) <= 20_000},
-			{"name", user, oneLine && len(runes) <= 100 && strings.TrimSpace(text) != ""},
+			{"name", user && len(text) <= 100, oneLine && len(runes) <= 100 && strings.TrimSpace(text) != ""},
 			{"topic", text == "" || userForm.MatchString(text), oneLine && len(runes) <= 500},
-			{"user", user, user},
+			{"user", user, escaped.MatchString(text) && text != "." && text != ".."},
 			{"region", regionForm.MatchString(text), regionForm.MatchString(text)},
 			{"room", roomForm.MatchString(text), roomForm.MatchString(text)},
 			{"emoji", emojiForm.MatchString(text), oneLine && text != "" && len(text) <= 32 && text == strings.TrimSpace(text)},

@@ -2,6 +2,7 @@ package events
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,8 +16,8 @@ const (
 	MaxTextBytes  = 20_000 // text of a message, in bytes of UTF-8
 	MaxNameChars  = 100    // name of a room or of a user, in code points
 	MaxTopicChars = 500    // topic of a room, in code points
-	MaxAboutChars = 500    // what a user says about herself, in code points
-	MaxUserChars  = 64     // a user id
+	MaxAboutChars = 500    // the about text of a profile, in code points
+	MaxUserChars  = 120    // a user id
 	MaxEmojiBytes = 32     // a reaction's emoji
 	maxRegion     = 32     // a region's name
 )
@@ -46,24 +47,67 @@ func ValidateTopic(field, topic string) error {
 	return nil
 }
 
-// line reports whether s has at most limit characters, none of which breaks out of its line.
+// line reports whether s has at most limit characters and none that breaks the line.
 func line(s string, limit int) bool {
 	return utf8.ValidString(s) && utf8.RuneCountInString(s) <= limit && !strings.ContainsFunc(s, breaksLine)
 }
 
 func breaksLine(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
 
-// ValidateUser checks a user id: 1 to [MaxUserChars] characters of A-Za-z0-9._-, but not "." or
-// "..", which no path of a URL can carry.
+// ValidateUser checks a user id: 1 to [MaxUserChars] characters as [EscapeUser] makes them. An id is
+// not "." or "..", which no path of a URL can carry.
 func ValidateUser(field, user string) error {
-	if len(user) < 1 || len(user) > MaxUserChars || strings.ContainsFunc(user, notUserChar) || user == "." || user == ".." {
-		return Invalid(field, fmt.Sprintf("must have 1 to %d characters of A-Z a-z 0-9 . _ -, and not be . or ..", MaxUserChars))
+	escaped := strings.Contains(user, "~")
+	ok := len(user) >= 1 && len(user) <= MaxUserChars &&
+		(escaped || !strings.ContainsFunc(user, notUserChar)) && user != "." && user != ".."
+	if ok && escaped {
+		subject := UnescapeUser(user)
+		ok = utf8.ValidString(subject) && EscapeUser(subject) == user
+	}
+	if !ok {
+		return Invalid(field, fmt.Sprintf("must have 1 to %d characters of A-Z a-z 0-9 . _ -, or ~ and the two hex digits of another byte, and not be . or ..", MaxUserChars))
 	}
 	return nil
 }
 
 func notUserChar(r rune) bool {
 	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-')
+}
+
+// EscapeUser returns the user id for a subject, as an identity provider calls a user: a byte that is
+// none of A-Za-z0-9._- becomes ~ and its two hex digits in upper case, so "auth0|5f7c" becomes
+// "auth0~7C5f7c". A subject of those characters is its own id, except "." and "..", whose points are
+// escaped. Different subjects have different ids; [UnescapeUser] returns the subject.
+func EscapeUser(subject string) string {
+	if subject == "." || subject == ".." {
+		return strings.ReplaceAll(subject, ".", "~2E")
+	}
+	var b strings.Builder
+	for _, c := range []byte(subject) {
+		if notUserChar(rune(c)) {
+			fmt.Fprintf(&b, "~%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// UnescapeUser undoes [EscapeUser]. Text that EscapeUser does not make gives some other text.
+func UnescapeUser(user string) string {
+	var b strings.Builder
+	for {
+		plain, rest, found := strings.Cut(user, "~")
+		b.WriteString(plain)
+		if !found {
+			return b.String()
+		}
+		digits := rest[:min(2, len(rest))]
+		if c, err := strconv.ParseUint(digits, 16, 8); err == nil {
+			b.WriteByte(byte(c))
+		}
+		user = rest[len(digits):]
+	}
 }
 
 // ValidateRegion checks a region's name, which is also a valid user id: a region is the actor

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"parley/events"
 )
 
@@ -37,8 +39,11 @@ var limits = map[string]limit{
 	},
 	"user": {
 		events.ValidateUser,
-		[]string{"a", "Z", "0", "...", ".a", "_", "-", "ada.Lovelace_1815-", repeat("a", 64)},
-		[]string{".", "..", "", repeat("a", 65), "a b", "a/b", "a#b", "é", "a\x00", "a\n", "\u212a", "a\xff"},
+		[]string{"a", "Z", "0", "...", ".a", "_", "-", "ada.Lovelace_1815-", repeat("a", 120), "auth0~7C5f7c8ec7", "~7E", "~2E", "~2E~2E", "~C3~A9"},
+		[]string{
+			".", "..", "", repeat("a", 121), repeat("a", 118) + "~7C", "a b", "a/b", "a#b", "é", "a\x00", "a\n", "\u212a", "a\xff",
+			"~", "a~7", "a~7c", "a~41", "~2Ea", "~2E~2Ea", "~C3", "a~~7C", "a~7C|", "a%7C",
+		},
 	},
 	"region": {
 		events.ValidateRegion,
@@ -98,76 +103,45 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// Every payload names the field that is wrong.
-func TestPayloadsNameTheWrongField(t *testing.T) {
-	var (
-		zero      events.ID
-		id        = fixedID("ada", 1)
-		bad, good = "", "Mission control"
-		long      = repeat("a", 501)
-		no        = false
-	)
-	for _, c := range []struct {
-		field   string
-		payload events.Payload
-	}{
-		{"", events.RoomCreated{Name: good}},
-		{"name", events.RoomCreated{}},
-		{"topic", events.RoomCreated{Name: good, Topic: long}},
-		{"", events.RoomCreated{Private: true, Direct: []string{"ada", "grace"}}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"grace", "ada"}}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"ada", "ada"}}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"ada"}}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"ada", "alan", "grace"}}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"", "ada"}}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"ada", "é"}}},
-		{"direct", events.RoomCreated{Direct: []string{"ada", "grace"}}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"ada", "grace"}, Name: good}},
-		{"direct", events.RoomCreated{Private: true, Direct: []string{"ada", "grace"}, Topic: good}},
-		{"name", events.RoomUpdated{}},
-		{"name", events.RoomUpdated{Name: &bad}},
-		{"topic", events.RoomUpdated{Name: &good, Topic: &long}},
-		{"", events.RoomUpdated{Topic: &bad}},
-		{"", events.RoomUpdated{Private: &no}},
-		{"user", events.MemberJoined{Role: events.RoleMember}},
-		{"role", events.MemberJoined{User: "ada"}},
-		{"user", events.MemberLeft{}},
-		{"user", events.MemberRoleChanged{Role: events.RoleMember}},
-		{"role", events.MemberRoleChanged{User: "ada", Role: "Owner"}},
-		{"user", events.MemberBanned{User: "a/b"}},
-		{"user", events.MemberUnbanned{User: "a b"}},
-		{"text", events.MessagePosted{}},
-		{"reply_to", events.MessagePosted{Text: events.Plain("a"), ReplyTo: &zero}},
-		{"thread", events.MessagePosted{Text: events.Plain("a"), ReplyTo: &id, Thread: &zero}},
-		{"message", events.MessageEdited{Text: events.Plain("a")}},
-		{"text", events.MessageEdited{Message: id}},
-		{"message", events.MessageDeleted{}},
-		{"message", events.MessagePinned{}},
-		{"message", events.MessageUnpinned{}},
-		{"message", events.ReactionAdded{Emoji: "a"}},
-		{"emoji", events.ReactionAdded{Message: id}},
-		{"message", events.ReactionRemoved{Emoji: "a"}},
-		{"emoji", events.ReactionRemoved{Message: id, Emoji: "ab"}},
-		{"room", events.RoomRead{UpTo: id}},
-		{"up_to", events.RoomRead{Room: id.String()}},
-		{"name", events.UserProfileSet{}},
-		{"", events.UserProfileSet{Name: events.Plain("Ada")}},
-		{"about", events.UserProfileSet{Name: events.Plain("Ada"), About: events.Plain(long)}},
-	} {
-		err := c.payload.Validate()
-		if c.field == "" {
-			if err != nil {
-				t.Errorf("%T: %v", c.payload, err)
-			}
-		} else if invalid := events.IsInvalid(err); invalid == nil || invalid.Field != c.field {
-			t.Errorf("%T: %v, want an error of field %s", c.payload, err, c.field)
-		}
-	}
-}
-
 func TestRolesAreRanked(t *testing.T) {
 	owner, admin, member := events.RoleOwner.Rank(), events.RoleAdmin.Rank(), events.RoleMember.Rank()
 	if none := events.Role("").Rank(); !(owner > admin && admin > member && member > none) {
 		t.Errorf("ranks are %d, %d, %d, %d", owner, admin, member, none)
 	}
+}
+
+// A subject of any identity provider is one user and no other.
+func TestEscapeUser(t *testing.T) {
+	for subject, user := range map[string]string{
+		"ada": "ada", "Ada_1815-x.y": "Ada_1815-x.y", "...": "...",
+		"auth0|5f7c8ec7c33c6c004bbafe82": "auth0~7C5f7c8ec7c33c6c004bbafe82",
+		"ada@example.com":                "ada~40example.com",
+		"https://id.example/ada?x=1":     "https~3A~2F~2Fid.example~2Fada~3Fx~3D1",
+		"a b":                            "a~20b",
+		"~7C":                            "~7E7C",
+		"é":                              "~C3~A9",
+		".":                              "~2E",
+		"..":                             "~2E~2E",
+	} {
+		if got := events.EscapeUser(subject); got != user {
+			t.Errorf("%q becomes %q, want %q", subject, got, user)
+		}
+		if err := events.ValidateUser("user", user); err != nil {
+			t.Error(err)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		subject := rapid.OneOf(rapid.StringN(1, -1, 40), rapid.StringMatching(`[~.|7CE]{1,8}`)).Draw(t, "subject")
+		user := events.EscapeUser(subject)
+		if back := events.UnescapeUser(user); back != subject {
+			t.Fatalf("%q becomes %q, and that %q", subject, user, back)
+		}
+		if err := events.ValidateUser("user", user); err != nil {
+			t.Fatalf("%q becomes %q: %v", subject, user, err)
+		}
+		id := rapid.StringMatching(`[a.~27CE]{1,8}`).Draw(t, "id")
+		if err := events.ValidateUser("user", id); err == nil && events.EscapeUser(events.UnescapeUser(id)) != id {
+			t.Fatalf("%q is valid, and the id of no subject", id)
+		}
+	})
 }

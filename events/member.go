@@ -5,7 +5,7 @@ import "fmt"
 // Role is what a member may do in a room.
 type Role string
 
-// The roles, each of which may do what the ones below it may.
+// The roles. Each role may do what those below it may.
 const (
 	RoleOwner  Role = "owner"  // gives roles, archives the room
 	RoleAdmin  Role = "admin"  // adds, removes and bans members, deletes messages, changes the room
@@ -34,7 +34,7 @@ func (r Role) Rank() int {
 	}
 }
 
-// MemberJoined makes User a member with a role: by herself, or added by the actor.
+// MemberJoined makes User, who joined or was added by the actor, a member with a role.
 type MemberJoined struct {
 	User string `json:"user"`
 	Role Role   `json:"role"`
@@ -48,13 +48,29 @@ func (p MemberJoined) Validate() error {
 	return p.Role.Validate()
 }
 
-// MemberLeft ends the membership of User: by herself, or removed by the actor.
+func (p MemberJoined) member() string { return p.User }
+
+// MemberInvited lets User join, also if the room is private. It does not make User a member: that is
+// the MemberJoined with which User accepts. What ends a membership also ends an invitation: a
+// MemberLeft declines it, or withdraws it.
+type MemberInvited struct {
+	User string `json:"user"`
+}
+
+// Validate implements [Payload].
+func (p MemberInvited) Validate() error { return ValidateUser("user", p.User) }
+
+func (p MemberInvited) member() string { return p.User }
+
+// MemberLeft ends the membership of User, who left or was removed by the actor.
 type MemberLeft struct {
 	User string `json:"user"`
 }
 
 // Validate implements [Payload].
 func (p MemberLeft) Validate() error { return ValidateUser("user", p.User) }
+
+func (p MemberLeft) member() string { return p.User }
 
 // MemberRoleChanged gives User another role.
 type MemberRoleChanged struct {
@@ -70,7 +86,9 @@ func (p MemberRoleChanged) Validate() error {
 	return p.Role.Validate()
 }
 
-// MemberBanned ends the membership of User and keeps her out until she is unbanned.
+func (p MemberRoleChanged) member() string { return p.User }
+
+// MemberBanned ends the membership of User, who cannot join again until unbanned.
 type MemberBanned struct {
 	User string `json:"user"`
 }
@@ -78,10 +96,14 @@ type MemberBanned struct {
 // Validate implements [Payload].
 func (p MemberBanned) Validate() error { return ValidateUser("user", p.User) }
 
-// MemberUnbanned lets User join again; it does not make her a member.
+func (p MemberBanned) member() string { return p.User }
+
+// MemberUnbanned lets User join again; it does not make User a member.
 type MemberUnbanned struct {
 	User string `json:"user"`
 }
 
 // Validate implements [Payload].
 func (p MemberUnbanned) Validate() error { return ValidateUser("user", p.User) }
+
+func (p MemberUnbanned) member() string { return p.User }

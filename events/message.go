@@ -27,6 +27,14 @@ func (p MessagePosted) with(f func(string, Content) (Content, error)) (_ Payload
 	return p, err
 }
 
+// target is the root of the thread that the message is a reply in.
+func (p MessagePosted) target() ID {
+	if p.Thread == nil {
+		return ID{}
+	}
+	return *p.Thread
+}
+
 func validateText(c Content) error { return c.validate("text", MaxTextBytes, ValidateText) }
 
 // MessageEdited replaces the text of a message. Only its author's edits count; the latest wins.
@@ -37,11 +45,13 @@ type MessageEdited struct {
 
 // Validate implements [Payload].
 func (p MessageEdited) Validate() error {
-	if err := target(p.Message); err != nil {
+	if err := validateTarget(p.Message); err != nil {
 		return err
 	}
 	return validateText(p.Text)
 }
+
+func (p MessageEdited) target() ID { return p.Message }
 
 func (p MessageEdited) with(f func(string, Content) (Content, error)) (_ Payload, err error) {
 	p.Text, err = f("text", p.Text)
@@ -56,7 +66,9 @@ type MessageDeleted struct {
 }
 
 // Validate implements [Payload].
-func (p MessageDeleted) Validate() error { return target(p.Message) }
+func (p MessageDeleted) Validate() error { return validateTarget(p.Message) }
+
+func (p MessageDeleted) target() ID { return p.Message }
 
 // MessagePinned marks a message as worth keeping in sight. Pinned or not: the latest wins.
 type MessagePinned struct {
@@ -64,7 +76,9 @@ type MessagePinned struct {
 }
 
 // Validate implements [Payload].
-func (p MessagePinned) Validate() error { return target(p.Message) }
+func (p MessagePinned) Validate() error { return validateTarget(p.Message) }
+
+func (p MessagePinned) target() ID { return p.Message }
 
 // MessageUnpinned undoes [MessagePinned].
 type MessageUnpinned struct {
@@ -72,7 +86,9 @@ type MessageUnpinned struct {
 }
 
 // Validate implements [Payload].
-func (p MessageUnpinned) Validate() error { return target(p.Message) }
+func (p MessageUnpinned) Validate() error { return validateTarget(p.Message) }
+
+func (p MessageUnpinned) target() ID { return p.Message }
 
 // ReactionAdded puts the actor's emoji on a message. For each user and emoji the latest of
 // added and removed wins.
@@ -83,11 +99,13 @@ type ReactionAdded struct {
 
 // Validate implements [Payload].
 func (p ReactionAdded) Validate() error {
-	if err := target(p.Message); err != nil {
+	if err := validateTarget(p.Message); err != nil {
 		return err
 	}
 	return ValidateEmoji("emoji", p.Emoji)
 }
+
+func (p ReactionAdded) target() ID { return p.Message }
 
 // ReactionRemoved takes the actor's emoji off a message.
 type ReactionRemoved struct {
@@ -97,13 +115,15 @@ type ReactionRemoved struct {
 
 // Validate implements [Payload].
 func (p ReactionRemoved) Validate() error {
-	if err := target(p.Message); err != nil {
+	if err := validateTarget(p.Message); err != nil {
 		return err
 	}
 	return ValidateEmoji("emoji", p.Emoji)
 }
 
-func target(message ID) error {
+func (p ReactionRemoved) target() ID { return p.Message }
+
+func validateTarget(message ID) error {
 	if message == (ID{}) {
 		return Invalid("message", "must not be the zero id")
 	}

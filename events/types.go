@@ -6,34 +6,38 @@ import (
 	"reflect"
 )
 
-// types is the one table of all event types. Wire names and versions are frozen: they are
-// literals, they stand in every log ever written, and a golden file in testdata holds each of
-// them for good. To change a payload, raise its version, give the step from the old version
-// to the new one, and add a golden file; never edit one.
+// types is the one table of all event types, and the only place that lists them: what the rest of
+// Parley has to know of a type is a column of its row.
+//
+// Wire names and versions are frozen: they are literals, they stand in every log ever written,
+// and a golden file in testdata holds each of them for good. To change a payload, add an upgrade
+// from its newest version to the next, which raises the version, and add a golden file; never edit
+// one.
 var types = newTable(
 	define[RoomCreated]("room.created", KindRoom),
-	define[RoomUpdated]("room.updated", KindRoom),
-	define[RoomArchived]("room.archived", KindRoom),
-	define[RoomUnarchived]("room.unarchived", KindRoom),
+	define[RoomUpdated]("room.updated", KindRoom, latestWins),
+	define[RoomArchived]("room.archived", KindRoom, latestWins),
+	define[RoomUnarchived]("room.unarchived", KindRoom, latestWins),
 
-	define[MemberJoined]("member.joined", KindRoom),
-	define[MemberLeft]("member.left", KindRoom),
-	define[MemberRoleChanged]("member.role_changed", KindRoom),
-	define[MemberBanned]("member.banned", KindRoom),
-	define[MemberUnbanned]("member.unbanned", KindRoom),
+	define[MemberInvited]("member.invited", KindRoom, changesMember(MemberInvited.member), latestWins),
+	define[MemberJoined]("member.joined", KindRoom, changesMember(MemberJoined.member), latestWins),
+	define[MemberLeft]("member.left", KindRoom, changesMember(MemberLeft.member), latestWins),
+	define[MemberRoleChanged]("member.role_changed", KindRoom, changesMember(MemberRoleChanged.member), latestWins),
+	define[MemberBanned]("member.banned", KindRoom, changesMember(MemberBanned.member), latestWins),
+	define[MemberUnbanned]("member.unbanned", KindRoom, changesMember(MemberUnbanned.member), latestWins),
 
-	define[MessagePosted]("message.posted", KindRoom, textAlone),
-	define[MessageEdited]("message.edited", KindRoom, textAlone),
-	define[MessageDeleted]("message.deleted", KindRoom),
-	define[MessagePinned]("message.pinned", KindRoom),
-	define[MessageUnpinned]("message.unpinned", KindRoom),
-	define[ReactionAdded]("reaction.added", KindRoom),
-	define[ReactionRemoved]("reaction.removed", KindRoom),
+	define[MessagePosted]("message.posted", KindRoom, upgrade(textMayBeSealed), about(MessagePosted.target)),
+	define[MessageEdited]("message.edited", KindRoom, upgrade(textMayBeSealed), about(MessageEdited.target), latestWins),
+	define[MessageDeleted]("message.deleted", KindRoom, about(MessageDeleted.target)),
+	define[MessagePinned]("message.pinned", KindRoom, about(MessagePinned.target), latestWins),
+	define[MessageUnpinned]("message.unpinned", KindRoom, about(MessageUnpinned.target), latestWins),
+	define[ReactionAdded]("reaction.added", KindRoom, about(ReactionAdded.target), latestWins),
+	define[ReactionRemoved]("reaction.removed", KindRoom, about(ReactionRemoved.target), latestWins),
 
-	define[EventLate]("event.late", KindRoom),
+	define[EventLate]("event.late", KindRoom, alsoOfUsers),
 
 	define[RoomRead]("room.read", KindUser),
-	define[UserProfileSet]("user.profile_set", KindUser, textAlone),
+	define[UserProfileSet]("user.profile_set", KindUser, upgrade(textMayBeSealed), latestWins),
 	define[UserErased]("user.erased", KindUser),
 
 	define[RegionBeat]("region.beat", KindRegion),
@@ -44,6 +48,31 @@ var types = newTable(
 // Types lists the wire names of all event types.
 func Types() []string { return append([]string(nil), types.names...) }
 
+// About returns the message that the event does something to, of a reply the root of its thread.
+// It is zero if there is none.
+func (e Event) About() ID {
+	if t, ok := types.of(e.Payload); ok && t.about != nil {
+		return t.about(e.Payload)
+	}
+	return ID{}
+}
+
+// Member returns the user whose membership of a room the event changes, "" if there is none. That
+// room.created makes members is not said here.
+func (e Event) Member() string {
+	if t, ok := types.of(e.Payload); ok && t.member != nil {
+		return t.member(e.Payload)
+	}
+	return ""
+}
+
+// LatestWins reports whether the event sets something of which the latest event counts: one that does not
+// sort after those before it would change nothing.
+func (e Event) LatestWins() bool {
+	t, ok := types.of(e.Payload)
+	return ok && t.latestWins
+}
+
 // eventType is one row of the table.
 type eventType struct {
 	name    string
@@ -52,23 +81,24 @@ type eventType struct {
 	goType  reflect.Type
 	steps   []step // steps[i] brings data of version i+1 to version i+2
 	decode  func(json.RawMessage) (Payload, error)
+
+	about  func(Payload) ID     // nil: about no message
+	member func(Payload) string // nil: about no member
+
+	latestWins bool
+	ofUsers    bool // in the streams of users as well, of which the actor is a region
 }
 
-// A step brings the data of one version of a payload to the next.
-type step func(json.RawMessage) (json.RawMessage, error)
+// A column sets a column of a row.
+type column func(*eventType)
 
-// textAlone is the step from a version whose content was always a text to one in which it may be
-// sealed, or erased: what a text says is the same in both.
-func textAlone(data json.RawMessage) (json.RawMessage, error) { return data, nil }
-
-// define makes a row for payload type P. Its version is 1, plus one for every step.
-func define[P Payload](name string, kind Kind, steps ...step) *eventType {
-	return &eventType{
+// define makes a row for payload type P. Its version is 1, plus one for every upgrade.
+func define[P Payload](name string, kind Kind, columns ...column) *eventType {
+	row := &eventType{
 		name:    name,
-		version: 1 + len(steps),
+		version: 1,
 		kind:    kind,
 		goType:  reflect.TypeFor[P](),
-		steps:   steps,
 		decode: func(data json.RawMessage) (Payload, error) {
 			var p P
 			if err := json.Unmarshal(data, &p); err != nil {
@@ -77,7 +107,42 @@ func define[P Payload](name string, kind Kind, steps ...step) *eventType {
 			return p, nil
 		},
 	}
+	for _, set := range columns {
+		set(row)
+	}
+	return row
 }
+
+// about says how a payload names the message that its event does something to.
+func about[P Payload](message func(P) ID) column {
+	return func(row *eventType) { row.about = func(p Payload) ID { return message(p.(P)) } }
+}
+
+// changesMember says how a payload names the user whose membership its event changes.
+func changesMember[P Payload](user func(P) string) column {
+	return func(row *eventType) { row.member = func(p Payload) string { return user(p.(P)) } }
+}
+
+// alsoOfUsers says that regions append such events to the streams of users as well.
+func alsoOfUsers(row *eventType) { row.ofUsers = true }
+
+// latestWins says that the latest event of what a payload sets counts.
+func latestWins(row *eventType) { row.latestWins = true }
+
+// A step converts the data of one version of a payload to the next.
+type step func(json.RawMessage) (json.RawMessage, error)
+
+// upgrade adds a version and the step to it from the one before.
+func upgrade(s step) column {
+	return func(row *eventType) {
+		row.steps = append(row.steps, s)
+		row.version++
+	}
+}
+
+// textMayBeSealed is the step from a version whose content was always a text to one in which it
+// may be sealed or erased as well: a text is spelled the same in both.
+func textMayBeSealed(data json.RawMessage) (json.RawMessage, error) { return data, nil }
 
 // table finds a row by wire name, for decoding, and by Go type, for encoding.
 type table struct {

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// RoomRead is a user's read marker: she has read a room up to and including a message. It
-// stands in the user's own stream: it concerns nobody else, and a crowded room must not pay for
+// RoomRead is a user's read marker: the user has read a room up to and including a message. It
+// belongs to the user's own stream: it concerns no other user, and a large room must not pay for
 // it. The greatest marker wins.
 type RoomRead struct {
 	Room string `json:"room"`
@@ -24,7 +24,7 @@ func (p RoomRead) Validate() error {
 	return nil
 }
 
-// UserProfileSet is what a user tells the others about herself. The latest wins as a whole.
+// UserProfileSet sets the profile of a user. The latest wins as a whole.
 type UserProfileSet struct {
 	Name  Content `json:"name"`
 	About Content `json:"about,omitzero"`
@@ -52,8 +52,8 @@ func (p UserProfileSet) with(f func(string, Content) (Content, error)) (_ Payloa
 	return p, err
 }
 
-// UserErased says that a user's personal content is gone for good: in each region that hears of it
-// her data keys are destroyed, and with them all that she ever wrote. It cannot be undone.
+// UserErased erases a user's personal content for good: each region that receives it destroys the
+// data keys of the user, and with them everything the user wrote. It cannot be undone.
 type UserErased struct {
 	By string `json:"by"` // the operator who did it
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/functions/api"
 	"parley/functions/live"
 	"parley/projections"
 )
@@ -20,6 +21,7 @@ func roomOf(path string) string { return strings.TrimPrefix(path, "/v1/rooms/") 
 
 // Everything that happens comes to all who listen, once, in order, each with the next position.
 func TestLive(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob := s.as("ada"), s.as("bob")
 	adas, bobs := ada.listen(), bob.listen()
@@ -30,6 +32,7 @@ func TestLive(t *testing.T) {
 	if sent.is(t, "sent"); sent.Repeat || *sent.Message.Text != "<b>" || string(sent.Ref) != "7" {
 		t.Errorf("it is sent as %+v", sent)
 	}
+	s.Sync() // between streams there is no order
 	bob.put(s.room+"/read", `{"up_to":"`+s.message.String()+`"}`).want(200)
 	bob.put("/v1/users/bob", `{"name":"Bob"}`).want(200)
 	s.Sync()
@@ -66,6 +69,7 @@ func TestLive(t *testing.T) {
 
 // The same message under the same id is sent once, whether by frame or by HTTP.
 func TestLiveSendsAgain(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada := s.as("ada")
 	k := ada.open()
@@ -83,8 +87,10 @@ func TestLiveSendsAgain(t *testing.T) {
 	s.as("eve").open().refused(fmt.Sprintf(`{"action":"send","room":%q,"text":"x"}`, roomOf(s.room)), "not_a_member", "")
 }
 
-// Whoever joins hears of the room at once; who leaves, is removed or is banned hears just that.
+// A user who joins gets the events of the room at once; one who leaves, is removed or is banned gets
+// that event and no more.
 func TestLiveMembers(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob, eve := s.as("ada"), s.as("bob"), s.as("eve")
 	bobs, eves := bob.listen(), eve.listen()
@@ -115,7 +121,7 @@ func TestLiveMembers(t *testing.T) {
 		s.Sync()
 		frames := k.take()
 		if len(frames) != 2 || frames[0].Position != 0 || !strings.HasPrefix(frames[0].Event.Type, "member.") || frames[1].Type != "removed" || frames[1].Room != room {
-			t.Errorf("%s, who is %s, is told %+v", user, what, frames)
+			t.Errorf("%s, who is %s, receives %+v", user, what, frames)
 		}
 		ada.say(s.room, "secret, too")
 		s.Sync()
@@ -123,7 +129,7 @@ func TestLiveMembers(t *testing.T) {
 			t.Errorf("%s, who is %s, hears of %q", user, what, got)
 		}
 		if rooms := k.ask(`{"action":"ping"}`).Positions; len(rooms) > 0 {
-			t.Errorf("%s, who is %s, is told positions: %v", user, what, rooms)
+			t.Errorf("%s, who is %s, receives positions: %v", user, what, rooms)
 		}
 		k.take()
 	}
@@ -131,8 +137,31 @@ func TestLiveMembers(t *testing.T) {
 	bobs.refused(`{"action":"subscribe","rooms":["`+room+`"]}`, "not_a_member", "")
 }
 
+// An invited user gets the invitation and nothing else of the room.
+func TestLiveInvitation(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	ada, eve := s.as("ada"), s.as("eve")
+	secret := ada.room(`{"name":"Secret","private":true}`)
+	eves := eve.listen()
+	ada.put(secret+"/members/eve", "").want(200)
+	ada.say(secret, "hidden")
+	s.Sync()
+	if frames := eves.take(); len(frames) != 1 || frames[0].Event.Type != "member.invited" || frames[0].Position != 0 || frames[0].Room != roomOf(secret) {
+		t.Errorf("the invited user receives %+v", frames)
+	}
+	eves.refused(`{"action":"subscribe","rooms":["`+roomOf(secret)+`"]}`, "room_not_found", "")
+	eve.put(secret+"/members/eve", "").want(200)
+	ada.say(secret, "hello")
+	s.Sync()
+	if got := eves.events(); !slices.Equal(got, []string{"member.joined", "message.posted"}) {
+		t.Errorf("after accepting the user receives %q", got)
+	}
+}
+
 // A direct room appears to both.
 func TestLiveDirect(t *testing.T) {
+	t.Parallel()
 	r := newRegion(t)
 	adas, bobs := r.as("ada").listen(), r.as("bob").listen()
 	r.as("ada").put("/v1/direct/bob", "").want(201)
@@ -146,6 +175,7 @@ func TestLiveDirect(t *testing.T) {
 
 // Nobody hears of a private room who is not in it.
 func TestLivePrivate(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob := s.as("ada"), s.as("bob")
 	bobs := bob.listen()
@@ -159,8 +189,9 @@ func TestLivePrivate(t *testing.T) {
 	bobs.refused(`{"action":"typing","room":"`+roomOf(secret)+`"}`, "not_subscribed", "")
 }
 
-// Typing is told to the others who listen, and stored nowhere.
+// Typing is sent to the others who listen, and stored nowhere.
 func TestLiveTyping(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	adas, bobs, also := s.as("ada").listen(), s.as("bob").listen(), s.as("ada").open()
 	head := s.store.Head()
@@ -170,13 +201,38 @@ func TestLiveTyping(t *testing.T) {
 	if got := bobs.take(); len(got) != 1 || got[0].Type != "typing" || got[0].User != "ada" || got[0].Room != roomOf(s.room) {
 		t.Errorf("bob hears %+v", got)
 	}
+	// Once in 3 s is enough, from all sockets of a user together, in each room.
+	const another = 3 * time.Second
+	hears := func(k *socket, want int) {
+		t.Helper()
+		k.send(`{"action":"typing","room":"` + roomOf(s.room) + `"}`)
+		if got := bobs.take(); len(got) != want {
+			t.Errorf("bob hears %+v, want %d", got, want)
+		}
+	}
+	for range 20 {
+		hears(adas, 0)
+	}
+	also.ask(`{"action":"subscribe"}`).is(t, "subscribed")
+	hears(also, 0)
+	s.pass(another)
+	hears(also, 1)
+	hears(adas, 0)
+	bobs.send(`{"action":"typing","room":"` + roomOf(s.room) + `"}`)
+	for _, k := range []*socket{adas, also} {
+		if got := k.take(); len(got) != 1 || got[0].User != "bob" {
+			t.Errorf("of bob ada hears %+v", got)
+		}
+	}
 	if got := also.take(); len(got) > 0 || s.store.Head() != head {
 		t.Errorf("ada's other socket hears %+v, and the log has %d more", got, s.store.Head()-head)
 	}
 }
 
-// What came while nobody listened is told to who comes back with a cursor, before subscribed.
+// Events that arrived while nobody listened are sent to a client that returns with a cursor, before
+// subscribed.
 func TestLiveCatchUp(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob := s.as("ada"), s.as("bob")
 	cursor := bob.cursor()
@@ -190,7 +246,7 @@ func TestLiveCatchUp(t *testing.T) {
 		t.Fatalf("it is answered with %+v", frames)
 	}
 	if n := bob.sync(frames[7].Cursor); len(n.Events) > 0 {
-		t.Errorf("not all was told: there is %q", n.types())
+		t.Errorf("events are missing: there is %q", n.types())
 	}
 	frames = k.send(`{"action":"catchup","cursor":"` + cursor + `","limit":5,"ref":1}`)
 	last := frames[len(frames)-1]
@@ -206,8 +262,9 @@ func TestLiveCatchUp(t *testing.T) {
 	k.refused(`{"action":"subscribe","cursor":"no"}`, "invalid_cursor", "")
 }
 
-// Hostile and mistaken frames are told what is wrong, and nothing is stored.
+// Hostile and mistaken frames are answered with what is wrong, and nothing is stored.
 func TestLiveRefuses(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	room := roomOf(s.room)
 	head := s.store.Head()
@@ -240,6 +297,7 @@ func TestLiveRefuses(t *testing.T) {
 	} {
 		k := s.as("ada").open()
 		k.refused(text, "invalid_field", want)
+		k.gone()
 	}
 	for text, code := range map[string]live.Code{
 		``: live.CodeBadFrame, `{`: live.CodeBadFrame, `{"action":"ping"} {}`: live.CodeBadFrame, "\xff": live.CodeBadFrame,
@@ -258,6 +316,7 @@ func TestLiveRefuses(t *testing.T) {
 
 // A token comes with the handshake or in the first frame; there is nothing without.
 func TestLiveTokens(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ctx := t.Context()
 	token := s.token("ada", "")
@@ -270,7 +329,10 @@ func TestLiveTokens(t *testing.T) {
 		if f := k.ask(`{"action":"auth"}`); f.Type != "hello" || f.User != "ada" {
 			t.Errorf("%s: %+v", what, f)
 		}
-		k.refused(`{"action":"auth","token":"`+s.token("bob", "")+`"}`, "has_token", "")
+		k.ask(`{"action":"auth","token":"`+token+`"}`).is(t, "hello") // the same again
+		for _, other := range []string{s.token("bob", ""), s.token("ada", api.ScopeOperator), "no"} {
+			k.refused(`{"action":"auth","token":"`+other+`"}`, "has_token", "")
+		}
 	}
 	if _, protocol := live.TokenOf(http.Header{"Sec-Websocket-Protocol": {"other", "parley.v1,bearer.x"}}); protocol != live.Protocol {
 		t.Errorf("the protocol is %q", protocol)
@@ -308,8 +370,66 @@ func TestLiveTokens(t *testing.T) {
 	}
 }
 
-// Who sends too much, or has been here too long, is told why she is closed.
+// A user with more rooms than a socket may listen to listens to those joined last; others can only open
+// direct rooms, which take the place of none of them. What happens in the rest comes with a catch-up.
+func TestLiveManyRooms(t *testing.T) {
+	t.Parallel()
+	r := newRegion(t)
+	limits := live.DefaultLimits
+	limits.Rooms = 4
+	r.live.Limits = limits
+	ada := r.as("ada")
+	var rooms []string
+	for n := range 5 {
+		rooms = append(rooms, ada.room(fmt.Sprintf(`{"name":"room %d"}`, n)))
+		r.as("eve").put(fmt.Sprintf("/v1/rooms/%s/members/eve", roomOf(rooms[n])), "").want(200)
+	}
+	for n := range 3 {
+		r.as(fmt.Sprint("stranger", n)).put("/v1/direct/ada", "").want(201)
+	}
+	ada.put(rooms[0]+"/members/ada", "").want(200)
+	ada.patch(rooms[0]+"/members/eve", `{"role":"owner"}`).want(200)
+	ada.delete(rooms[0] + "/members/ada").want(200)
+	ada.put(rooms[0]+"/members/ada", "").want(200) // is the one joined last now, and the second is not among the last four
+	r.Sync()
+	cursor := ada.cursor()
+
+	k := ada.open()
+	answer := k.ask(`{"action":"subscribe"}`)
+	want := []string{roomOf(rooms[0]), roomOf(rooms[2]), roomOf(rooms[3]), roomOf(rooms[4])}
+	if answer.Type != "subscribed" || !slices.Equal(answer.Rooms, want) || !answer.Incomplete {
+		t.Errorf("it listens to %v, want %v: %+v", answer.Rooms, want, answer)
+	}
+	heard, unheard := r.as("eve").say(rooms[0], "heard"), r.as("eve").say(rooms[1], "not heard")
+	r.Sync()
+	if got := k.events(); !slices.Equal(got, []string{"message.posted"}) {
+		t.Errorf("it receives %q", got)
+	}
+	ada.delete(rooms[4]+"/members/ada").refused(409, "last_owner")
+	pong := k.ask(`{"action":"ping"}`)
+	if !pong.Incomplete || pong.Cursor != "" || len(pong.Positions) != 4 {
+		t.Errorf("the pong is %+v", pong)
+	}
+	ada.delete(rooms[0] + "/members/ada").want(200) // below the limit, others are still missing
+	r.Sync()
+	k.take()
+	if pong := k.ask(`{"action":"ping"}`); !pong.Incomplete || len(pong.Positions) != 3 {
+		t.Errorf("with a room less the pong is %+v", pong)
+	}
+	var ids []string
+	for _, f := range k.send(fmt.Sprintf(`{"action":"catchup","cursor":%q}`, cursor)) {
+		if f.Type == "event" {
+			ids = append(ids, f.Event.ID)
+		}
+	}
+	if !slices.Contains(ids, unheard.String()) || slices.Contains(ids, heard.String()) { // ada has left that room
+		t.Errorf("the catch-up brings %v, want %v", ids, unheard)
+	}
+}
+
+// A socket that sends too much, or is open for too long, is closed with the reason.
 func TestLiveBounds(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	s.step.Store(0)
 	k := s.as("ada").open()
@@ -330,6 +450,7 @@ func TestLiveBounds(t *testing.T) {
 // A frame that is lost is the last of its socket: none is left out in the middle. Others do not
 // notice.
 func TestLiveLostFrame(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	adas, bobs, gone := s.as("ada").listen(), s.as("bob").listen(), s.as("bob").listen()
 	s.sockets.fail[bobs.id] = errors.New("too slow")
@@ -337,7 +458,7 @@ func TestLiveLostFrame(t *testing.T) {
 	s.as("ada").say(s.room, "lost")
 	s.Sync()
 	delete(s.sockets.fail, bobs.id)
-	s.as("ada").say(s.room, "not told")
+	s.as("ada").say(s.room, "not sent")
 	s.Sync()
 	bobs.closed(live.CodeSlow)
 	gone.closed("")
@@ -349,21 +470,23 @@ func TestLiveLostFrame(t *testing.T) {
 	}
 }
 
-// When the time for telling is up those who were not told are closed, and the stream goes on.
+// When the time for pushing ends, the sockets that were not reached are closed, and the stream goes on.
 func TestLiveOutOfTime(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	k := s.as("bob").listen()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.as("ada").say(s.room, "hello")
-	e, err := s.log.Get(t.Context(), events.RoomStream(roomOf(s.room)), s.message)
+	e, err := events.Get(t.Context(), s.log, events.RoomStream(roomOf(s.room)), s.message)
 	must(t, err)
-	s.live.Push(ctx, []projections.Happened{{JournalEntry: projections.JournalEntry{Stream: e.Stream, Position: 3, ID: e.ID}, Event: e}})
+	s.live.Push(ctx, []projections.Happened{{Event: e, Position: 3}})
 	k.closed(live.CodeSlow)
 }
 
 // A room that is taken while somebody subscribes to it is not given back.
 func TestLiveSubscribeMeetsRemoval(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob := s.as("ada"), s.as("bob")
 	k := bob.open()
@@ -399,6 +522,7 @@ func (m *meddler) Subscribe(ctx context.Context, conn string, revision uint64, a
 
 // What does not fit into a frame comes without its content, and many positions in several.
 func TestLiveLargeFrames(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	k := s.as("ada").listen()
 	text := strings.Repeat(`"`, 20_000)
@@ -421,17 +545,17 @@ func TestLiveLargeFrames(t *testing.T) {
 	k.take()
 	for _, ask := range []string{`{"action":"subscribe","ref":1}`, `{"action":"ping","ref":1}`} {
 		frames := k.send(ask)
-		told := map[string]uint64{}
+		tops := map[string]uint64{}
 		for i, f := range frames {
-			if f.size > live.DefaultLimits.FrameBytes || string(f.Ref) != "1" || f.Part != (i < len(frames)-1) || f.Part == (f.Cursor != "") {
-				t.Errorf("part %d of %d has %d bytes: %v %q", i, len(frames), f.size, f.Part, f.Cursor)
+			if len(f.text) > live.DefaultLimits.FrameBytes || string(f.Ref) != "1" || f.Part != (i < len(frames)-1) || f.Part == (f.Cursor != "") {
+				t.Errorf("part %d of %d has %d bytes: %v %q", i, len(frames), len(f.text), f.Part, f.Cursor)
 			}
 			for room, top := range f.Positions {
-				told[room] = top
+				tops[room] = top
 			}
 		}
-		if len(frames) != 3 || len(told) != rooms+1 {
-			t.Errorf("%s: %d rooms in %d frames", ask, len(told), len(frames))
+		if len(frames) != 3 || len(tops) != rooms+1 {
+			t.Errorf("%s: %d rooms in %d frames", ask, len(tops), len(frames))
 		}
 	}
 }
@@ -456,25 +580,4 @@ func FuzzFrame(f *testing.F) {
 		}
 		must(t, s.live.Disconnect(context.Background(), k.id))
 	})
-}
-
-// What was late is told, at the place of what says so, to sockets and by sync.
-func TestLiveLate(t *testing.T) {
-	s := newScene(t)
-	bob := s.as("bob")
-	k, cursor := bob.listen(), bob.cursor()
-	e, err := s.log.Get(t.Context(), events.RoomStream(roomOf(s.room)), s.message)
-	must(t, err)
-	late, err := events.Late(e, "us")
-	must(t, err)
-	_, _, err = s.log.Append(t.Context(), late)
-	must(t, err)
-	s.Sync()
-	frames := k.take()
-	if len(frames) != 1 || frames[0].Event.ID != s.message.String() || frames[0].Event.Type != "message.posted" || frames[0].Position != 4 {
-		t.Errorf("the socket hears %+v", frames)
-	}
-	if n := bob.sync(cursor); len(n.Events) != 1 || n.Events[0].Event.ID != s.message.String() || n.Events[0].Position != 4 {
-		t.Errorf("sync tells %+v", n)
-	}
 }

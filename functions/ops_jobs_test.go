@@ -16,6 +16,7 @@ import (
 
 // The life of a job: it goes on step by step, shows how far it is, and is noted at both ends.
 func TestOpsJob(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	id := o.start(`{"kind":"work","dry_run":true}`)
 	o.acted("olga job.start work dry run")
@@ -47,6 +48,7 @@ func TestOpsJob(t *testing.T) {
 
 // Under a key a job is started once.
 func TestOpsJobKey(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	id := o.mint("olga")
 	first := o.op.key(id).post("/v1/ops/jobs", `{"kind":"work"}`).want(201)
@@ -66,6 +68,7 @@ func TestOpsJobKey(t *testing.T) {
 }
 
 func TestOpsPauseResumeCancel(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	id := o.start(`{"kind":"work"}`)
 	do := func(what string) *answer { return o.op.post("/v1/ops/jobs/"+id+"/"+what, "").want(200) }
@@ -117,6 +120,7 @@ func TestOpsPauseResumeCancel(t *testing.T) {
 
 // A runner that dies in a step leaves the job to the next, from where the last step ended.
 func TestOpsJobSurvives(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	id := o.start(`{"kind":"work"}`)
 	o.step(id)
@@ -147,6 +151,7 @@ func TestOpsJobSurvives(t *testing.T) {
 
 // Many runners side by side do no step twice.
 func TestOpsJobLease(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	o.racing = true
 	id := o.start(`{"kind":"work"}`)
@@ -175,6 +180,7 @@ func TestOpsJobLease(t *testing.T) {
 
 // Who takes longer than the lease has lost it, and what came of the step.
 func TestOpsJobLeaseLost(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	id := o.start(`{"kind":"work"}`)
 	other := o.newRunner()
@@ -198,6 +204,7 @@ func TestOpsJobLeaseLost(t *testing.T) {
 // A step that fails is tried again, later and later, and in the end the job has failed. An operator
 // can let it go on.
 func TestOpsJobFails(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	id := o.start(`{"kind":"work"}`)
 	o.step(id)
@@ -241,6 +248,7 @@ func TestOpsJobFails(t *testing.T) {
 
 // A runner that is stopped in a step has not failed.
 func TestOpsJobStopped(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	id := o.start(`{"kind":"work"}`)
 	ctx, stop := context.WithCancel(t.Context())
@@ -257,6 +265,7 @@ func TestOpsJobStopped(t *testing.T) {
 
 // Run does what there is, side by side, and what comes.
 func TestOpsRunner(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	o.racing = true
 	var ids []string
@@ -287,6 +296,7 @@ func TestOpsRunner(t *testing.T) {
 
 // The jobs, the latest first, in pages.
 func TestOpsListJobs(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	var want []string
 	for range 7 {

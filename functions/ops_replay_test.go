@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"parley/events"
 	"parley/functions/operate"
 	"parley/functions/stream"
+	"parley/functions/wire"
 )
 
 // replayed are the entries of replays on the bus, by their events' ids; all others are ordinary.
@@ -61,18 +63,19 @@ func (o *ops) history() (rooms []string, ids []string) {
 	return rooms, ids
 }
 
+// beat appends a heartbeat of the region.
 func (o *ops) beat() error {
-	id := o.mint(o.name)
-	e, err := events.New(id, events.RegionStream(o.name), o.name, o.name, events.RegionBeat{})
+	e, err := events.New(o.mint(o.name), events.RegionStream(o.name), o.name, o.name, events.RegionBeat{})
 	if err == nil {
 		_, _, err = o.store.Append(context.Background(), e)
 	}
 	return err
 }
 
-// A replay of everything reaches those who asked, and nobody else: no ordinary event is on the
+// A replay of everything reaches its subscribers only: no ordinary event is on the
 // bus, no socket and no sync hears of it.
 func TestOpsReplayReachesNobodyElse(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	_, want := o.history()
 	socket := o.as("user0").listen()
@@ -94,14 +97,14 @@ func TestOpsReplayReachesNobodyElse(t *testing.T) {
 	if after != before+acts {
 		t.Errorf("%d ordinary events were published, %d of them acts", after-before, acts)
 	}
-	if told := socket.take(); len(told) > 0 {
-		t.Errorf("a socket was told %+v", told)
+	if frames := socket.take(); len(frames) > 0 {
+		t.Errorf("a socket received %+v", frames)
 	}
 	if a := o.as("user0").get("/v1/sync?cursor=" + url.QueryEscape(cursor)).want(200); len(a.value("events").([]any)) != 0 {
 		t.Errorf("sync tells %s", a.body)
 	}
 	for _, e := range o.bus.entries {
-		if e.Source == operate.Source && !strings.HasPrefix(e.DetailType, "warehouse/") {
+		if e.Source == stream.ReplaySource && !strings.HasPrefix(e.DetailType, "warehouse/") {
 			t.Errorf("the detail type is %s", e.DetailType)
 		}
 	}
@@ -109,27 +112,30 @@ func TestOpsReplayReachesNobodyElse(t *testing.T) {
 
 // No entry that ordinary subscribers could get passes the bus for replays.
 func TestOpsReplayBus(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
-	good := operate.Entry{Source: operate.Source, DetailType: "x/message.posted", Detail: []byte("{}")}
-	for _, bad := range []operate.Entry{
+	bus := o.runner.Kinds["replay"].(*operate.Replay).Bus
+	good := stream.Entry{Source: stream.ReplaySource, DetailType: "x/message.posted", Detail: []byte("{}")}
+	for _, bad := range []stream.Entry{
 		{Source: "parley", DetailType: good.DetailType},
-		{Source: operate.Source, DetailType: "message.posted"},
-		{Source: operate.Source, DetailType: "/message.posted"},
-		{Source: operate.Source, DetailType: "x/"},
-		{Source: operate.Source, DetailType: "X/message.posted"},
+		{Source: stream.ReplaySource, DetailType: "message.posted"},
+		{Source: stream.ReplaySource, DetailType: "/message.posted"},
+		{Source: stream.ReplaySource, DetailType: "x/"},
+		{Source: stream.ReplaySource, DetailType: "X/message.posted"},
 		{},
 	} {
-		if _, err := (replayBus{o.bus}).Publish(t.Context(), []operate.Entry{good, bad}); err == nil || len(o.bus.entries) > 0 {
+		if _, err := bus.Publish(t.Context(), []stream.Entry{good, bad}); err == nil || len(o.bus.entries) > 0 {
 			t.Errorf("%+v is taken", bad)
 		}
 	}
-	if _, err := (replayBus{o.bus}).Publish(t.Context(), []operate.Entry{good}); err != nil {
+	if _, err := bus.Publish(t.Context(), []stream.Entry{good}); err != nil {
 		t.Error(err)
 	}
 }
 
 // What is asked for is replayed, and nothing more.
 func TestOpsReplayFilters(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	rooms, _ := o.history()
 	room := strings.TrimPrefix(rooms[1], "/v1/rooms/")
@@ -179,6 +185,7 @@ func TestOpsReplayFilters(t *testing.T) {
 
 // A dry run says what it would come to, and publishes nothing.
 func TestOpsReplayDryRun(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	_, want := o.history()
 	_, before := o.replayed()
@@ -203,10 +210,11 @@ func TestOpsReplayDryRun(t *testing.T) {
 // Killed, paused or refused in the middle, a replay goes on where it was: nothing is left out, and
 // what comes twice is what was on its way.
 func TestOpsReplayGoesOn(t *testing.T) {
+	t.Parallel()
 	o := newOps(t)
 	_, want := o.history()
-	replay := &operate.Replay{Region: "eu", Log: o.log, Bus: replayBus{o.bus}, Keys: o.ring}
-	task := operate.Task{ID: o.mint("olga").String(), Params: operate.Params{To: "x", Rate: 10_000}} // no budget: one call a step
+	replay := o.runner.Kinds["replay"].(*operate.Replay)
+	task := operate.Task{ID: o.mint("olga").String(), Params: wire.Params{To: "x", Rate: 10_000}} // no budget: one call a step
 	down, refused := 0, 0
 	o.bus.answer = func(call int, entries []stream.Entry) ([]error, error) {
 		answers := make([]error, len(entries))
@@ -260,21 +268,24 @@ func TestOpsReplayGoesOn(t *testing.T) {
 
 // It keeps to its rate, however often it begins a step.
 func TestOpsReplayRate(t *testing.T) {
-	o := newOps(t)
-	_, want := o.history()
-	replay := &operate.Replay{Region: "eu", Log: o.log, Bus: replayBus{o.bus}, Keys: o.ring}
-	const rate = 400
-	least := time.Duration(len(want)) * time.Second / rate * 8 / 10
-	for _, budget := range []time.Duration{time.Minute, 0} {
-		task := operate.Task{ID: o.mint("olga").String(), Params: operate.Params{To: "x", Rate: rate}, Budget: budget}
-		began := time.Now()
-		for finished := false; !finished; {
-			p, err := replay.Step(t.Context(), task)
-			must(t, err)
-			task.Work, finished = p.Work, p.Finished
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOps(t)
+		_, want := o.history()
+		replay := o.runner.Kinds["replay"].(*operate.Replay)
+		const rate = 400
+		least := time.Duration(len(want)) * time.Second / rate * 8 / 10
+		for _, budget := range []time.Duration{time.Minute, 0} {
+			task := operate.Task{ID: o.mint("olga").String(), Params: wire.Params{To: "x", Rate: rate}, Budget: budget}
+			began := time.Now()
+			for finished := false; !finished; {
+				p, err := replay.Step(t.Context(), task)
+				must(t, err)
+				task.Work, finished = p.Work, p.Finished
+			}
+			if took := time.Since(began); took < least || took > 20*least {
+				t.Errorf("with a budget of %v %d events took %v", budget, len(want), took)
+			}
 		}
-		if took := time.Since(began); took < least || took > 20*least {
-			t.Errorf("with a budget of %v %d events took %v", budget, len(want), took)
-		}
-	}
+	})
 }

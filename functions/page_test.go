@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"parley/events"
-	"parley/events/pebblelog"
 )
 
 // messagePage is a page as a client reads it.
@@ -40,6 +39,7 @@ func (p messagePage) ids() []string {
 
 // Walked either way, in steps of any size, a list shows everything once and ends.
 func TestWalkPages(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, false)
 	owner := s.as("owner")
 	all := map[string][]string{"/messages": {s.message.String()}, "/messages/" + s.message.String() + "/replies": nil}
@@ -122,6 +122,7 @@ func walk(t *testing.T, c *client, path, by string, limit int) (ids []string) {
 }
 
 func TestDefaultPage(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	var last []string
 	for range 60 {
@@ -136,6 +137,7 @@ func TestDefaultPage(t *testing.T) {
 
 // The lists of rooms and of members, in steps of any size.
 func TestWalkRoomsAndMembers(t *testing.T) {
+	t.Parallel()
 	r := newRegion(t)
 	ada := r.as("ada")
 	var rooms []string
@@ -148,7 +150,7 @@ func TestWalkRoomsAndMembers(t *testing.T) {
 	var members []string
 	for n := range 7 {
 		user := fmt.Sprintf("user%d", n)
-		ada.put(room+"/members/"+user, "").want(200)
+		ada.add(room, user, "")
 		members = append(members, user)
 	}
 	ada.delete(room + "/members/user3").want(200)
@@ -179,20 +181,21 @@ func walkNames(t *testing.T, c *client, path, list, name string, limit int) (nam
 // At every event of a random history as_of answers what a region that has heard of no more
 // answers; only what was deleted since stays deleted.
 func TestAsOf(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(5) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			s := newStage(t, true)
 			randomHistory(s, rand.New(rand.NewPCG(seed, 0)))
 			s.Sync()
-			arrivals, err := s.store.Tail(t.Context(), 0, 1000)
+			records, err := s.store.Next(t.Context(), "", 1000, true)
 			must(t, err)
-			slices.SortFunc(arrivals, func(a, b pebblelog.Record) int { return a.Event.ID.Compare(b.Event.ID) })
+			slices.SortFunc(records, func(a, b events.Record) int { return a.Event.ID.Compare(b.Event.ID) })
 			then := s.world.region(t, "eu")
 			replicateKeys(s.region, then)
-			for _, arrival := range arrivals {
-				must(t, then.store.Replicate(context.Background(), []pebblelog.Record{arrival}))
+			for _, record := range records {
+				must(t, then.store.Replicate(context.Background(), []events.Record{record}))
 				then.Sync()
-				at := arrival.Event.ID
+				at := record.Event.ID
 				times := "as_of=" + url.QueryEscape(at.Timestamp().Format(time.RFC3339Nano))
 				for _, query := range []string{"", "limit=3", "limit=2&before=" + s.message.String(), "limit=2&after=" + s.message.String(), "limit=3&around=" + s.message.String()} {
 					if then.as("owner").get(s.room).status != 200 {
@@ -261,6 +264,7 @@ func deletedSince(t *testing.T, s *scene, p messagePage) messagePage {
 
 // includes shows one's own write before the stream has brought it.
 func TestIncludes(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada := s.as("ada")
 	m := s.message.String()
@@ -328,6 +332,7 @@ func TestIncludes(t *testing.T) {
 
 // Unread counts, each at its edge.
 func TestUnread(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob := s.as("ada"), s.as("bob")
 	unread := func(c *client) float64 {
@@ -341,7 +346,7 @@ func TestUnread(t *testing.T) {
 		}
 	}
 	want(bob, 1) // posted after he joined
-	want(ada, 0) // her own
+	want(ada, 0) // the message is ada's own
 	bob.put(s.room+"/read", `{"up_to":"`+s.message.String()+`"}`).want(200)
 	want(bob, 0)
 	var ids []events.ID

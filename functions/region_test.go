@@ -6,8 +6,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
-	"log/slog"
+	mathrand "math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
@@ -23,10 +24,9 @@ import (
 	"parley/events/keys/keystest"
 	"parley/events/logtest"
 	"parley/events/pebblelog"
+	"parley/functions"
 	"parley/functions/api"
-	"parley/functions/command"
 	"parley/functions/live"
-	"parley/functions/query"
 	"parley/functions/stream"
 	"parley/projections"
 	"parley/projections/viewtest"
@@ -40,7 +40,12 @@ type world struct {
 	ns   atomic.Int64 // the time
 	step atomic.Int64 // what each look at it adds, so that ids are in the order of what is done
 	key  ed25519.PrivateKey
-	rate api.Rate
+	rate int // commands a second of each user; 0: no limit
+
+	quota  *api.Quota // of all regions
+	single bool       // each region is a single process
+
+	contacts int // users that each may newly invite in an hour; 0: no limit
 
 	clock  *events.Clock // of the clients
 	tokens sync.Map
@@ -53,7 +58,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{t: t, key: key}
 	w.ns.Store(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC).UnixNano())
 	w.step.Store(int64(time.Millisecond))
-	w.clock = events.NewClock(w.now)
+	w.clock = events.NewClock(w.now, events.NewMarks(nil))
 	return w
 }
 
@@ -72,7 +77,7 @@ func (w *world) mint(user string, causes ...events.ID) events.ID {
 // mintAt makes an id of another time than now.
 func (w *world) mintAt(user string, at time.Time) events.ID {
 	w.t.Helper()
-	id, err := events.NewClock(func() time.Time { return at }).Mint(user)
+	id, err := events.NewClock(func() time.Time { return at }, events.NewMarks(nil)).Mint(user)
 	must(w.t, err)
 	return id
 }
@@ -89,6 +94,12 @@ func (w *world) sign(claims jwt.MapClaims) string {
 	return token
 }
 
+// signText signs a header and claims as they are written.
+func (w *world) signText(header, claims string) string {
+	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	return text + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(w.key, []byte(text)))
+}
+
 func (w *world) token(user, scope string) string {
 	if token, ok := w.tokens.Load(user + " " + scope); ok {
 		return token.(string)
@@ -100,27 +111,31 @@ func (w *world) token(user, scope string) string {
 	return token
 }
 
-// region is one region of a world, on nothing but memory. It hears of another only by [replicate].
+// region is one region of a world, on nothing but memory. It receives events of another only by [replicate].
 type region struct {
 	*world
-	t       testing.TB
-	name    string
-	store   *pebblelog.Log
-	log     *logtest.Faults   // over store
-	views   *viewtest.Faults  // over a model
-	model   projections.Views // under views
-	keys    *keystest.Model
-	ring    *keys.Ring
-	clock   *events.Clock
-	api     *api.API
-	handler http.Handler
-	stream  *stream.Handler
-	live    *live.Handler
-	sockets *sockets
-	bus     *bus
-	doc     *document
-	synced  uint64 // position in the log up to which the stream has been handled
-	racing  bool   // several clients at once: what one request did to the log cannot be told
+	t         testing.TB
+	name      string
+	store     *pebblelog.Log
+	log       *logtest.Faults   // over store
+	views     *viewtest.Faults  // over a model
+	model     projections.Views // under views
+	keys      *keystest.Model
+	ring      *keys.Ring
+	clock     *events.Clock
+	functions *functions.Region
+	api       *api.API
+	handler   http.Handler
+	stream    *stream.Handler   // one of the instances
+	instances []*stream.Handler // of the stream function, each with caches of its own
+	random    *mathrand.Rand    // picks the instances
+	live      *live.Handler
+	sockets   *sockets
+	bus       *bus
+	doc       *document
+	synced    uint64       // position in the log up to which the stream has been handled
+	reads     atomic.Int64 // the views and events that were read
+	racing    bool         // several clients at once: what one request did to the log is not known
 }
 
 func newRegion(t testing.TB) *region {
@@ -136,55 +151,68 @@ func (w *world) region(t testing.TB, name string) *region {
 	model := viewtest.NewModel()
 	r := &region{
 		world: w, t: t, name: name, store: store, log: &logtest.Faults{Log: store},
-		views: &viewtest.Faults{Views: model}, model: model, clock: events.NewClock(w.now), bus: &bus{},
-		keys: keystest.NewModel(),
+		views: &viewtest.Faults{Views: model}, model: model, clock: events.NewClock(w.now, events.NewMarks(nil)), bus: &bus{},
+		keys: keystest.NewModel(), sockets: newSockets(),
 	}
 	root, err := keys.NewRoot(make([]byte, 32))
 	must(t, err)
 	r.ring = keys.NewRing(r.keys, root, nil)
-	logger := slog.New(slog.DiscardHandler)
-	engine := projections.NewEngine(r.log, r.views, projections.All()...)
-	auth := api.NewAuth(api.AuthConfig{Issuer: issuer, Now: w.now, Keys: func(*jwt.Token) (any, error) { return w.key.Public(), nil }})
-	r.api = api.New(api.Options{Region: name, Auth: auth, Rate: w.rate, Logger: logger, Now: w.now})
-	command.Register(r.api, command.Config{Region: name, Log: r.log, Views: r.views, Clock: r.clock, Engine: engine, Logger: logger, Keys: r.ring})
 	cursors, err := api.NewCursors(make([]byte, 32))
 	must(t, err)
-	query.Register(r.api, query.Config{Region: name, Log: r.log, Views: r.views, Cursors: cursors, Keys: r.ring})
-	r.handler = r.api.Handler()
-	feed := projections.NewFeed(r.views)
-	feed.Now = w.now
-	r.sockets = newSockets()
-	r.live = &live.Handler{
-		Region: name, Auth: auth, API: r.handler, Log: r.log, Views: r.views, Cursors: cursors, Keys: r.ring,
-		Connections: live.NewMemory(), Sockets: r.sockets, Now: w.now, Logger: logger,
+	if w.quota == nil {
+		w.quota = api.NewQuota(w.rate)
 	}
-	r.stream = &stream.Handler{Region: name, Engine: engine, Feed: feed, Views: r.views, Bus: r.bus, Log: logger, Push: r.live.Push, Events: r.log, Now: w.now, Keys: r.ring}
-	r.doc = readDocument(t, r.api, w.rate.PerSecond > 0)
+	r.functions = functions.New(functions.Parts{
+		Region: name, Log: countedLog{r.log, &r.reads}, Views: countedViews{r.views, &r.reads}, Clock: r.clock, Now: w.now, Keys: r.ring,
+		Auth:    api.NewAuth(api.AuthConfig{Issuer: issuer, Now: w.now, Keys: api.FixedJWKS("", w.key.Public()), Leeway: api.DefaultLeeway}),
+		Cursors: cursors, Quota: w.quota, Contacts: w.contacts, Connections: live.NewMemory(), Sockets: r.sockets, Bus: r.bus, HealthTimeout: time.Second, SingleProcess: w.single,
+	})
+	r.functions.Generations.Fresh = time.Hour // read now: no test that counts accesses sees it
+	_, err = r.functions.Generations.List(context.Background())
+	must(t, err)
+	r.api, r.live, r.stream = r.functions.API(), r.functions.Live(), r.functions.Stream()
+	r.instances = []*stream.Handler{r.stream, r.functions.NewStream(), r.functions.NewStream()}
+	r.random = mathrand.New(mathrand.NewPCG(1, 2))
+	r.handler = r.api.Handler()
+	r.doc = readDocument(t, r.api, w.rate > 0)
 	return r
 }
 
-// Sync handles everything that has been appended since, as the log's stream would bring it.
+// lanes is how many lanes Sync splits the change stream into.
+const lanes = 4
+
+// Sync handles everything that has been appended since, as the log's stream would bring it: lane by lane,
+// each batch on any instance of the stream function.
 func (r *region) Sync() {
 	r.t.Helper()
 	for r.synced < r.store.Head() {
 		records := r.records(r.synced)
-		done, err := r.stream.Handle(context.Background(), records)
-		if err != nil || done != len(records) {
-			r.t.Fatalf("stream: %d of %d records handled: %v", done, len(records), err)
+		for _, lane := range r.random.Perm(lanes) {
+			var own []events.Record
+			for _, record := range records {
+				if (events.Part{Index: lane, Of: lanes}).Holds(record.Event.Stream) {
+					own = append(own, record)
+				}
+			}
+			if len(own) == 0 {
+				continue
+			}
+			instance := r.instances[r.random.IntN(len(r.instances))]
+			instance.BusOpens = r.stream.BusOpens
+			done, err := instance.Handle(context.Background(), own)
+			if err != nil || done != len(own) {
+				r.t.Fatalf("stream: %d of %d records handled: %v", done, len(own), err)
+			}
 		}
-		r.synced += uint64(done)
+		r.synced += uint64(len(records))
 	}
 }
 
-// records are the next arrivals, as records of the log's stream.
-func (r *region) records(after uint64) []stream.Record {
+// records returns the next records of the log's change stream.
+func (r *region) records(after uint64) []events.Record {
 	r.t.Helper()
-	tail, err := r.store.Tail(context.Background(), after, 100)
+	records, err := r.store.Next(context.Background(), strconv.FormatUint(after, 10), 100, true)
 	must(r.t, err)
-	records := make([]stream.Record, len(tail))
-	for i, a := range tail {
-		records[i] = stream.Record{Event: a.Event, Replaced: a.Modified, Sequence: strconv.FormatUint(a.Position, 10)}
-	}
 	return records
 }
 
@@ -217,12 +245,10 @@ func replicateKeys(from, to *region) {
 
 func replicateEvents(from, to *region) {
 	to.t.Helper()
-	for after := uint64(0); after < from.store.Head(); {
-		tail, err := from.store.Tail(context.Background(), after, 1000)
-		must(to.t, err)
-		must(to.t, to.store.Replicate(context.Background(), tail))
-		after += uint64(len(tail))
-	}
+	_, err := from.store.Snapshot(context.Background(), func(records []events.Record) error {
+		return to.store.Replicate(context.Background(), records)
+	})
+	must(to.t, err)
 	to.Sync()
 }
 

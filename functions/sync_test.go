@@ -2,6 +2,9 @@ package functions_test
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/functions/api"
 	"parley/functions/health"
 )
 
@@ -23,6 +27,7 @@ type news struct {
 		Event        struct {
 			ID, Stream, Type, Actor, Region string
 			Data                            json.RawMessage
+			Deleted, Unreadable             bool
 		}
 	}
 	Cursor      string
@@ -53,12 +58,14 @@ func (c *client) cursor() string {
 // beat makes a region be heard of.
 func (r *region) beat() {
 	r.t.Helper()
-	must(r.t, health.Beat(context.Background(), r.log, r.clock, r.name))
+	must(r.t, health.Beat(context.Background(), r.log, r.clock, r.name, 1))
 	r.Sync()
 }
 
-// Every kind of event comes, once, in the order of arrival, and of nothing else.
+// Every kind of event comes, once, those of a room in the order of arrival and the user's own behind them, and
+// of nothing else.
 func TestSync(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob, eve := s.as("ada"), s.as("bob"), s.as("eve")
 	cursor, eves := bob.cursor(), eve.cursor()
@@ -69,36 +76,39 @@ func TestSync(t *testing.T) {
 	ada.patch(s.about(""), `{"text":"hello all"}`).want(200)
 	ada.patch(s.room, `{"topic":"steam"}`).want(200)
 	ada.put(s.about("/pin"), "").want(200)
+	s.Sync()
 	bob.put(s.room+"/read", `{"up_to":"`+s.message.String()+`"}`).want(200)
-	ada.put(s.room+"/read", `{"up_to":"`+s.message.String()+`"}`).want(200) // is nobody's but hers
+	ada.put(s.room+"/read", `{"up_to":"`+s.message.String()+`"}`).want(200) // only the owner sees it
+	s.Sync()                                                                // between streams there is no order
 	ada.delete(s.about("")).want(200)
 	secret := ada.room(`{"name":"Secret","private":true}`)
 	ada.say(secret, "hidden")
 	s.Sync()
 	n := bob.sync(cursor)
-	want := []string{"reaction.added", "message.edited", "room.updated", "message.pinned", "room.read", "message.deleted"}
+	want := []string{"reaction.added", "message.edited", "room.updated", "message.pinned", "message.deleted", "room.read"}
 	if got := n.types(); !slices.Equal(got, want) || n.More || n.Reset {
 		t.Errorf("happened %v, want %v", got, want)
 	}
 	room := strings.TrimPrefix(s.room, "/v1/rooms/")
-	for i, e := range n.Events[:4] {
+	for i, e := range n.Events[:5] {
 		if e.Room != room || e.Position != n.Events[0].Position+uint64(i) || e.Event.Stream != "room/"+room || e.Event.Actor != "ada" {
 			t.Errorf("event %d is %+v", i, e)
 		}
 	}
-	if e := n.Events[4]; e.Room != "" || e.Stream != "user/bob" {
+	if e := n.Events[5]; e.Room != "" || e.Stream != "user/bob" {
 		t.Errorf("the marker is %+v", e)
 	}
 	if again := bob.sync(n.Cursor); len(again.Events) != 0 || again.More {
-		t.Errorf("told again: %v", again.types())
+		t.Errorf("sent again: %v", again.types())
 	}
 	if n := eve.sync(eves); len(n.Events) != 0 || n.Reset {
-		t.Errorf("a stranger is told %v", n.types())
+		t.Errorf("a stranger receives %v", n.types())
 	}
 }
 
-// What is told in parts is the whole, in the same order.
+// The parts of a catch-up make up the whole, in the same order.
 func TestSyncInParts(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	bob, cursor := s.as("bob"), s.as("bob").cursor()
 	var want, got []string
@@ -123,6 +133,7 @@ func TestSyncInParts(t *testing.T) {
 
 // Who joins hears from then on; who leaves or is removed hears that, and no more.
 func TestSyncOfMembership(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	ada, bob, eve := s.as("ada"), s.as("bob"), s.as("eve")
 	secret := ada.room(`{"name":"Secret","private":true}`)
@@ -130,16 +141,23 @@ func TestSyncOfMembership(t *testing.T) {
 	bobs, eves := bob.cursor(), eve.cursor()
 	ada.say(secret, "before")
 	ada.put(secret+"/members/eve", "").want(200)
+	ada.say(secret, "before joining")
 	s.Sync()
 	n := eve.sync(eves)
+	if got := n.types(); !slices.Equal(got, []string{"member.invited"}) || n.Events[0].Position != 0 {
+		t.Errorf("the invited user receives %v, at %d", got, n.Events[0].Position)
+	}
+	eve.put(secret+"/members/eve", "").want(200)
+	s.Sync()
+	n = eve.sync(n.Cursor)
 	if got := n.types(); !slices.Contains(got, "member.joined") {
-		t.Errorf("who was added is told %v", got)
+		t.Errorf("the user who joined receives %v", got)
 	}
 	eves = n.Cursor
 	ada.say(secret, "during")
 	s.Sync()
 	if n = eve.sync(eves); len(n.Events) != 1 || n.Events[0].Event.Type != "message.posted" {
-		t.Errorf("a member is told %v", n.types())
+		t.Errorf("a member receives %v", n.types())
 	}
 	eves = n.Cursor
 	ada.delete(secret + "/members/eve").want(200)
@@ -147,7 +165,7 @@ func TestSyncOfMembership(t *testing.T) {
 	ada.put(secret+"/bans/eve", "").want(200)
 	s.Sync()
 	if got := eve.sync(eves).types(); !slices.Equal(got, []string{"member.left", "member.banned"}) {
-		t.Errorf("who was removed is told %v", got)
+		t.Errorf("the removed user receives %v", got)
 	}
 	for _, e := range eve.sync(eves).Events[1:] {
 		if e.Position != 0 {
@@ -155,14 +173,15 @@ func TestSyncOfMembership(t *testing.T) {
 		}
 	}
 	if got := bob.sync(bobs).types(); len(got) != 0 {
-		t.Errorf("who was never there is told %v", got)
+		t.Errorf("a user who was never a member receives %v", got)
 	}
 }
 
 // In another region a cursor goes on: nothing is left out, whatever had not arrived in the first.
 func TestSyncElsewhere(t *testing.T) {
+	t.Parallel()
 	here := newScene(t)
-	there := &scene{here.world.region(t, "us"), here.room, here.message}
+	there := &scene{here.world.region(t, "us"), here.room, here.message, here.other}
 	here.beat()
 	there.beat()
 	replicate(here.region, there.region)
@@ -175,45 +194,70 @@ func TestSyncElsewhere(t *testing.T) {
 	here.Sync()
 	n := bob.sync(cursor)
 	if len(n.Events) != 1 || n.Events[0].Event.ID != second.String() {
-		t.Fatalf("told %v", n.types())
+		t.Fatalf("received %v", n.types())
 	}
 	third := here.as("ada").say(here.room, "here, not seen")
 	replicate(here.region, there.region)
-	told := map[string]bool{}
+	received := map[string]bool{}
 	m := there.as("bob").sync(n.Cursor)
 	for _, e := range m.Events {
-		told[e.Event.ID] = true
+		received[e.Event.ID] = true
 	}
-	if m.Reset || !told[first.String()] || !told[third.String()] {
-		t.Errorf("in another region, reset %v, told %v; want at least %s and %s", m.Reset, told, first, third)
+	if m.Reset || !received[first.String()] || !received[third.String()] {
+		t.Errorf("in another region, reset %v, received %v; want at least %s and %s", m.Reset, received, first, third)
 	}
 	if again := there.as("bob").sync(m.Cursor); len(again.Events) != 0 {
-		t.Errorf("told again in the same region: %v", again.types())
+		t.Errorf("sent again in the same region: %v", again.types())
 	}
 }
 
-// A cursor that says nothing of other regions, or is too old for one, begins anew.
+// Without a cursor, and with one of the release before, a sync begins anew. Nothing else does: not a cursor from
+// before any heartbeat, and not an old one, in whichever region.
 func TestSyncResets(t *testing.T) {
+	t.Parallel()
 	here := newScene(t)
-	there := &scene{here.world.region(t, "us"), here.room, here.message}
+	there := &scene{here.world.region(t, "us"), here.room, here.message, here.other}
 	replicate(here.region, there.region)
-	if n := there.as("bob").sync(here.as("bob").cursor()); !n.Reset || len(n.Events) != 0 {
-		t.Errorf("a cursor from before any beat: %+v", n)
+	block, err := aes.NewCipher(make([]byte, 32))
+	must(t, err)
+	seal, err := cipher.NewGCMWithRandomNonce(block)
+	must(t, err)
+	former := seal.Seal([]byte{1}, nil, []byte("\x02eu\x05EPOCH\x07\x00"), []byte("bob"))
+	for _, query := range []string{"", "?cursor=" + base64.RawURLEncoding.EncodeToString(former)} {
+		a := here.as("bob").get("/v1/sync" + query).want(200)
+		var n news
+		must(t, json.Unmarshal(a.body, &n))
+		if !n.Reset || n.Cursor == "" || n.More || len(n.Events) > 0 {
+			t.Errorf("GET /v1/sync%s: %s", query, a.body)
+		}
+		if n = here.as("bob").sync(n.Cursor); n.Reset || len(n.Events) > 0 {
+			t.Errorf("with the cursor of the reset: %+v", n)
+		}
 	}
-	a := here.as("bob").get("/v1/sync").want(200)
-	if a.value("reset") != true || a.text("cursor") == "" {
-		t.Errorf("without a cursor: %s", a.body)
+	cursor := here.as("bob").cursor()
+	if n := there.as("bob").sync(cursor); n.Reset {
+		t.Errorf("a cursor from before any heartbeat: %+v", n)
 	}
-	here.as("bob").sync(a.text("cursor")) // which is good
+	here.pass(40 * 24 * time.Hour)
+	id := here.as("ada").say(here.room, "after a long time")
+	here.Sync()
+	replicate(here.region, there.region)
+	for _, s := range []*scene{here, there} {
+		n := s.as("bob").sync(cursor)
+		if last := len(n.Events) - 1; n.Reset || last < 0 || n.Events[last].Event.ID != id.String() {
+			t.Errorf("an old cursor in %s: %+v", s.name, n)
+		}
+	}
 }
 
-// Nobody can use another's cursor, make one up or bend one.
+// A cursor of another user, an invented one and an altered one are refused.
 func TestSyncCursor(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	good := s.as("bob").cursor()
 	for _, cursor := range map[string]string{
 		"another's": s.as("ada").cursor(), "nonsense": "nonsense!", "empty": "%20", "cut": good[:len(good)-4],
-		"bent": "B" + good[1:], "long": strings.Repeat("A", 600), "zeros": strings.Repeat("A", 100),
+		"bent": "B" + good[1:], "long": strings.Repeat("A", api.MaxCursor+4), "zeros": strings.Repeat("A", 100),
 	} {
 		s.as("bob").get("/v1/sync?cursor="+cursor).refused(422, "invalid_cursor")
 	}
@@ -224,10 +268,19 @@ func TestSyncCursor(t *testing.T) {
 	}
 }
 
-// A client that waits is told as soon as something happens, and of nothing when the time is up.
+// A waiting request is answered as soon as something arrives, and with nothing when its time ends.
 func TestSyncWaits(t *testing.T) {
+	t.Parallel()
+	for _, single := range []bool{false, true} { // a single process is woken, others poll
+		testSyncWaits(t, single)
+	}
+}
+
+func testSyncWaits(t *testing.T, single bool) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t)
+		w := newWorld(t)
+		w.single = single
+		s := w.scene(t)
 		bob, cursor := s.as("bob"), s.as("bob").cursor()
 		start := time.Now()
 		if n := bob.sync(cursor, "&wait=20"); len(n.Events) != 0 || time.Since(start) != 20*time.Second {

@@ -5,11 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +16,7 @@ import (
 
 // Every operation refuses every bad token, before anything else is looked at.
 func TestTokens(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, false)
 	good := s.token("owner", "")
 	claims := func(change func(jwt.MapClaims)) string {
@@ -44,13 +41,15 @@ func TestTokens(t *testing.T) {
 		"other key":     other.sign(s.claims("owner")),
 		"expired":       claims(func(c jwt.MapClaims) { c["exp"] = s.now().Add(-time.Second).Unix() }),
 		"no expiry":     claims(func(c jwt.MapClaims) { delete(c, "exp") }),
-		"not yet":       claims(func(c jwt.MapClaims) { c["nbf"] = s.now().Add(time.Minute).Unix() }),
+		"not yet":       claims(func(c jwt.MapClaims) { c["nbf"] = s.now().Add(time.Hour).Unix() }),
 		"other issuer":  claims(func(c jwt.MapClaims) { c["iss"] = "https://other.test" }),
 		"no issuer":     claims(func(c jwt.MapClaims) { delete(c, "iss") }),
 		"no subject":    claims(func(c jwt.MapClaims) { delete(c, "sub") }),
-		"odd subject":   claims(func(c jwt.MapClaims) { c["sub"] = "a/b" }),
+		"empty subject": claims(func(c jwt.MapClaims) { c["sub"] = "" }),
 		"number":        claims(func(c jwt.MapClaims) { c["sub"] = 7 }),
-		"long subject":  claims(func(c jwt.MapClaims) { c["sub"] = strings.Repeat("x", 65) }),
+		"long subject":  claims(func(c jwt.MapClaims) { c["sub"] = strings.Repeat("|", 41) }),
+		"two subjects":  s.signText(`{"alg":"EdDSA"}`, `{"iss":"`+issuer+`","exp":9999999999,"sub":"owner","sub":"owner"}`),
+		"crit":          s.signText(`{"alg":"EdDSA","crit":["x"],"x":1}`, `{"iss":"`+issuer+`","exp":9999999999,"sub":"owner"}`),
 		"string expiry": claims(func(c jwt.MapClaims) { c["exp"] = "tomorrow" }),
 		"very long":     strings.Repeat("x", 100_000),
 	}
@@ -58,11 +57,8 @@ func TestTokens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := s.as("owner")
 			c.token = token
-			for _, way := range ways {
-				c.do(way.method, s.fill(way.path), "not even JSON").refused(401, "unauthenticated")
-			}
-			for _, way := range elsewhere {
-				a := c.do(way.method, strings.NewReplacer("{mine}", "x", "{me}", "owner").Replace(way.path), way.body).refused(401, "unauthenticated")
+			for _, op := range operations {
+				a := c.do(op.method, s.fill("owner", op.path), "not even JSON").refused(401, "unauthenticated")
 				if a.header.Get("WWW-Authenticate") == "" {
 					t.Error("WWW-Authenticate is missing")
 				}
@@ -79,8 +75,32 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// A token that is remembered ends when it expires, and stands for nobody but its user.
+// A subject of any identity provider is a user of the API, by the id that escaping makes of it.
+func TestSubjects(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, true)
+	for subject, user := range map[string]string{
+		"auth0|5f7c8ec7c33c6c004bbafe82": "auth0~7C5f7c8ec7c33c6c004bbafe82", "ada@example.com": "ada~40example.com",
+		"https://id.example/ada?x=1#y": "https~3A~2F~2Fid.example~2Fada~3Fx~3D1~23y", "a b\x00é": "a~20b~00~C3~A9", "..": "~2E~2E",
+		strings.Repeat("|", 40): strings.Repeat("~7C", 40),
+	} {
+		c := s.as("owner")
+		c.user, c.token = user, s.sign(s.claims(subject))
+		c.get(s.room).want(404)
+		s.as("owner").put(s.room+"/members/"+user, "").want(200)
+		c.put(s.room+"/members/"+user, "").want(200)
+		s.Sync()
+		c.say(s.room, "hello from "+user)
+		s.Sync()
+		if got := s.as("owner").get(s.room + "/members/" + user).want(200).value("user"); got != user {
+			t.Errorf("%q is the member %v, want %s", subject, got, user)
+		}
+	}
+}
+
+// A cached token is refused once it expires, and stands for its own user only.
 func TestRememberedTokens(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, true)
 	c := s.claims("member")
 	c["exp"] = s.now().Add(time.Minute).Unix()
@@ -103,50 +123,51 @@ func TestRememberedTokens(t *testing.T) {
 	member.get(s.room).refused(401, "unauthenticated")
 }
 
-// The keys of a real issuer, over HTTP.
-func TestJWKS(t *testing.T) {
+// A burst of 200, then 50 a second, for each user alone.
+func TestRate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	x := base64.RawURLEncoding.EncodeToString(w.key[32:]) // the public half
-	var broken atomic.Bool
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-		if broken.Load() {
-			rw.WriteHeader(500)
-			return
-		}
-		_, _ = rw.Write([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","kid":"one","x":"` + x + `"}]}`))
-	}))
-	t.Cleanup(server.Close)
-	keys, err := api.JWKS(t.Context(), server.URL, slog.New(slog.DiscardHandler))
-	must(t, err)
-	auth := api.NewAuth(api.AuthConfig{Issuer: issuer, Audience: "parley", Keys: keys, Now: w.now})
-	sign := func(kid string, change func(jwt.MapClaims)) string {
-		claims := w.claims("ada")
-		claims["aud"], claims["scope"] = []string{"other", "parley"}, "chat operator"
-		change(claims)
-		token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
-		token.Header["kid"] = kid
-		text, err := token.SignedString(w.key)
-		must(t, err)
-		return text
-	}
-	caller, err := auth.Verify(sign("one", func(jwt.MapClaims) {}))
-	if err != nil || caller.User != "ada" || !caller.Operator() {
-		t.Errorf("the caller is %v, %v", caller, err)
-	}
-	if caller, err := auth.Verify(sign("one", func(c jwt.MapClaims) { c["scope"] = "operators" })); err != nil || caller.Operator() {
-		t.Errorf("the caller is %v, %v", caller, err)
-	}
-	for name, token := range map[string]string{
-		"unknown key":    sign("two", func(jwt.MapClaims) {}),
-		"other audience": sign("one", func(c jwt.MapClaims) { c["aud"] = "other" }),
-		"no audience":    sign("one", func(c jwt.MapClaims) { delete(c, "aud") }),
-	} {
-		if caller, err := auth.Verify(token); err == nil {
-			t.Errorf("%s: taken for %v", name, caller)
+	w.rate = api.DefaultRate
+	r := w.region(t, "eu")
+	ada := r.as("ada")
+	w.step.Store(0)
+	post := func() *answer { return ada.post("/v1/rooms", `{"name":"x"}`) }
+	wantHeaders := func(a *answer, remaining, reset string) {
+		t.Helper()
+		h := a.header
+		if h.Get("X-RateLimit-Limit") != "200" || h.Get("X-RateLimit-Remaining") != remaining || h.Get("X-RateLimit-Reset") != reset {
+			t.Errorf("the headers are %v", h)
 		}
 	}
-	broken.Store(true)
-	if _, err := api.JWKS(t.Context(), server.URL, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("an issuer that does not answer is taken")
+	wantHeaders(post().want(201), "199", "1")
+	for range 198 {
+		post().want(201)
 	}
+	wantHeaders(post().want(201), "0", "4")
+	refused := post().refused(429, "rate_limited")
+	wantHeaders(refused, "0", "4")
+	if refused.header.Get("Retry-After") != "1" || refused.value("retryable") != true {
+		t.Errorf("%v %s", refused.header, refused.body)
+	}
+	r.as("bob").post("/v1/rooms", `{"name":"x"}`).want(201)
+	for range 20 {
+		if a := ada.get("/v1/rooms").want(200); a.header.Get("X-RateLimit-Limit") != "" {
+			t.Fatal("a query counts as a command")
+		}
+	}
+	w.pass(19 * time.Millisecond)
+	post().refused(429, "rate_limited")
+	w.pass(time.Millisecond)
+	post().want(201)
+	post().refused(429, "rate_limited")
+	w.pass(time.Second)
+	for range 50 {
+		ada.post("/v1/rooms", "no JSON").refused(400, "malformed_body") // counts, too
+	}
+	post().refused(429, "rate_limited")
+	w.pass(time.Hour)
+	for range 200 {
+		post().want(201)
+	}
+	post().refused(429, "rate_limited")
 }

@@ -14,36 +14,30 @@ import (
 	"parley/events"
 )
 
-// NewAudit returns an audit of the views of these projections, none for all: they are built anew
-// from the log beside the live ones, the two are compared, and what was built is dropped. Its
-// Compared has the findings. With heal the views that differ are folded again from the log. Step
-// on with [Rebuilder.Step]. Two audits, or rebuilds, must not have one id.
-func NewAudit(id string, heal bool, names ...string) (*Rebuild, error) {
-	b, err := NewRebuild(id, names...)
-	if err != nil {
-		return nil, err
-	}
-	if b.ofFeed() {
-		return nil, fmt.Errorf("%w: %q has no generations to compare; rebuild it", ErrUnknownProjection, FeedName)
-	}
-	b.Audit, b.Heal = true, heal
-	return b, nil
-}
-
-// Digest is what there is of one stream in one hour, in a form that two regions can compare: they
+// Digest summarizes the events of one stream in one hour, so that two regions can compare them: they
 // have the same events if it is the same.
 type Digest struct {
 	Stream events.Stream `json:"stream"`
 	Hour   time.Time     `json:"hour"` // by the events' ids, when it begins
 	Count  int           `json:"count"`
-	SHA256 []byte        `json:"sha256"` // over the digests of the events, in the order of their ids
-	// Last is the last event: a scan goes on behind it.
+	SHA256 []byte        `json:"sha256"` // over the digests of the events, in their order
+	// Shared are the events that share their id with another, in order: regions accepted them before
+	// they heard of each other. That is no difference between regions.
+	Shared []SharedID `json:"shared,omitempty"`
+	// Last is the last event: pass it as after to continue behind it.
 	Last events.Key `json:"last"`
 }
 
-// Digests digests a part of the log, stream by stream and hour by hour, beginning behind after:
-// the zero Key, or Last of a digest of the same part. Events with ids of the time until, or later,
-// are left out, since regions have yet to agree on them; the zero time is no bound.
+// SharedID is an event that shares its id with another of its stream.
+type SharedID struct {
+	Ref    events.Ref `json:"id"`
+	Type   string     `json:"type"`
+	Region string     `json:"region"` // that accepted it
+}
+
+// Digests yields the digests of a part of the log, stream by stream and hour by hour, beginning
+// behind after: the zero Key, or Last of a digest of the same part. Events with ids of the time
+// until, or later, are left out, since replication may not have finished; the zero time is no bound.
 func Digests(ctx context.Context, log events.Log, part events.Part, after events.Key, until time.Time) iter.Seq2[Digest, error] {
 	return func(yield func(Digest, error) bool) {
 		var d digester
@@ -69,10 +63,12 @@ func Digests(ctx context.Context, log events.Log, part events.Part, after events
 type digester struct {
 	Digest
 	hash hash.Hash
+	last SharedID   // the last event
+	bare events.Ref // that the last event without a digest would have if it was appended anew
 }
 
-// add takes an event, and returns the digest of those before it if it is the first of another
-// stream or hour.
+// add adds an event, and returns the digest of those before it if it is the first of another stream
+// or hour.
 func (d *digester) add(e events.Event) (done Digest, ok bool) {
 	hour := e.ID.Timestamp().UTC().Truncate(time.Hour)
 	if d.Count > 0 && (e.Stream != d.Stream || !hour.Equal(d.Hour)) {
@@ -82,10 +78,22 @@ func (d *digester) add(e events.Event) (done Digest, ok bool) {
 	if d.Count == 0 {
 		d.Digest, d.hash = Digest{Stream: e.Stream, Hour: hour}, sha256.New()
 	}
-	sum := digestOf(e)
+	d.Last = e.Key()
+	switch {
+	case e.Digest == (events.Digest{}):
+		d.bare = e.WithDigest().Ref()
+	case e.Ref() == d.bare:
+		return done, ok // the same event
+	}
+	sum, one := digestOf(e), SharedID{e.Ref(), e.Type, e.Region}
 	_, _ = d.hash.Write(sum[:]) // never fails
-	d.Count++
-	d.Last = events.Key{Stream: e.Stream, ID: e.ID}
+	if d.Count++; d.Count > 1 && d.last.Ref.ID == e.ID {
+		if n := len(d.Shared); n == 0 || d.Shared[n-1].Ref != d.last.Ref {
+			d.Shared = append(d.Shared, d.last)
+		}
+		d.Shared = append(d.Shared, one)
+	}
+	d.last = one
 	return done, ok
 }
 
@@ -95,16 +103,16 @@ func (d *digester) sum() Digest {
 	return done
 }
 
-// EventDigest is one event in a form that two regions can compare.
+// EventDigest is the digest of one event.
 type EventDigest struct {
-	ID     events.ID `json:"id"`
-	Type   string    `json:"type"`
-	SHA256 []byte    `json:"sha256"`
+	Ref    events.Ref `json:"id"`
+	Type   string     `json:"type"`
+	SHA256 []byte     `json:"sha256"` // of an event with a digest in its key and of one without the same
 }
 
-// DigestEvents digests the events of one stream and hour one by one, at most limit, those behind
-// an id; the zero id begins.
-func DigestEvents(ctx context.Context, log events.Log, stream events.Stream, hour time.Time, after events.ID, limit int) ([]EventDigest, error) {
+// DigestEvents returns the digests of the events of one stream and hour, at most limit, those
+// behind a Ref; the zero Ref begins.
+func DigestEvents(ctx context.Context, log events.Log, stream events.Stream, hour time.Time, after events.Ref, limit int) ([]EventDigest, error) {
 	var first, end events.ID
 	hour = hour.UTC().Truncate(time.Hour)
 	if err := first.SetTime(uint64(max(hour.UnixMilli(), 0))); err != nil {
@@ -113,22 +121,26 @@ func DigestEvents(ctx context.Context, log events.Log, stream events.Stream, hou
 	if err := end.SetTime(uint64(max(hour.Add(time.Hour).UnixMilli(), 0))); err != nil {
 		return nil, fmt.Errorf("digest events: %w", err)
 	}
-	if first = events.PrecedingID(first); after.Compare(first) > 0 {
-		first = after
+	r := events.Range{After: events.PrecedingID(first), Before: end, Limit: limit}
+	read := log.Read(ctx, stream, r)
+	if after.ID.Compare(r.After) > 0 {
+		read = events.ReadBehind(ctx, log, stream, after, r)
 	}
 	all := []EventDigest{}
-	for e, err := range log.Read(ctx, stream, events.Range{After: first, Before: end, Limit: limit}) {
+	for e, err := range read {
 		if err != nil {
 			return nil, fmt.Errorf("digest events: %w", err)
 		}
 		sum := digestOf(e)
-		all = append(all, EventDigest{e.ID, e.Type, sum[:]})
+		if all = append(all, EventDigest{e.Ref(), e.Type, sum[:]}); len(all) == limit {
+			break
+		}
 	}
 	return all, nil
 }
 
-// digestOf digests an event. Two that are [events.Same] have one digest: the region is left out,
-// and the payload taken in its newest version, as it is spelled today.
+// digestOf returns the digest of an event. Two events that are [events.Same] have the same digest:
+// the region is left out, and the payload is encoded in its newest version.
 func digestOf(e events.Event) [sha256.Size]byte {
 	var b bytes.Buffer
 	put := func(text string) {
@@ -143,7 +155,7 @@ func digestOf(e events.Event) [sha256.Size]byte {
 			kind, data = e.Type, string(spelled)
 		}
 	}
-	for _, text := range []string{stored.Stream, stored.ID, kind, stored.Actor, data} {
+	for _, text := range []string{stored.Stream, e.ID.String(), kind, stored.Actor, data} {
 		put(text)
 	}
 	return sha256.Sum256(b.Bytes())

@@ -46,12 +46,13 @@ func sameDigest(a, b projections.Digest) bool {
 // Two logs have the same digests if and only if they have the same events, however they were
 // scanned and whichever region accepted the events; what differs is found event by event.
 func TestDigests(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		set := eventsOf(events.Types(), 40).Filter(func(s []events.Event) bool { return len(s) > 0 }).Draw(t, "set")
 		dice := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "dice") }
 		for i, e := range set { // spread over hours
 			e.ID = later(e.ID, time.Duration(dice(5))*time.Hour)
-			set[i] = decoded(t, e)
+			set[i] = decoded(t, e.WithDigest())
 		}
 		a := logOf(t, set...)
 		same := slices.Clone(set)
@@ -77,7 +78,7 @@ func TestDigests(t *testing.T) {
 		c := logtest.NewModel()
 		drop := dice(2) == 0
 		for e, err := range a.Scan(t.Context(), events.Part{Of: 1}, events.Key{}) {
-			if e.ID == harmed.ID && e.Stream == harmed.Stream {
+			if e.Key() == harmed.Key() {
 				if at++; drop {
 					continue
 				}
@@ -97,25 +98,25 @@ func TestDigests(t *testing.T) {
 				t.Fatalf("%s: harmed is %v", name, here)
 			}
 			if here {
-				named(t, a, c, d, harmed.ID, drop)
+				named(t, a, c, d, harmed.Ref(), drop)
 			}
 		}
 	})
 }
 
 // named checks that exactly one event of a stream and hour differs.
-func named(t *rapid.T, a, b events.Log, d projections.Digest, harmed events.ID, dropped bool) {
+func named(t *rapid.T, a, b events.Log, d projections.Digest, harmed events.Ref, dropped bool) {
 	t.Helper()
-	of := func(log events.Log) map[events.ID]string {
-		all := map[events.ID]string{}
-		var after events.ID
+	of := func(log events.Log) map[events.Ref]string {
+		all := map[events.Ref]string{}
+		var after events.Ref
 		for {
 			page, err := projections.DigestEvents(t.Context(), log, d.Stream, d.Hour, after, 2)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, e := range page {
-				all[e.ID], after = string(e.SHA256), e.ID
+				all[e.Ref], after = string(e.SHA256), e.Ref
 			}
 			if len(page) < 2 {
 				return all
@@ -134,7 +135,34 @@ func named(t *rapid.T, a, b events.Log, d projections.Digest, harmed events.ID, 
 	}
 }
 
+// Digests name the events that share an id. An event that is in the log with a digest in its key and
+// without one is one event.
+func TestDigestsOfSharedIDs(t *testing.T) {
+	t.Parallel()
+	one, two, other := post(1, "ada", "one"), post(1, "ada", "two"), post(2, "ada", "other")
+	bare := one
+	bare.Digest = events.Digest{}
+	digest := func(set ...events.Event) projections.Digest {
+		t.Helper()
+		for _, d := range digests(t, logOf(t, set...), 1, time.Time{}, func(int) int { return 1 }) {
+			return d
+		}
+		return projections.Digest{}
+	}
+	if d := digest(one, other); len(d.Shared) > 0 || !sameDigest(d, digest(bare, one, other)) || !sameDigest(d, digest(bare, other)) {
+		t.Errorf("digest %+v", d)
+	}
+	d := digest(two, one, other)
+	want := []projections.SharedID{{one.Ref(), one.Type, one.Region}, {two.Ref(), two.Type, two.Region}}
+	slices.SortFunc(want, func(a, b projections.SharedID) int { return a.Ref.Compare(b.Ref) })
+	same(t, "shared", d.Shared, want, nil)
+	if bareToo := digest(bare, one, two, other); d.Count != 3 || bareToo.Count != 3 || len(bareToo.Shared) != 2 {
+		t.Errorf("digests %+v and %+v", d, bareToo)
+	}
+}
+
 func TestDigestsUntil(t *testing.T) {
+	t.Parallel()
 	early, late := post(1, "ada", "one"), post(2, "ada", "two")
 	got := digests(t, logOf(t, early, late), 1, late.ID.Timestamp(), func(int) int { return 1 })
 	for _, d := range got {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"parley/events"
+	"parley/events/pebbledb"
 	"parley/projections"
 	"parley/projections/pebbleview"
 )
@@ -16,7 +17,7 @@ const batchSize = 1000
 // benchViews are views on disk, as a region has them.
 func benchViews(b *testing.B) projections.Views {
 	b.Helper()
-	db, err := pebbleview.Open(b.TempDir(), pebbleview.Options{})
+	db, err := pebbleview.Open(b.TempDir(), pebbledb.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func BenchmarkApply(b *testing.B) {
 }
 
 func BenchmarkFeed(b *testing.B) {
-	feed := projections.NewFeed(benchViews(b))
+	feed := projections.NewFeed("eu", benchViews(b))
 	benchBatches(b, false, func(ctx context.Context, batch []projections.Arrival) error {
 		return discard(feed.Append(ctx, batch))
 	})
@@ -98,7 +99,7 @@ func BenchmarkFeed(b *testing.B) {
 // its arrival.
 func BenchmarkProject(b *testing.B) {
 	views := benchViews(b)
-	engine, feed := projections.NewEngine(nil, views, projections.All()...), projections.NewFeed(views)
+	engine, feed := projections.NewEngine(nil, views, projections.All()...), projections.NewFeed("eu", views)
 	benchBatches(b, true, func(ctx context.Context, batch []projections.Arrival) error {
 		if _, err := engine.Apply(ctx, batch); err != nil {
 			return err

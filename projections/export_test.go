@@ -7,7 +7,7 @@ import (
 
 // SetClock gives a rebuilder another clock, on which waiting takes no time.
 func (r *Rebuilder) SetClock(now func() time.Time, pause func(context.Context, time.Duration) error) {
-	r.now, r.pause = now, pause
+	r.now, r.sleep = now, pause
 }
 
 // SetClock gives generations another clock.

@@ -2,80 +2,82 @@ package projections
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"parley/events"
 )
 
-// lateAtMost is how late an event may be and yet be named: as old as a client's id may be. What is
-// older was imported, and everybody is told of it as it arrives.
-const lateAtMost = 24 * time.Hour
+const (
+	// lateAfter is how long after its acceptance an event may be handled in a region without a late
+	// notice. It is well below [Rewind]: ids may be ahead of time by a little, and clocks differ.
+	lateAfter = 10 * time.Minute
+	// maxLate bounds the age of a late event of which only the id says how old it is: a client's id may be
+	// as old. Older events were imported, and are delivered as they arrive.
+	maxLate = 24 * time.Hour
+	// lateNotices is how many notices of notices are followed.
+	lateNotices = 3
+)
 
-// Stragglers returns the events in which a region says which of a batch reached it late: further
-// behind the last beat of their own region than whoever comes from here is taken back elsewhere.
-// The batch must have been folded.
-func Stragglers(ctx context.Context, views Views, region string, now time.Time, batch []Arrival) ([]events.Event, error) {
-	var frontiers map[string]events.ID // read only if something looks late
-	var late []events.Event
-	for _, a := range batch {
-		if !mayBeLate(a.Event, region, now) {
-			continue
-		}
-		if frontiers == nil {
-			var err error
-			if frontiers, err = LoadFrontiers(ctx, views); err != nil {
-				return nil, err
-			}
-		}
-		if !isLate(a.Event, frontiers[a.Event.Region].Timestamp()) {
-			continue
-		}
-		e, err := events.Late(a.Event, region)
-		if err != nil {
-			return nil, err
-		}
-		late = append(late, e)
+// Late are the events of one segment that were handled here late.
+type Late struct {
+	stream events.Stream
+	epoch  string
+	first  uint64
+	at     time.Time
+	events []events.Ref
+}
+
+// Notice returns the notice that names the late events: always the same event of the same segment.
+func (l Late) Notice(region string) (events.Event, error) {
+	return events.LateNotice(region, l.stream, l.at, fmt.Sprint(l.epoch, "/", l.first), l.events)
+}
+
+// isLate reports whether an event is handled long after its acceptance.
+func (f *Feed) isLate(a Arrival, now time.Time) bool {
+	if _, notice := a.Event.Payload.(events.EventLate); notice && a.Event.Region == f.Region {
+		return false // other regions do not wait for it to be handled here
 	}
-	return late, nil
-}
-
-// mayBeLate reports whether an event is not of this region, nor of the present.
-func mayBeLate(e events.Event, region string, now time.Time) bool {
-	_, says := e.Payload.(events.EventLate)
-	kind, _ := e.Stream.Split()
-	return kind == events.KindRoom && e.Region != region && !says && isLate(e, now)
-}
-
-func isLate(e events.Event, frontier time.Time) bool {
-	behind := frontier.Sub(e.ID.Timestamp())
-	return behind > syncMargin && behind < lateAtMost
-}
-
-// WithLate replaces each event that says that another was late by that other one, which is what a
-// client wants to hear; it keeps the place of the one that says so. One that is not here yet will be
-// told when it arrives: till then the one that says so stays.
-func WithLate(ctx context.Context, log events.Log, what []Happened) ([]Happened, error) {
-	var keys []events.Key
-	for _, h := range what {
-		if p, ok := h.Event.Payload.(events.EventLate); ok {
-			keys = append(keys, events.Key{Stream: h.Event.Stream, ID: p.Event})
-		}
+	if !a.At.IsZero() && (a.Replica || a.Event.Region == f.Region) {
+		return now.Sub(a.At) > lateAfter
 	}
-	if len(keys) == 0 {
-		return what, nil
+	behind := now.Sub(a.Event.ID.Timestamp())
+	return behind > lateAfter && behind < maxLate
+}
+
+// ExpandLate returns the events that a late notice of another region names, as far as they are here: the
+// others will arrive. Of any other event, and where none is here, it returns the event itself.
+func ExpandLate(ctx context.Context, log events.Log, region string, e events.Event) ([]events.Event, error) {
+	return expandLate(ctx, log, region, e, lateNotices)
+}
+
+// expandLate expands a notice of a notice, too, so many times.
+func expandLate(ctx context.Context, log events.Log, region string, e events.Event, depth int) ([]events.Event, error) {
+	notice, is := e.Payload.(events.EventLate)
+	if !is || e.Region == region || depth == 0 {
+		return []events.Event{e}, nil
+	}
+	refs := notice.Events()
+	keys := make([]events.Key, len(refs))
+	for i, ref := range refs {
+		keys[i] = ref.In(e.Stream)
 	}
 	named, err := log.GetMany(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Happened, len(what))
-	for i, h := range what {
-		if p, ok := h.Event.Payload.(events.EventLate); ok {
-			if e, here := named[events.Key{Stream: h.Event.Stream, ID: p.Event}]; here {
-				h.Event, h.ID = e, e.ID
+	var all []events.Event
+	for _, key := range keys {
+		if late, here := named[key]; here {
+			more, err := expandLate(ctx, log, region, late, depth-1)
+			if err != nil {
+				return nil, err
 			}
+			all = append(all, more...)
 		}
-		out[i] = h
 	}
-	return out, nil
+	if len(all) == 0 {
+		all = append(all, e)
+	}
+	return all, nil
 }

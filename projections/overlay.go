@@ -11,17 +11,30 @@ import (
 // overlay shows views as they will be once certain events are folded in.
 type overlay struct {
 	Views
-	projections []Projection
-	events      []events.Event
+	touched map[Key]touch
 }
 
-// WithEvents returns views for reading in which the given events are folded already, whether or
-// not they have come by stream. Folding is idempotent, so one that has come changes nothing.
+// touch is what the events do to one view.
+type touch struct {
+	projection Projection
+	events     []events.Event
+}
+
+// WithEvents returns views for reading into which the given events are folded, whether or not the
+// stream has delivered them. Folding is idempotent, so an event that was delivered changes nothing.
 func WithEvents(views Views, es ...events.Event) Views {
 	if len(es) == 0 {
 		return views
 	}
-	return &overlay{views, All(), es}
+	touched := map[Key]touch{}
+	for _, e := range es {
+		for _, p := range All() {
+			for _, key := range p.Keys(e) {
+				touched[key] = touch{p, append(touched[key].events, e)}
+			}
+		}
+	}
+	return &overlay{views, touched}
 }
 
 // Get implements [Views].
@@ -30,34 +43,36 @@ func (o *overlay) Get(ctx context.Context, keys ...Key) ([]View, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range got {
-		if got[i].Body, err = o.fold(got[i].Key, got[i].Body); err != nil {
-			return nil, err
-		}
-	}
-	return got, nil
+	return got, o.foldAll(got)
 }
 
-// Query implements [Views]. A view that the events bring into being takes its place in the
-// range; the one it pushes over the limit is dropped.
+// Query implements [Views]. A view that the events create is inserted into the range; the view it
+// pushes over the limit is left out.
 func (o *overlay) Query(ctx context.Context, partition string, r Range) ([]View, error) {
 	got, err := o.Views.Query(ctx, partition, r)
 	if err != nil {
 		return nil, err
 	}
+	if err := o.foldAll(got); err != nil {
+		return nil, err
+	}
 	there := map[string]bool{}
-	for i := range got {
-		there[got[i].Key.Sort] = true
-		if got[i].Body, err = o.fold(got[i].Key, got[i].Body); err != nil {
-			return nil, err
+	for _, view := range got {
+		there[view.Key.Sort] = true
+	}
+	var keys []Key
+	for key := range o.touched {
+		full := len(got) == r.Limit
+		beyond := full && key.Sort > got[len(got)-1].Key.Sort
+		if r.Reverse {
+			beyond = full && key.Sort < got[len(got)-1].Key.Sort
+		}
+		if key.Partition == partition && key.Sort >= r.From && (r.Before == "" || key.Sort < r.Before) && !there[key.Sort] && !beyond {
+			keys = append(keys, key)
 		}
 	}
-	for _, key := range o.keys(partition) {
-		if there[key.Sort] || key.Sort < r.From || r.Before != "" && key.Sort >= r.Before {
-			continue
-		}
-		there[key.Sort] = true
-		missing, err := o.Get(ctx, key)
+	if len(keys) > 0 {
+		missing, err := o.Get(ctx, keys...)
 		if err != nil {
 			return nil, err
 		}
@@ -72,41 +87,23 @@ func (o *overlay) Query(ctx context.Context, partition string, r Range) ([]View,
 	return got[:min(len(got), r.Limit)], nil
 }
 
-// keys names the views of a partition that the events touch.
-func (o *overlay) keys(partition string) []Key {
-	var keys []Key
-	for _, e := range o.events {
-		for _, p := range o.projections {
-			for _, key := range p.Keys(e) {
-				if key.Partition == partition {
-					keys = append(keys, key)
-				}
-			}
-		}
-	}
-	return keys
-}
-
-// fold folds those events into a view's body that touch it.
-func (o *overlay) fold(key Key, body []byte) ([]byte, error) {
-	for _, p := range o.projections {
-		var touching []events.Event
-		for _, e := range o.events {
-			if slices.Contains(p.Keys(e), key) {
-				touching = append(touching, e)
-			}
-		}
-		if len(touching) == 0 {
+// foldAll folds the events into the views' bodies.
+func (o *overlay) foldAll(views []View) error {
+	for i, view := range views {
+		touch, ok := o.touched[view.Key]
+		if !ok {
 			continue
 		}
-		doc, err := p.Open(key, body)
+		doc, err := touch.projection.Open(view.Key, view.Body)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, e := range touching {
+		for _, e := range touch.events {
 			doc.Fold(e)
 		}
-		return doc.Body()
+		if views[i].Body, err = doc.Body(); err != nil {
+			return err
+		}
 	}
-	return body, nil
+	return nil
 }

@@ -2,9 +2,12 @@ package projections
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"parley/events"
 )
@@ -28,9 +31,9 @@ type Projection interface {
 
 // Document is a view opened for folding.
 type Document interface {
-	// Fold takes an event into account that touches the view. It is commutative, associative
-	// and idempotent over event ids, reads nothing but its arguments, and trusts no event: that
-	// a command was allowed is not its author's say.
+	// Fold folds an event that touches the view. It is commutative, associative and idempotent over
+	// events, of which any number may share an id, reads nothing but its arguments, and trusts no
+	// event: it checks authorship itself.
 	Fold(e events.Event)
 	// Body encodes the view. Equal views have equal bodies.
 	Body() ([]byte, error)
@@ -40,6 +43,11 @@ type Document interface {
 func All() []Projection {
 	return []Projection{Rooms, Members, Timeline, Threads, Inboxes, Users, Beats}
 }
+
+// Access returns the projections that decide over access, and what else a client must find changed
+// as soon as its command is accepted. A command folds its event into them at once; the stream folds
+// the same again later.
+func Access() []Projection { return []Projection{Rooms, Members, Users, Inboxes} }
 
 // state is what a projection's documents hold: a struct that is encoded as JSON.
 type state[S any] interface {
@@ -83,6 +91,16 @@ type document[S any, P state[S]] struct {
 func (d *document[S, P]) Fold(e events.Event)   { P(d.state).fold(d.key, e) }
 func (d *document[S, P]) Body() ([]byte, error) { return encode(d.state) }
 
+// hides reports whether the view says that an event's text must not be shown.
+func (d *document[S, P]) hides(e events.Event) bool {
+	message, is := any(d.state).(*message)
+	if !is {
+		return false
+	}
+	key, has := textOf(e)
+	return has && key.Sort == d.key.Sort && message.hides(e)
+}
+
 // decode reads a view's body; an empty one gives the zero state.
 func decode[S any](body []byte) (*S, error) {
 	state := new(S)
@@ -119,22 +137,100 @@ func userOf(key Key) events.Stream {
 	return events.UserStream(user)
 }
 
-// latest is a value of which the latest setting wins: the one by the event with the greatest id.
+// latest is a value whose latest setting wins: that of the event with the greatest Ref. Of a release
+// that stored events under their ids alone, views have ids here, which are Refs without a digest.
 type latest[T any] struct {
-	ID    events.ID `json:"id"`
-	Value T         `json:"v"`
+	Ref   events.Ref `json:"id"`
+	Value T          `json:"v"`
 }
 
-func (l *latest[T]) set(id events.ID, value T) {
-	if id.Compare(l.ID) > 0 {
-		l.ID, l.Value = id, value
+func (l *latest[T]) set(ref events.Ref, value T) {
+	if ref.Compare(l.Ref) > 0 {
+		l.Ref, l.Value = ref, value
 	}
 }
 
-// least keeps the smaller of two ids, where the zero id is none.
-func least(a, b events.ID) events.ID {
-	if a == (events.ID{}) || b != (events.ID{}) && b.Compare(a) < 0 {
+// least keeps the smaller of two ids or Refs, where the zero one is none.
+func least[R interface {
+	comparable
+	Compare(other R) int
+}](a, b R) R {
+	var none R
+	if a == none || b != none && b.Compare(a) < 0 {
 		return b
 	}
 	return a
+}
+
+// load reads and decodes views of one kind, in the order of their keys.
+func load[S any](ctx context.Context, views Views, keys []Key) ([]*S, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	got, err := views.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	states := make([]*S, len(got))
+	for i, view := range got {
+		if states[i], err = decode[S](view.Body); err != nil {
+			return nil, err
+		}
+	}
+	return states, nil
+}
+
+// each calls f for 0 to n-1, atOnce at a time, and returns the first error.
+func each(ctx context.Context, n, atOnce int, f func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i := range n {
+		group.Go(func() error { return f(ctx, i) })
+	}
+	return group.Wait()
+}
+
+// withKey sets a key of a map that may be nil, and returns the map.
+func withKey[V any](m map[string]V, key string, value V) map[string]V {
+	if m == nil {
+		m = map[string]V{}
+	}
+	m[key] = value
+	return m
+}
+
+// next returns the least sort key above one; "" stands for the beginning.
+func next(sort string) string {
+	if sort == "" {
+		return ""
+	}
+	return sort + "\x00"
+}
+
+// idRange is the range of sort keys of a range of ids.
+func idRange(r events.Range, limit int) Range {
+	out := Range{Reverse: r.Reverse, Limit: limit}
+	if r.After != (events.ID{}) {
+		out.From = next(r.After.String())
+	}
+	if r.Before != (events.ID{}) {
+		out.Before = r.Before.String()
+	}
+	return out
+}
+
+// behind returns the part of a range that comes behind an id, in the range's order.
+func behind(r events.Range, id events.ID) events.Range {
+	if r.Reverse {
+		r.Before = id
+	} else {
+		r.After = id
+	}
+	return r
+}
+
+// sortID reads the id that is a view's sort key; zero if it is none.
+func sortID(key Key) events.ID {
+	id, _ := events.ParseID("sort", key.Sort)
+	return id
 }

@@ -1,7 +1,9 @@
 package projections
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sort"
 
@@ -10,6 +12,14 @@ import (
 
 // MaxReplies bounds how many replies a message counts: a greater number reads as this one.
 const MaxReplies = 100
+
+// The reactions that a message carries are pairs of user and emoji, those that were taken off again
+// included. Commands refuse more than these; where regions accepted more before they knew of each
+// other, the view keeps the pairs that changed last.
+const (
+	MaxReactions     = 1000 // pairs of one message
+	ReactionsPerUser = 20   // pairs of one user on one message
+)
 
 // Timeline is the projection of a room's messages: one view per message, in canonical order.
 // A page of a room is one range of its partition, however many messages the room has.
@@ -21,7 +31,7 @@ var Timeline Projection = &projection[message, *message]{
 		if _, ok := e.Payload.(events.MessagePosted); ok {
 			keys = append(keys, messageKey(room, e.ID))
 		}
-		if message := About(e); follows(e.ID, message) {
+		if message := e.About(); follows(e.ID, message) {
 			keys = append(keys, messageKey(room, message))
 		}
 		return keys
@@ -30,32 +40,8 @@ var Timeline Projection = &projection[message, *message]{
 	stream: roomOf,
 }
 
-// About names the message an event does something to, a reply to the root of its thread; zero
-// if there is none.
-func About(e events.Event) events.ID {
-	switch p := e.Payload.(type) {
-	case events.MessagePosted:
-		if p.Thread != nil {
-			return *p.Thread
-		}
-	case events.MessageEdited:
-		return p.Message
-	case events.MessageDeleted:
-		return p.Message
-	case events.MessagePinned:
-		return p.Message
-	case events.MessageUnpinned:
-		return p.Message
-	case events.ReactionAdded:
-		return p.Message
-	case events.ReactionRemoved:
-		return p.Message
-	}
-	return events.ID{}
-}
-
-// follows reports whether an event may do something to a message: nothing can be done to one
-// that is yet to come, and no command that is accepted tries.
+// follows reports whether an event sorts after a message, and so may change it: commands that would
+// change a later message are refused.
 func follows(id, message events.ID) bool {
 	return message != (events.ID{}) && id.Compare(message) > 0
 }
@@ -64,12 +50,17 @@ func timelinePartition(room string) string { return "timeline/" + room }
 
 func messageKey(room string, id events.ID) Key { return Key{timelinePartition(room), id.String()} }
 
-// message is the view of one message. What was done to it may arrive before the message does:
-// until then an edit or a deletion waits under its actor, because only the author's count.
+// message is the view of one message. Changes may arrive before the message does, so edits and deletions
+// are kept by actor: only the author's count.
+//
+// Of several messages with one id, which regions accepted before they heard of each other, the one with the
+// least digest shows, and the edits by its author. The id is deleted for good if the author of any of them
+// deletes it.
 type message struct {
 	Post      *post                              `json:"post,omitempty"`
+	Others    []string                           `json:"others,omitempty"`    // further authors, of messages that do not show
 	Edits     map[string]latest[events.Content]  `json:"edits,omitempty"`     // by actor
-	Takebacks map[string]events.ID               `json:"takebacks,omitempty"` // deletions by actor, before the post is known
+	Takebacks map[string]events.ID               `json:"takebacks,omitempty"` // deletions by actors who are no authors, yet
 	Deleted   events.ID                          `json:"deleted,omitzero"`    // the least deletion that counts
 	Reactions map[string]map[string]latest[bool] `json:"reactions,omitempty"` // by emoji and user
 	Pin       latest[bool]                       `json:"pin,omitzero"`
@@ -83,6 +74,7 @@ type post struct {
 	ReplyTo *events.ID     `json:"reply_to,omitempty"`
 	Thread  *events.ID     `json:"thread,omitempty"`
 	Region  string         `json:"region"`
+	Digest  events.Digest  `json:"digest,omitzero"`
 }
 
 func (m *message) fold(key Key, e events.Event) {
@@ -95,32 +87,41 @@ func (m *message) fold(key Key, e events.Event) {
 		}
 	case events.MessageEdited:
 		edit := m.Edits[e.Actor]
-		edit.set(e.ID, p.Text)
-		m.Edits = with(m.Edits, e.Actor, edit)
+		edit.set(e.Ref(), p.Text)
+		m.Edits = withKey(m.Edits, e.Actor, edit)
 	case events.MessageDeleted:
 		if p.Moderated {
 			m.Deleted = least(m.Deleted, e.ID)
 		} else {
-			m.Takebacks = with(m.Takebacks, e.Actor, least(m.Takebacks[e.Actor], e.ID))
+			m.Takebacks = withKey(m.Takebacks, e.Actor, least(m.Takebacks[e.Actor], e.ID))
 		}
 	case events.MessagePinned:
-		m.Pin.set(e.ID, true)
+		m.Pin.set(e.Ref(), true)
 	case events.MessageUnpinned:
-		m.Pin.set(e.ID, false)
+		m.Pin.set(e.Ref(), false)
 	case events.ReactionAdded:
 		m.react(e, p.Emoji, true)
 	case events.ReactionRemoved:
 		m.react(e, p.Emoji, false)
 	}
-	m.settle()
+	m.dropSuperseded()
 }
 
 func (m *message) posted(e events.Event, p events.MessagePosted) {
-	region := e.Region
-	if m.Post != nil {
-		region = min(region, m.Post.Region) // accepted twice, in two regions: any rule will do
+	arrived := &post{Author: e.Actor, Text: p.Text, ReplyTo: p.ReplyTo, Thread: p.Thread, Region: e.Region, Digest: e.Digest}
+	shown := m.Post
+	if shown == nil {
+		m.Post = arrived
+		return
 	}
-	m.Post = &post{Author: e.Actor, Text: p.Text, ReplyTo: p.ReplyTo, Thread: p.Thread, Region: region}
+	switch order := e.Ref().Compare(events.Ref{ID: e.ID, Digest: shown.Digest}); {
+	case order < 0:
+		m.Post = arrived
+	case order == 0:
+		shown.Region = min(arrived.Region, shown.Region) // accepted in two regions: any rule will do
+	}
+	authors := slices.Compact(slices.Sorted(slices.Values(append(m.Others, arrived.Author, shown.Author))))
+	m.Others = slices.DeleteFunc(authors, func(author string) bool { return author == m.Post.Author })
 }
 
 func (m *message) replied(id events.ID) {
@@ -133,29 +134,69 @@ func (m *message) replied(id events.ID) {
 func (m *message) react(e events.Event, emoji string, on bool) {
 	users := m.Reactions[emoji]
 	reaction := users[e.Actor]
-	reaction.set(e.ID, on)
-	m.Reactions = with(m.Reactions, emoji, with(users, e.Actor, reaction))
+	reaction.set(e.Ref(), on)
+	m.Reactions = withKey(m.Reactions, emoji, withKey(users, e.Actor, reaction))
 }
 
-// settle drops what no longer counts, so that the view is a function of the set of events. A
-// deleted message keeps its place and its thread, and nothing that was said.
-func (m *message) settle() {
+// dropSuperseded drops what no longer counts, so that the view is a function of the set of events. A
+// deleted message keeps its position and its thread, and none of its content.
+func (m *message) dropSuperseded() {
 	if m.Post != nil {
-		for actor := range m.Edits {
-			if actor != m.Post.Author {
-				delete(m.Edits, actor)
-			}
+		for _, author := range append([]string{m.Post.Author}, m.Others...) {
+			m.Deleted = least(m.Deleted, m.Takebacks[author])
+			delete(m.Takebacks, author)
 		}
-		m.Deleted = least(m.Deleted, m.Takebacks[m.Post.Author])
-		m.Takebacks = nil
 	}
 	if m.Deleted == (events.ID{}) {
+		m.dropSurplusReactions()
 		return
 	}
 	if m.Post != nil {
 		m.Post.Text = events.Content{}
 	}
 	m.Edits, m.Reactions, m.Pin = nil, nil, latest[bool]{}
+}
+
+// dropSurplusReactions keeps, of more pairs than the limits allow, those that changed last. A pair that
+// is dropped once can only come back by a later event, and that alone decides its state: so the view
+// does not depend on the order of the events.
+func (m *message) dropSurplusReactions() {
+	all, of, most := 0, map[string]int{}, 0
+	for _, users := range m.Reactions {
+		all += len(users)
+		for user := range users {
+			of[user]++
+			most = max(most, of[user])
+		}
+	}
+	if all <= MaxReactions && most <= ReactionsPerUser {
+		return
+	}
+	type pair struct {
+		emoji, user string
+		at          events.Ref
+	}
+	var pairs []pair
+	for emoji, users := range m.Reactions {
+		for user, reaction := range users {
+			pairs = append(pairs, pair{emoji, user, reaction.Ref})
+		}
+	}
+	slices.SortFunc(pairs, func(a, b pair) int {
+		return cmp.Or(b.at.Compare(a.at), cmp.Compare(a.emoji, b.emoji), cmp.Compare(a.user, b.user))
+	})
+	kept := 0
+	clear(of)
+	for _, p := range pairs {
+		if kept < MaxReactions && of[p.user] < ReactionsPerUser {
+			kept++
+			of[p.user]++
+			continue
+		}
+		if delete(m.Reactions[p.emoji], p.user); len(m.Reactions[p.emoji]) == 0 {
+			delete(m.Reactions, p.emoji)
+		}
+	}
 }
 
 // Message is a message as its readers see it.
@@ -169,9 +210,9 @@ type Message struct {
 	ReplyTo   *events.ID
 	Thread    *events.ID
 	Replies   int                 // in the thread below it, at most MaxReplies
-	Reactions map[string][]string // users by emoji, first come first
+	Reactions map[string][]string // users by emoji, in the order of their reactions
 	Pinned    bool
-	Region    string // that accepted it
+	Region    string // the region that accepted it
 }
 
 func (m *message) read(room string, id events.ID) Message {
@@ -181,7 +222,7 @@ func (m *message) read(room string, id events.ID) Message {
 		Reactions: m.reactions(), Pinned: m.Pin.Value, Region: m.Post.Region,
 	}
 	if edit, ok := m.Edits[m.Post.Author]; ok {
-		out.Text, out.Edited = edit.Value, edit.ID
+		out.Text, out.Edited = edit.Value, edit.Ref.ID
 	}
 	return out
 }
@@ -195,7 +236,7 @@ func (m *message) reactions() map[string][]string {
 			}
 		}
 		sort.Slice(out[emoji], func(i, j int) bool {
-			return users[out[emoji][i]].ID.Compare(users[out[emoji][j]].ID) < 0
+			return users[out[emoji][i]].Ref.Compare(users[out[emoji][j]].Ref) < 0
 		})
 	}
 	return out
@@ -220,38 +261,55 @@ func LoadMessages(ctx context.Context, views Views, room string, ids ...events.I
 	return messages, nil
 }
 
-// CountReactions returns how many pairs of user and emoji a message carries, those that were
-// taken off again included: they stay in the view, so they count against its limit.
-func CountReactions(ctx context.Context, views Views, room string, id events.ID) (int, error) {
+// CountReactions returns how many pairs of user and emoji a message carries beside the given one, and
+// how many of them are the user's. See [MaxReactions].
+func CountReactions(ctx context.Context, views Views, room string, id events.ID, user, emoji string) (all, own int, err error) {
 	states, err := load[message](ctx, views, []Key{messageKey(room, id)})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	n := 0
-	for _, users := range states[0].Reactions {
-		n += len(users)
+	for e, users := range states[0].Reactions {
+		for u := range users {
+			if e == emoji && u == user {
+				continue
+			}
+			if all++; u == user {
+				own++
+			}
+		}
 	}
-	return n, nil
+	return all, own, nil
 }
 
 // ListMessages reads at most limit messages of a room within r, whose Limit it ignores, in r's
 // order. Views that hold no message yet are passed over.
 func ListMessages(ctx context.Context, views Views, room string, r events.Range) ([]Message, error) {
+	states, ids, err := listStates(ctx, views, room, r)
+	if err != nil {
+		return nil, err
+	}
 	var messages []Message
-	for len(messages) < r.Limit {
-		want := r.Limit - len(messages)
+	for i, state := range states {
+		messages = append(messages, state.read(room, ids[i]))
+	}
+	return messages, nil
+}
+
+func listStates(ctx context.Context, views Views, room string, r events.Range) (states []*message, ids []events.ID, err error) {
+	for len(states) < r.Limit {
+		want := r.Limit - len(states)
 		got, err := views.Query(ctx, timelinePartition(room), idRange(r, want))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, view := range got {
 			id := sortID(view.Key)
 			state, err := decode[message](view.Body)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if state.Post != nil {
-				messages = append(messages, state.read(room, id))
+				states, ids = append(states, state), append(ids, id)
 			}
 			r = behind(r, id)
 		}
@@ -259,7 +317,7 @@ func ListMessages(ctx context.Context, views Views, room string, r events.Range)
 			break
 		}
 	}
-	return messages, nil
+	return states, ids, nil
 }
 
 // PostedMessage is a message as it was posted, before anything was done to it.
@@ -267,4 +325,163 @@ func PostedMessage(e events.Event) Message {
 	var m message
 	m.fold(messageKey(e.Stream.Name(), e.ID), e)
 	return m.read(e.Stream.Name(), e.ID)
+}
+
+// Threads is the projection that finds a thread's messages: one small view per reply. What the
+// reply says stands in the timeline, and how many there are in the view of the thread's root.
+var Threads Projection = &projection[reply, *reply]{
+	name: "thread",
+	keys: func(e events.Event) []Key {
+		if p, ok := e.Payload.(events.MessagePosted); ok && p.Thread != nil && follows(e.ID, *p.Thread) {
+			return []Key{{threadPartition(e.Stream.Name(), *p.Thread), e.ID.String()}}
+		}
+		return nil
+	},
+	since:  sortID,
+	stream: roomOf,
+}
+
+func threadPartition(room string, root events.ID) string {
+	return "thread/" + room + "/" + root.String()
+}
+
+// reply is the view of a reply: that it is one.
+type reply struct {
+	Posted bool `json:"posted"`
+}
+
+func (r *reply) fold(Key, events.Event) { r.Posted = true }
+
+// ListReplies reads at most r.Limit messages of the thread below root, in r's order. Replies
+// that are not there yet, or no longer replies, are passed over.
+func ListReplies(ctx context.Context, views Views, room string, root events.ID, r events.Range) ([]Message, error) {
+	var replies []Message
+	for len(replies) < r.Limit {
+		want := r.Limit - len(replies)
+		got, err := views.Query(ctx, threadPartition(room, root), idRange(r, want))
+		if err != nil {
+			return nil, err
+		}
+		ids := make([]events.ID, len(got))
+		for i, view := range got {
+			ids[i] = sortID(view.Key)
+		}
+		messages, err := LoadMessages(ctx, views, room, ids...)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range messages {
+			if m.Thread != nil && *m.Thread == root {
+				replies = append(replies, m)
+			}
+		}
+		if len(got) < want {
+			break
+		}
+		r = behind(r, ids[len(ids)-1])
+	}
+	return replies, nil
+}
+
+const (
+	// asOfEvents bounds the events of the log that one page as of a time is folded from.
+	asOfEvents = 5000
+	// asOfRecent is how many events before that time are folded into the views in any case: the views may
+	// lag behind the log.
+	asOfRecent = 200
+)
+
+// ErrTooManyEvents: a message changed after the time as of which it is read, with too many events in
+// between. Test for it with errors.Is.
+var ErrTooManyEvents = errors.New("too many events lie between the message and the time as of which it is read")
+
+// ListMessagesAsOf reads what [ListMessages] would have answered when the event at was the latest of
+// all. A message that did not change after at is read from its view. One that did is folded again from
+// the log, from its first event up to at, as far as that takes 5,000 events: the page is cut before a
+// message that takes more, and if that is its first, the error is [ErrTooManyEvents].
+//
+// A deletion is for good: a message that has been deleted since shows as deleted.
+func ListMessagesAsOf(ctx context.Context, log events.Log, views Views, room string, at events.ID, r events.Range) (messages []Message, cut bool, err error) {
+	end, stream := events.FollowingID(at), events.RoomStream(room)
+	if r.Before == (events.ID{}) || r.Before.Compare(end) > 0 {
+		r.Before = end
+	}
+	var recent []events.Event
+	for e, err := range log.Read(ctx, stream, events.Range{Before: end, Reverse: true, Limit: asOfRecent}) {
+		if err != nil {
+			return nil, false, err
+		}
+		recent = append(recent, e)
+	}
+	states, ids, err := listStates(ctx, WithEvents(views, recent...), room, r)
+	if err != nil {
+		return nil, false, err
+	}
+	changed := map[Key]*message{}
+	oldest := end
+	for i, state := range states {
+		if state.changedAfter(at) {
+			states[i] = &message{}
+			changed[messageKey(room, ids[i])] = states[i]
+			oldest = least(oldest, ids[i])
+		}
+	}
+	unread := events.ID{} // events up to this one were not read
+	if len(changed) > 0 {
+		if unread, err = foldBack(ctx, log, stream, events.Range{After: events.PrecedingID(oldest), Before: end}, changed); err != nil {
+			return nil, false, err
+		}
+	}
+	for i, state := range states {
+		if changed[messageKey(room, ids[i])] != nil && ids[i].Compare(unread) <= 0 {
+			if i == 0 {
+				return nil, false, ErrTooManyEvents
+			}
+			return messages, true, nil
+		}
+		replies := slices.IndexFunc(state.Replies, func(reply events.ID) bool { return reply.Compare(at) > 0 })
+		if replies >= 0 {
+			state.Replies = state.Replies[:replies]
+		}
+		messages = append(messages, state.read(room, ids[i]))
+	}
+	return messages, false, nil
+}
+
+// changedAfter reports whether the view lacks what the message was just after an event: something that
+// was set then has been set again.
+func (m *message) changedAfter(at events.ID) bool {
+	after := func(id events.ID) bool { return id.Compare(at) > 0 }
+	if m.Deleted != (events.ID{}) {
+		return false // for good
+	}
+	for _, users := range m.Reactions {
+		for _, reaction := range users {
+			if after(reaction.Ref.ID) {
+				return true
+			}
+		}
+	}
+	return after(m.Pin.Ref.ID) || after(m.Edits[m.Post.Author].Ref.ID)
+}
+
+// foldBack folds the events of a stream within r into views, the latest first, at most asOfEvents. It
+// returns the latest that it did not read; zero if it read all.
+func foldBack(ctx context.Context, log events.Log, stream events.Stream, r events.Range, views map[Key]*message) (events.ID, error) {
+	r.Reverse, r.Limit = true, asOfEvents+1
+	n := 0
+	for e, err := range log.Read(ctx, stream, r) {
+		if err != nil {
+			return events.ID{}, err
+		}
+		if n++; n > asOfEvents {
+			return e.ID, nil
+		}
+		for _, key := range Timeline.Keys(e) {
+			if m := views[key]; m != nil {
+				m.fold(key, e)
+			}
+		}
+	}
+	return events.ID{}, nil
 }

@@ -6,7 +6,7 @@ import (
 	"parley/events"
 )
 
-// Users is the projection of what users tell about themselves: one view per user.
+// Users is the projection of profiles: one view per user.
 var Users Projection = &projection[profile, *profile]{
 	name:   "user",
 	stream: userOf,
@@ -31,17 +31,17 @@ type profile struct {
 
 // erasure is the first time that a user was erased.
 type erasure struct {
-	ID events.ID `json:"id,omitzero"`
-	By string    `json:"by,omitempty"`
+	Ref events.Ref `json:"id,omitzero"`
+	By  string     `json:"by,omitempty"`
 }
 
 func (p *profile) fold(_ Key, e events.Event) {
 	switch payload := e.Payload.(type) {
 	case events.UserProfileSet:
-		p.set(e.ID, payload)
+		p.set(e.Ref(), payload)
 	case events.UserErased:
-		if least(p.Erased.ID, e.ID) == e.ID {
-			p.Erased = erasure{e.ID, payload.By}
+		if least(p.Erased.Ref, e.Ref()) == e.Ref() {
+			p.Erased = erasure{e.Ref(), payload.By}
 		}
 	}
 	if p.Erased != (erasure{}) {
@@ -49,14 +49,14 @@ func (p *profile) fold(_ Key, e events.Event) {
 	}
 }
 
-// User is what a user tells the others about herself.
+// User is a user's profile.
 type User struct {
 	ID    string
-	Set   events.ID // the event that set it; zero if she never did
+	Set   events.ID // the event that set it; zero if it was never set
 	Name  events.Content
 	About events.Content
 
-	Erased   events.ID // the event that first erased her; zero if she is there
+	Erased   events.ID // the first event that erased the user; zero if there is none
 	ErasedBy string    // the operator who did
 }
 
@@ -68,7 +68,7 @@ func LoadUser(ctx context.Context, views Views, user string) (User, error) {
 	}
 	p := states[0]
 	return User{
-		ID: user, Set: p.ID, Name: p.Value.Name, About: p.Value.About,
-		Erased: p.Erased.ID, ErasedBy: p.Erased.By,
+		ID: user, Set: p.Ref.ID, Name: p.Value.Name, About: p.Value.About,
+		Erased: p.Erased.Ref.ID, ErasedBy: p.Erased.By,
 	}, nil
 }

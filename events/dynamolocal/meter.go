@@ -19,25 +19,24 @@ type Use struct {
 	Operation string // "PutItem"
 }
 
-// Units are what DynamoDB bills on demand. A write unit is a begun KB; a read unit is a begun 4 KB
-// read consistently, half of one where it need not be.
+// Units are what DynamoDB bills on demand. A write costs a unit for each begun KB. A strongly consistent
+// read costs a unit for each begun 4 KB, other reads half of that.
 type Units struct {
 	Calls int
 	Read  float64
 	Write float64
 }
 
-// Meter sums up the units of all calls of the clients it watches. The zero Meter is ready to use,
-// by several clients at once.
+// Meter sums up the units of all calls of the clients it watches. The zero Meter is ready to use. It is
+// safe for concurrent use.
 type Meter struct {
 	mu  sync.Mutex
 	sum map[Use]Units
 }
 
-// Watch returns a cfg whose clients ask DynamoDB what each call costs. The figures are DynamoDB's
-// own but where DynamoDB Local gives none: a write that is refused for its condition counts as one
-// unit, the least it can be, and what is asked for and not there as one, or as half of one where
-// the read need not be consistent.
+// Watch returns a copy of cfg whose clients request the cost of each call. The figures are DynamoDB's,
+// except where DynamoDB Local returns none: a write that fails its condition counts as one unit, the
+// minimum, and a read of a missing item as one unit, half of one if it is not strongly consistent.
 func (m *Meter) Watch(cfg aws.Config) aws.Config {
 	cfg = cfg.Copy()
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
@@ -46,7 +45,7 @@ func (m *Meter) Watch(cfg aws.Config) aws.Config {
 	return cfg
 }
 
-// Take returns what was summed up since the last Take, and begins anew.
+// Take returns the sums since the last Take and resets them.
 func (m *Meter) Take() map[Use]Units {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,9 +64,9 @@ func (m *Meter) add(use Use, u Units) {
 	m.sum[use] = Units{s.Calls + u.Calls, s.Read + u.Read, s.Write + u.Write}
 }
 
-// call is the middleware: it asks for the cost of one call and adds it up.
+// call is the middleware: it requests the cost of a call and adds it.
 func (m *Meter) call(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-	ask(in.Parameters)
+	requestCost(in.Parameters)
 	out, metadata, err := next.HandleInitialize(ctx, in)
 	operation := awsmiddleware.GetOperationName(ctx)
 	if put, ok := in.Parameters.(*dynamodb.PutItemInput); ok && errors.As(err, new(*types.ConditionalCheckFailedException)) {
@@ -76,7 +75,7 @@ func (m *Meter) call(ctx context.Context, in middleware.InitializeInput, next mi
 	if err != nil {
 		return out, metadata, err
 	}
-	for _, c := range told(in.Parameters, out.Result) {
+	for _, c := range costs(in.Parameters, out.Result) {
 		u := Units{Calls: 1, Read: aws.ToFloat64(c.CapacityUnits)}
 		if operation == "PutItem" || operation == "BatchWriteItem" {
 			u.Read, u.Write = 0, u.Read
@@ -86,8 +85,8 @@ func (m *Meter) call(ctx context.Context, in middleware.InitializeInput, next mi
 	return out, metadata, nil
 }
 
-// ask makes a request ask for what it costs.
-func ask(request any) {
+// requestCost makes DynamoDB return the cost of a request.
+func requestCost(request any) {
 	const total = types.ReturnConsumedCapacityTotal
 	switch in := request.(type) {
 	case *dynamodb.PutItemInput:
@@ -105,42 +104,42 @@ func ask(request any) {
 	}
 }
 
-// told is what an answer says the request cost, by table.
-func told(request, answer any) []types.ConsumedCapacity {
+// costs returns the cost of a call by table.
+func costs(request, answer any) []types.ConsumedCapacity {
 	switch out := answer.(type) {
 	case *dynamodb.PutItemOutput:
-		return one(out.ConsumedCapacity, 0)
+		return atLeast(out.ConsumedCapacity, 0)
 	case *dynamodb.BatchWriteItemOutput:
 		return out.ConsumedCapacity
 	case *dynamodb.GetItemOutput:
-		return one(out.ConsumedCapacity, nothing(request.(*dynamodb.GetItemInput).ConsistentRead))
+		return atLeast(out.ConsumedCapacity, costOfMissing(request.(*dynamodb.GetItemInput).ConsistentRead))
 	case *dynamodb.QueryOutput:
-		return one(out.ConsumedCapacity, nothing(request.(*dynamodb.QueryInput).ConsistentRead))
+		return atLeast(out.ConsumedCapacity, costOfMissing(request.(*dynamodb.QueryInput).ConsistentRead))
 	case *dynamodb.ScanOutput:
-		return one(out.ConsumedCapacity, nothing(request.(*dynamodb.ScanInput).ConsistentRead))
+		return atLeast(out.ConsumedCapacity, costOfMissing(request.(*dynamodb.ScanInput).ConsistentRead))
 	case *dynamodb.BatchGetItemOutput:
 		all := slices.Clone(out.ConsumedCapacity)
 		for i, c := range all {
 			table := aws.ToString(c.TableName)
 			asked := request.(*dynamodb.BatchGetItemInput).RequestItems[table]
 			missing := len(asked.Keys) - len(out.UnprocessedKeys[table].Keys) - len(out.Responses[table])
-			all[i].CapacityUnits = aws.Float64(aws.ToFloat64(c.CapacityUnits) + float64(missing)*nothing(asked.ConsistentRead))
+			all[i].CapacityUnits = aws.Float64(aws.ToFloat64(c.CapacityUnits) + float64(missing)*costOfMissing(asked.ConsistentRead))
 		}
 		return all
 	}
 	return nil
 }
 
-// one is the cost of a call to one table, at least so much.
-func one(c *types.ConsumedCapacity, least float64) []types.ConsumedCapacity {
+// atLeast returns the cost of a call to one table, at least a minimum.
+func atLeast(c *types.ConsumedCapacity, least float64) []types.ConsumedCapacity {
 	if c == nil {
 		return nil
 	}
 	return []types.ConsumedCapacity{{TableName: c.TableName, CapacityUnits: aws.Float64(max(least, aws.ToFloat64(c.CapacityUnits)))}}
 }
 
-// nothing is what it costs to read nothing.
-func nothing(consistent *bool) float64 {
+// costOfMissing returns the cost of reading a missing item.
+func costOfMissing(consistent *bool) float64 {
 	if aws.ToBool(consistent) {
 		return 1
 	}

@@ -14,8 +14,8 @@ import (
 	"parley/events/dynamolocal/dynamotest"
 )
 
-// The prices are those that Amazon documents: a write unit for each begun KB, a read unit for
-// each begun 4 KB, half of it where the read is not consistent, and never nothing.
+// The prices are those that Amazon documents: a write unit for each begun KB, a read unit for each begun
+// 4 KB, half of it if the read is not strongly consistent, and never 0.
 func TestMeter(t *testing.T) {
 	var meter dynamolocal.Meter
 	cfg := dynamotest.Open(t).Config("here")
@@ -121,7 +121,7 @@ func (m metered) scan() func(context.Context) error {
 	}
 }
 
-// A client of a cfg that is not watched is not asked.
+// Watch does not change the config it is given.
 func TestMeterLeavesTheConfigAlone(t *testing.T) {
 	var meter dynamolocal.Meter
 	cfg := dynamotest.Open(t).Config("here")
@@ -132,6 +132,6 @@ func TestMeterLeavesTheConfigAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := meter.Take(); len(got) > 0 {
-		t.Errorf("it counted %v", got)
+		t.Errorf("the meter counted %v", got)
 	}
 }

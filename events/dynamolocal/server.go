@@ -1,17 +1,19 @@
-// Package dynamolocal gets, starts and spoils DynamoDB Local, for tests, for measurements and
-// for infra/local.
+// Package dynamolocal downloads, starts and meters DynamoDB Local, for tests, for measurements and for
+// infra/local.
 //
-// DynamoDB Local is Amazon's; its licence (https://aws.amazon.com/dynamodblocallicense/) wants
-// its users to have an AWS account, and nobody to pass it on. It is fetched and started only for
-// those who ask for it.
+// DynamoDB Local is Amazon's. Its licence (https://aws.amazon.com/dynamodblocallicense/) requires that
+// its users have an AWS account, and forbids redistribution. So it is downloaded and started only on
+// request.
 package dynamolocal
 
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -22,37 +24,37 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
-// Variable names the environment variable that asks for DynamoDB Local: "local" lets tests start
-// it, a URL is that of one that runs.
+// Variable is the environment variable that enables DynamoDB Local: "local" lets tests start it, a URL
+// is that of a running one.
 const Variable = "PARLEY_DYNAMODB"
 
-// startWithin bounds the wait for a start: about 1 s is usual, more where cores are few.
-const startWithin = 60 * time.Second
+// startTimeout bounds the start. It usually takes about 1 s, longer on a machine with few cores.
+const startTimeout = 60 * time.Second
 
-// Options say how DynamoDB Local runs.
+// Options are the settings of DynamoDB Local.
 type Options struct {
-	// Data is the folder that keeps its tables; "" keeps them in memory.
+	// Data is the folder of its tables; "" keeps them in memory.
 	Data string
-	// Clock moves and speeds up its clock, as faketime(1) writes it: "+0 x300" lets 5 minutes pass
-	// each second. It needs libfaketime. "" is the machine's clock.
-	Clock string
 }
 
-// Server is a running DynamoDB Local. It plays any number of regions and accounts, see
-// [Endpoint]. It listens on all interfaces; it cannot be told otherwise.
+// Server is a running DynamoDB Local. It simulates any number of regions and accounts, see [Endpoint].
+// It listens on all interfaces, which cannot be configured.
 type Server struct {
 	URL string
 
-	stdin  io.Closer // its end of file ends the process
+	stdin  io.Closer // closing it ends the process
 	exited chan struct{}
 	output *tail
 	once   sync.Once
 }
 
-// Start fetches DynamoDB Local if need be, see [Fetch], and starts it on a free port. It ends
-// with Close, or when this process ends, however it does.
+// Start downloads DynamoDB Local if necessary, see [Fetch], and starts it on a free port. It ends with
+// Close, or when this process ends, even if it is killed.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
@@ -65,7 +67,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	for try := 1; ; try++ {
 		s, err := start(ctx, java, home, o)
 		if err == nil || try == 3 || ctx.Err() != nil {
-			return s, err // most likely another process took the port
+			return s, err // a retry helps if another process took the port
 		}
 	}
 }
@@ -77,21 +79,21 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 	}
 	var vm, store []string
 	if o.Data == "" {
-		// It lives for a test: what Java spends on getting faster does not come back.
+		// It runs for a test only: full optimization costs more than it saves.
 		vm, store = []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}, []string{"-inMemory"}
 	} else {
 		data, err := filepath.Abs(o.Data)
 		if err != nil {
-			return nil, fmt.Errorf("find the folder for DynamoDB Local: %w", err)
+			return nil, fmt.Errorf("locate the folder of DynamoDB Local: %w", err)
 		}
 		if err := os.MkdirAll(data, 0o700); err != nil {
-			return nil, fmt.Errorf("make the folder for DynamoDB Local: %w", err)
+			return nil, fmt.Errorf("create the folder of DynamoDB Local: %w", err)
 		}
 		store = []string{"-dbPath", data}
 	}
-	// The shell waits for the end of its input, which comes with the end of this process at the
-	// latest, and takes Java with it: a test that is killed leaves nothing running. A Ctrl-C is
-	// for this process, which may still need DynamoDB to end well.
+	// The shell waits for the end of its input, at the latest when this process ends, and then kills
+	// Java: a killed test leaves no process behind. The shell ignores Ctrl-C, because this process
+	// needs DynamoDB for its shutdown.
 	args := slices.Concat(
 		[]string{"-c", `trap "" INT; "$@" & read -r _; kill -9 $!; wait`, "sh"},
 		[]string{java, "-Xmx1g", "-Djava.library.path=" + filepath.Join(home, "DynamoDBLocal_lib")}, vm,
@@ -100,13 +102,6 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 	cmd := exec.Command("sh", args...)
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "DDB_LOCAL_TELEMETRY=0")
-	if o.Clock != "" {
-		lib, err := faketime()
-		if err != nil {
-			return nil, err
-		}
-		cmd.Env = append(cmd.Env, "LD_PRELOAD="+lib, "FAKETIME="+o.Clock)
-	}
 	s := &Server{URL: "http://127.0.0.1:" + strconv.Itoa(port), exited: make(chan struct{}), output: &tail{}}
 	cmd.Stdout, cmd.Stderr = s.output, s.output
 	if s.stdin, err = cmd.StdinPipe(); err != nil {
@@ -116,7 +111,7 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 		return nil, fmt.Errorf("start DynamoDB Local: %w", err)
 	}
 	go func() {
-		_ = cmd.Wait() // killed, always
+		_ = cmd.Wait() // always killed
 		close(s.exited)
 	}()
 	if err := s.await(ctx); err != nil {
@@ -126,15 +121,15 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Close kills it, as kill -9 does. What it has acknowledged is in its folder.
+// Close kills the process, as kill -9 does. Acknowledged writes are in its folder.
 func (s *Server) Close() {
 	s.once.Do(func() { _ = s.stdin.Close() })
 	<-s.exited
 }
 
-// await waits until it answers.
+// await waits until the server answers.
 func (s *Server) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
@@ -143,10 +138,13 @@ func (s *Server) await(ctx context.Context) error {
 		}
 		res, err := http.DefaultClient.Do(req)
 		if err == nil {
-			return res.Body.Close() // 400, but it answers
+			if res.Header.Get("X-Amzn-Requestid") == "" {
+				err = errors.New("another program answers on the port")
+			}
+			return errors.Join(err, res.Body.Close()) // with status 400
 		}
 		if strings.Contains(s.output.text(), "Exception") {
-			return errors.New("it failed")
+			return errors.New("it printed an exception")
 		}
 		select {
 		case <-ctx.Done():
@@ -156,24 +154,56 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+// freePort finds a port below those that the system gives to connections and listeners by itself: it
+// would give one of those away again before Java listens on it.
+func freePort() (port int, err error) {
+	const lowest, ports, tries = 20_000, 12_000, 20
+	for range tries {
+		port = lowest + mathrand.IntN(ports)
+		var l net.Listener
+		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return 0, fmt.Errorf("find a free port: %w", err)
 }
 
-// faketime finds the library that moves a process's clock.
-func faketime() (string, error) {
-	found, _ := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1") // the pattern is right
-	if len(found) == 0 {
-		return "", errors.New("libfaketime is not installed; on Debian: apt-get install faketime")
-	}
-	return found[0], nil
+// Endpoint is a server with DynamoDB's protocol, and an account on it.
+type Endpoint struct {
+	URL string
+	// Key is the access key, of letters and digits. In DynamoDB Local each key has its own tables in
+	// each region.
+	Key string
+	// Client makes the calls. If nil, each Config gets a new one, whose idle connections are not closed.
+	Client *http.Client
 }
 
-// tail keeps the end of what a process says.
+// NewKey returns a random access key, and so an empty account in DynamoDB Local.
+func NewKey() string { return rand.Text() }
+
+// NewClient returns a client that keeps up to 256 idle connections. With the default of 2 for each host
+// almost every call under load opens a new connection.
+func NewClient() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 256
+	return &http.Client{Transport: transport}
+}
+
+// Config returns the configuration of clients of the endpoint in a region.
+func (e Endpoint) Config(region string) aws.Config {
+	client := e.Client
+	if client == nil {
+		client = NewClient()
+	}
+	return aws.Config{
+		Region:       region,
+		BaseEndpoint: aws.String(e.URL),
+		Credentials:  credentials.NewStaticCredentialsProvider(e.Key, "local", ""),
+		HTTPClient:   client,
+	}
+}
+
+// tail keeps the end of a process's output.
 type tail struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

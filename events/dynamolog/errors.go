@@ -7,32 +7,31 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"parley/events"
+	ddb "parley/events/dynamodb"
 )
 
-// fate is what became of a request that failed.
+// fate is the outcome of a request that failed.
 type fate int
 
 const (
-	refused   fate = iota // it did not happen, or never left
-	throttled             // it did not happen, for load
-	lost                  // it may have happened
+	refused   fate = iota // it was not executed, or not sent
+	throttled             // it was not executed, because of load
+	lost                  // it may have been executed
 )
 
-// writeConflicts are what a strongly consistent global table refuses a write with while another
-// region writes the same item. It passes.
-var writeConflicts = map[string]struct{}{"ReplicatedWriteConflictException": {}}
-
-// fateOf judges the error of one attempt or of a call.
+// fateOf classifies the error of one attempt or of a call.
 func fateOf(err error) fate {
-	throttles := append(retry.IsErrorThrottles(retry.DefaultThrottles), retry.ThrottleErrorCode{Codes: writeConflicts})
-	if throttles.IsErrorThrottle(err) == aws.TrueTernary {
+	if ddb.IsThrottle(err) {
 		return throttled
 	}
 	var answer *smithyhttp.ResponseError
@@ -46,13 +45,13 @@ func fateOf(err error) fate {
 		return lost
 	case errors.As(err, &answer):
 		return fateByStatus(answer.HTTPStatusCode())
-	default: // no credentials, for one: it was never sent
+	default: // never sent: for example, there are no credentials
 		return refused
 	}
 }
 
-// fateByStatus judges an answer that carries no code of its own for load. A success is here
-// because it could not be read.
+// fateByStatus classifies an answer without an error code for load. A success gets here if it could
+// not be decoded.
 func fateByStatus(status int) fate {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -64,7 +63,7 @@ func fateByStatus(status int) fate {
 	}
 }
 
-// writeError says in the log's words why a write failed.
+// writeError returns the error of package events for a write that failed.
 func writeError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -79,7 +78,7 @@ func writeError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %s", kind, reason(err))
 }
 
-// readError says in the log's words why a read failed.
+// readError returns the error of package events for a read that failed.
 func readError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -91,7 +90,7 @@ func readError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %s", kind, reason(err))
 }
 
-// reason is the part of an error that is fit for a log.
+// reason returns the part of an error that may be logged: DynamoDB's message may quote user data.
 func reason(err error) string {
 	var refusal smithy.APIError
 	var answer *smithyhttp.ResponseError
@@ -100,7 +99,7 @@ func reason(err error) string {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.As(err, &refusal):
-		return "DynamoDB says " + refusal.ErrorCode()
+		return "DynamoDB answered " + refusal.ErrorCode()
 	case errors.As(err, &network):
 		return network.Error()
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -108,8 +107,39 @@ func reason(err error) string {
 	case errors.As(err, &unsent):
 		return "the connection to DynamoDB broke"
 	case errors.As(err, &answer):
-		return "DynamoDB's answer, with status " + strconv.Itoa(answer.HTTPStatusCode()) + ", cannot be read"
+		return "cannot decode DynamoDB's answer with status " + strconv.Itoa(answer.HTTPStatusCode())
 	default:
-		return err.Error() // of this side: it says what is missing, a setting or the credentials
+		return err.Error() // from this side: for example, a missing setting or credentials
 	}
 }
+
+// callTimeout bounds one attempt of a call, see the package comment.
+const callTimeout = 3 * time.Second
+
+// newClient returns a client with the retry budget of all drivers, and its retryer.
+func newClient(cfg aws.Config) (*dynamodb.Client, *retry.Standard) {
+	retryer := ddb.NewRetryer()
+	client := ddb.NewClient(cfg, func(o *dynamodb.Options) {
+		o.Retryer, o.RetryMaxAttempts = retryer, 0
+		if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok && c.GetTimeout() == 0 {
+			o.HTTPClient = c.WithTimeout(callTimeout)
+		}
+	})
+	return client, retryer
+}
+
+// watch is the retryer of one call. It sees the error of each attempt; the error of the call is only
+// that of the last one.
+type watch struct {
+	*retry.Standard
+	lost bool // an attempt may have been executed without an answer
+}
+
+// IsErrorRetryable is called for every attempt that failed.
+func (w *watch) IsErrorRetryable(err error) bool {
+	w.lost = w.lost || fateOf(err) == lost
+	return w.Standard.IsErrorRetryable(err)
+}
+
+// use makes w the retryer of a call.
+func (w *watch) use(o *dynamodb.Options) { o.Retryer = w }

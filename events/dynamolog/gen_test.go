@@ -27,7 +27,7 @@ type fatal interface {
 	Fatalf(format string, args ...any)
 }
 
-var clock = events.NewClock(time.Now)
+var clock = events.NewClock(time.Now, events.NewMarks(nil))
 
 func newID(t fatal) events.ID {
 	t.Helper()
@@ -82,13 +82,21 @@ func mustAppend(t fatal, l *Log, e events.Event) {
 	}
 }
 
+func recordsOf(all []events.Event) []events.Record {
+	records := make([]events.Record, len(all))
+	for i, e := range all {
+		records[i] = events.Record{Event: e}
+	}
+	return records
+}
+
 func fill(t fatal, l *Log, room events.Stream, n int) []events.Event {
 	t.Helper()
 	all := make([]events.Event, n)
 	for i := range all {
 		all[i] = newMessage(t, room)
 	}
-	if err := l.Replicate(context.Background(), all); err != nil {
+	if err := l.Replicate(context.Background(), recordsOf(all)); err != nil {
 		t.Fatalf("fill a log: %v", err)
 	}
 	return all

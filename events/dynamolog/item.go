@@ -14,19 +14,19 @@ import (
 // The attributes of an item, all strings:
 //
 //	stream   partition key   "room/<id>"            31 bytes, 38 of two users' room
-//	id       sort key        the ULID               26
+//	id       sort key        its Ref, "<ULID>.<digest>"   43, 26 if a former release stored it
 //	type                     "message.posted/2"     16
-//	actor                    the user who did it    1 to 64
+//	actor                    the user who did it    1 to 120
 //	region                   which accepted it      1 to 32
 //	data                     the payload, JSON      {"text":{"sealed":"…"}}, 22 more than base64 of the
 //	                                                sealed text, which has 37 bytes more than the text
 //
-// A text that is not UTF-8 is stored as binary, since DynamoDB's strings are; only an event that
-// this release cannot read has one.
+// A text that is not UTF-8 is stored as binary, because DynamoDB's strings must be UTF-8. Only an event
+// that this release cannot decode has one.
 //
 // DynamoDB counts the bytes of names (27 in all) and values. A write costs one write unit for
-// each begun KB, in every region, so a message of up to 560 bytes of text costs one, whoever wrote
-// it and wherever. A strongly consistent read costs one read unit for each begun 4 KB.
+// each begun KB, in every region, so a message of up to 545 bytes of text costs one for any author and
+// region. A strongly consistent read costs one read unit for each begun 4 KB.
 const (
 	attrStream = "stream"
 	attrID     = "id"
@@ -34,25 +34,27 @@ const (
 	attrActor  = "actor"
 	attrRegion = "region"
 	attrData   = "data"
+
+	attrReplica = "replica" // only of what [Log.Replicate] stored, see [events.Record]
 )
 
-// isAttribute reports whether an attribute is one of ours.
+// isAttribute reports whether an attribute belongs to an event.
 func isAttribute(name string) bool {
 	switch name {
-	case attrStream, attrID, attrType, attrActor, attrRegion, attrData:
+	case attrStream, attrID, attrType, attrActor, attrRegion, attrData, attrReplica:
 		return true
 	default:
 		return false
 	}
 }
 
-// maxItem is how large an item can be, names and values.
+// maxItem is DynamoDB's limit for the size of an item in bytes, names and values.
 const maxItem = 400 << 10
 
 // itemOf returns the item of an event.
 func itemOf(e events.Event) map[string]types.AttributeValue {
 	s := events.Encode(e)
-	item := keyOf(e.Stream, e.ID)
+	item := keyOf(e.Key())
 	item[attrType] = valueOf(s.Type)
 	item[attrActor] = valueOf(s.Actor)
 	item[attrRegion] = valueOf(s.Region)
@@ -61,14 +63,14 @@ func itemOf(e events.Event) map[string]types.AttributeValue {
 }
 
 // keyOf returns the primary key of an event.
-func keyOf(stream events.Stream, id events.ID) map[string]types.AttributeValue {
+func keyOf(k events.Key) map[string]types.AttributeValue {
 	return map[string]types.AttributeValue{
-		attrStream: &types.AttributeValueMemberS{Value: string(stream)},
-		attrID:     &types.AttributeValueMemberS{Value: id.String()},
+		attrStream: &types.AttributeValueMemberS{Value: string(k.Stream)},
+		attrID:     &types.AttributeValueMemberS{Value: k.Ref().String()},
 	}
 }
 
-// valueOf returns a text as it is stored.
+// valueOf returns the stored form of a text.
 func valueOf(text string) types.AttributeValue {
 	if !utf8.ValidString(text) {
 		return &types.AttributeValueMemberB{Value: []byte(text)}
@@ -76,7 +78,7 @@ func valueOf(text string) types.AttributeValue {
 	return &types.AttributeValueMemberS{Value: text}
 }
 
-// textOf undoes valueOf.
+// textOf reverses valueOf.
 func textOf(value types.AttributeValue) (text string, ok bool) {
 	switch v := value.(type) {
 	case *types.AttributeValueMemberS:
@@ -88,8 +90,8 @@ func textOf(value types.AttributeValue) (text string, ok bool) {
 	}
 }
 
-// eventOf reads an item. It fails only where not even the key is known. An attribute that is no
-// text makes an event that is [events.Unreadable]: it must not hide the rest of its stream.
+// eventOf decodes an item. It fails only if the key cannot be decoded. If another attribute is not a
+// text, the event is [events.Unreadable]: it must not hide the rest of its stream.
 func eventOf(item map[string]types.AttributeValue) (events.Event, error) {
 	texts := make(map[string]string, len(item))
 	var broken error
@@ -110,11 +112,10 @@ func eventOf(item map[string]types.AttributeValue) (events.Event, error) {
 	return e, err
 }
 
-func noText(name string) error { return fmt.Errorf("attribute %q of an event is no string", name) }
+func noText(name string) error { return fmt.Errorf("attribute %q of an event is not a string", name) }
 
-// decode reads an event from the attributes of an item, wherever they come from: an item of the
-// table or a record of its stream. It fails only where not even the key is known, see
-// [events.Decode]. Attributes that it does not know are none of its business.
+// decode decodes an event from the attributes of an item of the table or of a record of its stream.
+// It fails only if the key cannot be decoded, see [events.Decode]. It ignores unknown attributes.
 func decode(item map[string]string) (events.Event, error) {
 	return events.Decode(events.Stored{
 		Stream: item[attrStream],
@@ -126,11 +127,10 @@ func decode(item map[string]string) (events.Event, error) {
 	})
 }
 
-// isTooLarge reports whether DynamoDB has refused an item for its size. Its code for that is the
-// one for every fault of a request.
+// isTooLarge reports whether DynamoDB rejected an item for its size. Its error code is the one for
+// every invalid request.
 func isTooLarge(item map[string]types.AttributeValue, err error) bool {
-	var refusal smithy.APIError
-	if !errors.As(err, &refusal) || refusal.ErrorCode() != "ValidationException" {
+	if !isInvalid(err) {
 		return false
 	}
 	size := 0
@@ -139,4 +139,10 @@ func isTooLarge(item map[string]types.AttributeValue, err error) bool {
 		size += len(name) + len(text)
 	}
 	return size > maxItem
+}
+
+// isInvalid reports whether an error is DynamoDB's code for an invalid request.
+func isInvalid(err error) bool {
+	var refusal smithy.APIError
+	return errors.As(err, &refusal) && refusal.ErrorCode() == "ValidationException"
 }

@@ -1,9 +1,13 @@
 package dynamolog
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"parley/events"
+	ddb "parley/events/dynamodb"
 )
 
 // Log is an [events.Log] in a table. Make one with [New]. Its methods are safe for concurrent
@@ -61,7 +66,7 @@ func (l *Log) append(ctx context.Context, e events.Event) (stored events.Event, 
 	case err == nil:
 		return e, false, nil
 	case errors.As(err, &taken):
-		return judge(e, taken.Item, w.lost)
+		return found(e, taken.Item, w.lost)
 	case ctx.Err() != nil && w.lost:
 		return events.Event{}, false, fmt.Errorf("%w: %w", ctx.Err(), events.ErrUnknownOutcome)
 	case w.lost:
@@ -84,12 +89,12 @@ func (l *Log) insert(item map[string]types.AttributeValue) *dynamodb.PutItemInpu
 	}
 }
 
-// judge compares an event with the item that has its id. Lost says that an attempt to store the
-// event may have made that item.
-func judge(e events.Event, item map[string]types.AttributeValue, lost bool) (stored events.Event, repeat bool, err error) {
+// found returns the event whose item an append found in its place. Lost says that an attempt to store
+// the event may have made that item.
+func found(e events.Event, item map[string]types.AttributeValue, lost bool) (stored events.Event, repeat bool, err error) {
 	there, err := eventOf(item)
-	if err != nil || !events.Same(there, e) { // what cannot be read is not the same
-		return events.Event{}, false, events.ErrConflict
+	if err != nil {
+		return events.Event{}, false, err
 	}
 	own := lost && events.Encode(there) == events.Encode(e)
 	return there, !own, nil
@@ -103,50 +108,198 @@ const lookWithin = 2 * time.Second
 func (l *Log) look(ctx context.Context, e events.Event, why error) (stored events.Event, repeat bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookWithin)
 	defer cancel()
-	item, err := l.item(ctx, e.Stream, e.ID)
+	item, err := l.item(ctx, e.Key())
 	if err != nil || item == nil {
 		return events.Event{}, false, fmt.Errorf("%w: %s", events.ErrUnknownOutcome, reason(why))
 	}
-	return judge(e, item, true)
-}
-
-// Get implements [events.Log]. Errors beside ErrNotFound are [events.ErrThrottled],
-// [events.ErrUnavailable], and those of ctx.
-func (l *Log) Get(ctx context.Context, stream events.Stream, id events.ID) (events.Event, error) {
-	e, err := l.get(ctx, stream, id)
-	if err != nil {
-		return events.Event{}, fmt.Errorf("get event: %w", err)
-	}
-	return e, nil
-}
-
-func (l *Log) get(ctx context.Context, stream events.Stream, id events.ID) (events.Event, error) {
-	if err := ctx.Err(); err != nil {
-		return events.Event{}, err
-	}
-	if stream.Validate() != nil { // nothing is ever stored there, and DynamoDB refuses some as keys
-		return events.Event{}, events.ErrNotFound
-	}
-	item, err := l.item(ctx, stream, id)
-	switch {
-	case err != nil:
-		return events.Event{}, readError(ctx, err)
-	case item == nil:
-		return events.Event{}, events.ErrNotFound
-	default:
-		return eventOf(item)
-	}
+	return found(e, item, true)
 }
 
 // item returns the item of an event, nil if there is none.
-func (l *Log) item(ctx context.Context, stream events.Stream, id events.ID) (map[string]types.AttributeValue, error) {
+func (l *Log) item(ctx context.Context, key events.Key) (map[string]types.AttributeValue, error) {
 	out, err := l.client.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName:      &l.table,
-		Key:            keyOf(stream, id),
+		Key:            keyOf(key),
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return out.Item, nil
+}
+
+// Read implements [events.Log]. Errors are [events.ErrThrottled], [events.ErrUnavailable], those
+// of ctx, and that of an item which is no event.
+func (l *Log) Read(ctx context.Context, stream events.Stream, r events.Range) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		if err := l.read(ctx, stream, r, yield); err != nil {
+			yield(events.Event{}, fmt.Errorf("read stream: %w", err))
+		}
+	}
+}
+
+// read yields a stream page by page. It returns nil if the consumer wants no more.
+func (l *Log) read(ctx context.Context, stream events.Stream, r events.Range, yield func(events.Event, error) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	lower, upper := bounds(r)
+	if stream.Validate() != nil || lower > upper { // DynamoDB refuses both
+		return nil
+	}
+	query := l.query(stream, lower, upper, r)
+	for left := r.Limit; r.Limit == 0 || left > 0; {
+		query.Limit = aws.Int32(pageSize(left))
+		page, err := l.client.Query(ctx, query)
+		if err != nil {
+			return readError(ctx, err)
+		}
+		for _, item := range page.Items {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			e, err := eventOf(item)
+			if err != nil {
+				continue // its key is no event's; it was parked when it came by
+			}
+			if !yield(e, nil) {
+				return nil
+			}
+			left--
+		}
+		if query.ExclusiveStartKey = page.LastEvaluatedKey; len(query.ExclusiveStartKey) == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// behind sorts after the dot in every key of an id, and so behind all digests of the id before it.
+const behind = "~"
+
+// bounds are the least and the greatest text of the keys of a range. If there is none the least is the
+// greater.
+func bounds(r events.Range) (lower, upper string) {
+	last := events.ID(bytes.Repeat([]byte{0xff}, len(events.ID{})))
+	if r.Before != (events.ID{}) {
+		last = events.PrecedingID(r.Before)
+	}
+	if r.After == (events.ID{}) {
+		return events.ID{}.String(), last.String() + behind
+	}
+	return r.After.String() + behind, last.String() + behind
+}
+
+// maxPage bounds a page. DynamoDB would fill it up to 1 MB, which a consumer that stops early has
+// paid for; of usual messages these are about 150 KB.
+const maxPage = 500
+
+// pageSize is how many events to ask for if so many are left to read, or without a limit if the
+// number is not positive: never more than are wanted, for what is read is paid for.
+func pageSize(left int) int32 {
+	if left <= 0 || left > maxPage {
+		return maxPage
+	}
+	return int32(left)
+}
+
+func (l *Log) query(stream events.Stream, lower, upper string, r events.Range) *dynamodb.QueryInput {
+	return &dynamodb.QueryInput{
+		TableName:                &l.table,
+		ConsistentRead:           aws.Bool(!r.Stale),
+		ScanIndexForward:         aws.Bool(!r.Reverse),
+		KeyConditionExpression:   aws.String("#stream = :stream AND #id BETWEEN :lower AND :upper"),
+		ExpressionAttributeNames: map[string]string{"#stream": attrStream, "#id": attrID},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":stream": &types.AttributeValueMemberS{Value: string(stream)},
+			":lower":  &types.AttributeValueMemberS{Value: lower},
+			":upper":  &types.AttributeValueMemberS{Value: upper},
+		},
+	}
+}
+
+// Scan implements [events.Log]. A part is a segment of DynamoDB's parallel scan, read in pages of
+// up to 1 MB: as many parts as there are cores are a good number, up to one for each 2 GB. Items
+// that are no events are passed over. Its errors are those of [Log.Read].
+func (l *Log) Scan(ctx context.Context, part events.Part, after events.Key) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		err := cmp.Or(part.Validate(), ctx.Err())
+		if err == nil {
+			err = l.scan(ctx, part, after, yield)
+		}
+		if err != nil {
+			yield(events.Event{}, fmt.Errorf("scan log: %w", err))
+		}
+	}
+}
+
+// scan yields a segment. It reads consistently: a rebuild that scans what its copy of the stream
+// no longer brings must not miss an event of a moment ago. It returns nil if the consumer wants
+// no more.
+func (l *Log) scan(ctx context.Context, part events.Part, after events.Key, yield func(events.Event, error) bool) error {
+	input := &dynamodb.ScanInput{
+		TableName:      &l.table,
+		ConsistentRead: aws.Bool(true),
+		Segment:        aws.Int32(int32(part.Index)),
+		TotalSegments:  aws.Int32(int32(part.Of)),
+	}
+	if after != (events.Key{}) {
+		input.ExclusiveStartKey = keyOf(after)
+	}
+	for {
+		page, err := l.client.Scan(ctx, input)
+		if err != nil {
+			return readError(ctx, err)
+		}
+		for _, item := range page.Items {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			e, err := eventOf(item)
+			if err != nil {
+				continue // its key is no event's; it was parked when it came by
+			}
+			if !yield(e, nil) {
+				return nil
+			}
+		}
+		if input.ExclusiveStartKey = page.LastEvaluatedKey; len(input.ExclusiveStartKey) == 0 {
+			return nil
+		}
+	}
+}
+
+// GetMany implements [events.Log]. It asks for 100 events a call, one call after the other. Errors
+// are those of [Log.Read].
+func (l *Log) GetMany(ctx context.Context, keys []events.Key) (map[events.Key]events.Event, error) {
+	var primary []map[string]types.AttributeValue
+	found := make(map[events.Key]events.Event, len(keys))
+	seen := make(map[events.Key]bool, len(keys)) // DynamoDB refuses a key given twice
+	for _, k := range keys {
+		if !seen[k] && k.Stream.Validate() == nil { // of no other stream is an event
+			seen[k] = true
+			primary = append(primary, keyOf(k))
+		}
+	}
+	for batch := range slices.Chunk(primary, ddb.BatchKeys) {
+		var damaged error
+		err := ddb.BatchGet(ctx, l.client, l.table, batch, func(items []map[string]types.AttributeValue) error {
+			for _, item := range items {
+				e, err := eventOf(item)
+				if err != nil {
+					damaged = err
+					return err
+				}
+				found[e.Key()] = e
+			}
+			return nil
+		})
+		if err != nil && damaged == nil {
+			err = readError(ctx, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get events: %w", err)
+		}
+	}
+	return found, nil
 }

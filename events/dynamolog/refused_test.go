@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"parley/events"
+	ddb "parley/events/dynamodb"
 	"parley/events/dynamolocal/dynamotest"
 )
 
@@ -59,9 +60,9 @@ func TestRefused(t *testing.T) {
 		l, e := New(tt.cfg, "events"), newMessage(t, newRoom(t))
 		for what, call := range map[string]func() error{
 			"append":    func() error { _, _, err := l.Append(t.Context(), e); return err },
-			"replicate": func() error { return l.Replicate(t.Context(), []events.Event{e}) },
-			"get":       func() error { _, err := l.Get(t.Context(), e.Stream, e.ID); return err },
-			"get many":  func() error { _, err := l.GetMany(t.Context(), []events.Key{{Stream: e.Stream, ID: e.ID}}); return err },
+			"replicate": func() error { return l.Replicate(t.Context(), []events.Record{{Event: e}}) },
+			"get":       func() error { _, err := events.Get(t.Context(), l, e.Stream, e.ID); return err },
+			"get many":  func() error { _, err := l.GetMany(t.Context(), []events.Key{e.Key()}); return err },
 			"read":      func() error { _, err := collect(l.Read(t.Context(), e.Stream, events.Range{})); return err },
 			"scan":      func() error { _, err := collect(l.Scan(t.Context(), events.Part{Of: 2}, events.Key{})); return err },
 			"identity":  func() error { _, err := l.Identity(t.Context()); return err },
@@ -120,8 +121,8 @@ func TestGetManyFaults(t *testing.T) {
 	place := newPlace(t)
 	room := newRoom(t)
 	var keys []events.Key
-	for _, e := range fill(t, logAt(place), room, maxKeys+20) {
-		keys = append(keys, events.Key{Stream: e.Stream, ID: e.ID})
+	for _, e := range fill(t, logAt(place), room, ddb.BatchKeys+20) {
+		keys = append(keys, e.Key())
 	}
 	const part = dynamotest.Part
 	for _, tt := range []struct {

@@ -28,7 +28,7 @@ type Faults struct {
 	// OnAppend says how an Append goes. A nil function lets all pass.
 	OnAppend func(e events.Event) Fault
 
-	// OnRead is asked by every Get, by GetMany for each key, by every Read once at its beginning
+	// OnRead is asked by GetMany for each key, by every Read once at its beginning
 	// and once before each event, and by every Scan likewise, at its beginning for no stream.
 	// The error it returns is what the call fails with. A nil function lets all pass.
 	OnRead func(stream events.Stream) error
@@ -66,14 +66,6 @@ func (f *Faults) Append(ctx context.Context, e events.Event) (events.Event, bool
 		return events.Event{}, false, fmt.Errorf("append event: %w", events.ErrUnknownOutcome)
 	}
 	return stored, repeat, err
-}
-
-// Get implements [events.Log].
-func (f *Faults) Get(ctx context.Context, stream events.Stream, id events.ID) (events.Event, error) {
-	if err := f.read(stream); err != nil {
-		return events.Event{}, fmt.Errorf("get event: %w", err)
-	}
-	return f.Log.Get(ctx, stream, id)
 }
 
 // GetMany implements [events.Log].

@@ -17,6 +17,16 @@ func TestModel(t *testing.T) {
 	})
 }
 
+func TestModelStream(t *testing.T) {
+	logtest.RunStream(t, logtest.StreamDriver{
+		Open:            func(testing.TB, string) events.Log { return logtest.NewModel() },
+		Volatile:        true,
+		Follow:          func(_ testing.TB, log events.Log) events.Replica { return log.(*logtest.Model) },
+		EmitUndecodable: func(_ testing.TB, log events.Log) { log.(*logtest.Model).EmitUndecodable() },
+		Trim:            func(_ testing.TB, log events.Log) { log.(*logtest.Model).Trim() },
+	})
+}
+
 func TestFaultsPass(t *testing.T) {
 	logtest.Run(t, logtest.Driver{
 		Open:     func(testing.TB, string) events.Log { return &logtest.Faults{Log: logtest.NewModel()} },
@@ -26,7 +36,7 @@ func TestFaultsPass(t *testing.T) {
 
 func newMessage(t *testing.T) events.Event {
 	t.Helper()
-	id, err := events.NewClock(time.Now).Mint("ada")
+	id, err := events.NewClock(time.Now, events.NewMarks(nil)).Mint("ada")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +67,7 @@ func TestFaultsAppend(t *testing.T) {
 		if !errors.Is(err, want.err) || repeat != (err == nil) {
 			t.Errorf("append %d: repeat %v, error %v, want %v", i+1, repeat, err, want.err)
 		}
-		if _, err := log.Get(t.Context(), e.Stream, e.ID); (err == nil) != want.stored {
+		if _, err := events.Get(t.Context(), log, e.Stream, e.ID); (err == nil) != want.stored {
 			t.Errorf("append %d: get says %v, want it stored: %v", i+1, err, want.stored)
 		}
 	}
@@ -105,7 +115,7 @@ func TestFaultsRead(t *testing.T) {
 		}
 	}
 	log := &logtest.Faults{Log: model, OnRead: func(events.Stream) error { return broken }}
-	if _, err := log.Get(t.Context(), first.Stream, first.ID); !errors.Is(err, broken) {
+	if _, err := events.Get(t.Context(), log, first.Stream, first.ID); !errors.Is(err, broken) {
 		t.Errorf("get: %v", err)
 	}
 }

@@ -9,22 +9,31 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"parley/events"
 )
 
-// Model is a Log in memory, plain enough to be seen to be right. The suite measures drivers
-// against it; other packages' tests use it as a fake. Make one with [NewModel].
+// Model is a Log in memory, with its change stream, plain enough to be seen to be right. The suites
+// measure drivers against it; other packages' tests use it as a fake. Make one with [NewModel].
 type Model struct {
-	mu      sync.Mutex
-	streams map[events.Stream]map[events.ID]events.Stored
+	mu       sync.Mutex
+	streams  map[events.Stream]map[events.Ref]accepted
+	shards   [modelShards]modelShard // of the change stream
+	inserted chan struct{}           // closed at the next insertion; nil: nobody waits
+}
+
+// accepted is what a log holds under one key.
+type accepted struct {
+	events.Stored
+	at time.Time
 }
 
 var _ events.Log = (*Model)(nil)
 
 // NewModel returns an empty log.
 func NewModel() *Model {
-	return &Model{streams: map[events.Stream]map[events.ID]events.Stored{}}
+	return &Model{streams: map[events.Stream]map[events.Ref]accepted{}}
 }
 
 // Append implements [events.Log].
@@ -37,45 +46,37 @@ func (m *Model) Append(ctx context.Context, e events.Event) (events.Event, bool,
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	stream := m.streams[e.Stream]
-	if stream == nil {
-		stream = map[events.ID]events.Stored{}
-		m.streams[e.Stream] = stream
-	}
-	there, repeat := stream[e.ID]
+	there, repeat := m.streams[e.Stream][e.Ref()]
 	if !repeat {
-		stream[e.ID] = events.Encode(e)
+		m.insert(events.Record{Event: e, At: time.Now()})
 		return e, false, nil
 	}
-	stored, err := events.Decode(there)
+	stored, err := events.Decode(there.Stored)
 	if err != nil {
 		return events.Event{}, false, fmt.Errorf("append event: %w", err)
-	}
-	if !events.Same(stored, e) {
-		return events.Event{}, false, fmt.Errorf("append event: %w", events.ErrConflict)
 	}
 	return stored, true, nil
 }
 
-// Get implements [events.Log].
-func (m *Model) Get(ctx context.Context, stream events.Stream, id events.ID) (events.Event, error) {
+// get returns the event with a key, or ErrNotFound.
+func (m *Model) get(ctx context.Context, key events.Key) (events.Event, error) {
 	if err := ctx.Err(); err != nil {
-		return events.Event{}, fmt.Errorf("get event: %w", err)
+		return events.Event{}, fmt.Errorf("read events: %w", err)
 	}
 	m.mu.Lock()
-	stored, ok := m.streams[stream][id]
+	stored, ok := m.streams[key.Stream][key.Ref()]
 	m.mu.Unlock()
 	if !ok {
-		return events.Event{}, fmt.Errorf("get event: %w", events.ErrNotFound)
+		return events.Event{}, events.ErrNotFound
 	}
-	return events.Decode(stored)
+	return events.Decode(stored.Stored)
 }
 
 // GetMany implements [events.Log].
 func (m *Model) GetMany(ctx context.Context, keys []events.Key) (map[events.Key]events.Event, error) {
 	found := map[events.Key]events.Event{}
 	for _, key := range keys {
-		e, err := m.Get(ctx, key.Stream, key.ID)
+		e, err := m.get(ctx, key)
 		if errors.Is(err, events.ErrNotFound) {
 			continue
 		}
@@ -97,8 +98,8 @@ func (m *Model) Read(ctx context.Context, stream events.Stream, r events.Range) 
 			yield(events.Event{}, fmt.Errorf("read stream: %w", err))
 			return
 		}
-		for _, id := range m.ids(stream, r) {
-			if e, err := m.Get(ctx, stream, id); !yield(e, err) || err != nil {
+		for _, ref := range m.refs(stream, r) {
+			if e, err := m.get(ctx, events.Key{Stream: stream, ID: ref.ID, Digest: ref.Digest}); !yield(e, err) || err != nil {
 				return
 			}
 		}
@@ -118,9 +119,12 @@ func (m *Model) Scan(ctx context.Context, part events.Part, after events.Key) it
 			}
 			var r events.Range
 			if stream == after.Stream {
-				r.After = after.ID
+				r.After = events.PrecedingID(after.ID)
 			}
 			for e, err := range m.Read(ctx, stream, r) {
+				if err == nil && stream == after.Stream && e.Ref().Compare(after.Ref()) <= 0 {
+					continue
+				}
 				if !yield(e, err) || err != nil {
 					return
 				}
@@ -136,24 +140,24 @@ func (m *Model) names() []events.Stream {
 	return slices.Sorted(maps.Keys(m.streams))
 }
 
-// ids are the ids of a stream that lie in a range, in the order in which it wants them.
-func (m *Model) ids(stream events.Stream, r events.Range) []events.ID {
-	var ids []events.ID
+// refs are the events of a stream that lie in a range, in the order in which it wants them.
+func (m *Model) refs(stream events.Stream, r events.Range) []events.Ref {
+	var refs []events.Ref
 	m.mu.Lock()
-	for id := range m.streams[stream] {
-		after := r.After == (events.ID{}) || id.Compare(r.After) > 0
-		before := r.Before == (events.ID{}) || id.Compare(r.Before) < 0
+	for ref := range m.streams[stream] {
+		after := r.After == (events.ID{}) || ref.ID.Compare(r.After) > 0
+		before := r.Before == (events.ID{}) || ref.ID.Compare(r.Before) < 0
 		if after && before {
-			ids = append(ids, id)
+			refs = append(refs, ref)
 		}
 	}
 	m.mu.Unlock()
-	slices.SortFunc(ids, events.ID.Compare)
+	slices.SortFunc(refs, events.Ref.Compare)
 	if r.Reverse {
-		slices.Reverse(ids)
+		slices.Reverse(refs)
 	}
 	if r.Limit > 0 {
-		ids = ids[:min(r.Limit, len(ids))]
+		refs = refs[:min(r.Limit, len(refs))]
 	}
-	return ids
+	return refs
 }

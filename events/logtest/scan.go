@@ -53,7 +53,7 @@ func wantParts(t fatal, parts [][]events.Event, want map[events.Stream][]events.
 	}
 }
 
-// fillStreams appends to streams whose names begin alike, n events in all, out of order.
+// fillStreams appends to streams whose names begin alike, events of n ids, out of order.
 func fillStreams(t fatal, log events.Log, n int) map[events.Stream][]events.Event {
 	t.Helper()
 	users := []string{"a", "ada", "ada-", "ada.", "ada0", "adaa", "b", "bob"}
@@ -69,11 +69,19 @@ func fillStreams(t fatal, log events.Log, n int) map[events.Stream][]events.Even
 		} else {
 			e = newMessage(t, newRoom(t), "hello")
 		}
-		want[e.Stream] = append(want[e.Stream], e)
 		all = append(all, e)
+		if i%4 == 0 { // one id, two or three events
+			other := from("there", e)
+			other.Actor = "bob"
+			all = append(all, former(e), other.WithDigest())
+		}
 	}
 	for _, e := range slices.Backward(all) {
 		mustAppend(t, log, e)
+		want[e.Stream] = append(want[e.Stream], e)
+	}
+	for _, stream := range want {
+		slices.SortFunc(stream, compareRefs)
 	}
 	return want
 }
@@ -100,7 +108,7 @@ func testScanResume(t *testing.T, d Driver) {
 	for _, of := range scanParts[:2] {
 		for i, part := range scanned(t, log, of) {
 			for n, e := range part {
-				rest, err := collect(log.Scan(t.Context(), events.Part{Index: i, Of: of}, events.Key{Stream: e.Stream, ID: e.ID}))
+				rest, err := collect(log.Scan(t.Context(), events.Part{Index: i, Of: of}, e.Key()))
 				if err != nil {
 					t.Fatalf("scan behind event %d: %v", n, err)
 				}
@@ -128,7 +136,7 @@ func testScanInSteps(t *testing.T, d Driver) {
 					if err != nil {
 						t.Fatalf("scan: %v", err)
 					}
-					after = events.Key{Stream: e.Stream, ID: e.ID}
+					after = e.Key()
 					got[after]++
 					if n++; n == step {
 						more = true
@@ -142,7 +150,7 @@ func testScanInSteps(t *testing.T, d Driver) {
 		}
 		for _, stream := range before {
 			for _, e := range stream {
-				if got[events.Key{Stream: e.Stream, ID: e.ID}] == 0 {
+				if got[e.Key()] == 0 {
 					t.Fatalf("an event was passed over")
 				}
 			}

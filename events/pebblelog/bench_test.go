@@ -94,9 +94,9 @@ func fill(b *testing.B, n int) (*Log, []events.Event) {
 	b.Helper()
 	l := openTemp(b, Options{})
 	all := benchMessages(b, n)
-	records := make([]Record, n)
+	records := make([]events.Record, n)
 	for i, e := range all {
-		records[i] = Record{Event: e, At: time.Now()}
+		records[i] = events.Record{Event: e, At: time.Now()}
 	}
 	if err := l.Replicate(b.Context(), records); err != nil {
 		b.Fatal(err)
@@ -111,7 +111,7 @@ func BenchmarkGet(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		e := all[i*7919%len(all)]
-		if _, err := l.Get(b.Context(), e.Stream, e.ID); err != nil {
+		if _, err := events.Get(b.Context(), l, e.Stream, e.ID); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -139,7 +139,7 @@ func BenchmarkTail(b *testing.B) {
 	l, _ := fill(b, benchEvents)
 	b.ResetTimer()
 	for n, after := 0, uint64(0); n < b.N; {
-		records, err := l.Tail(b.Context(), after, 500)
+		records, err := l.Next(b.Context(), formatPosition(after), 500, true)
 		if err != nil {
 			b.Fatal(err)
 		}

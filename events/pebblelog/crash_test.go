@@ -146,7 +146,7 @@ func TestPowerLoss(t *testing.T) {
 			})
 		}
 		for until := l.Head() + uint64(1+rng.IntN(100)); l.Head() < until; {
-			if _, err := l.Tail(t.Context(), l.Head(), 1); err != nil {
+			if _, err := l.Next(t.Context(), formatPosition(l.Head()), 1, true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -161,7 +161,7 @@ func TestPowerLoss(t *testing.T) {
 
 		l = mustOpen(t, "log", Options{FS: files})
 		for _, e := range safe {
-			if _, err := l.Get(t.Context(), e.Stream, e.ID); err != nil {
+			if _, err := events.Get(t.Context(), l, e.Stream, e.ID); err != nil {
 				t.Fatalf("round %d: an acknowledged event is gone: %v", round, err)
 			}
 		}

@@ -42,12 +42,12 @@ func TestCancelledWhileCommitting(t *testing.T) {
 	}
 	short, done := context.WithCancel(t.Context())
 	done()
-	if err := l.tail.settle(short, 1); !errors.Is(err, context.Canceled) {
+	if err := l.tail.waitDurable(short, 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("a read did not wait for the disk: %v", err)
 	}
 	got := make(chan error)
 	go func() {
-		_, err := l.Get(t.Context(), e.Stream, e.ID)
+		_, err := events.Get(t.Context(), l, e.Stream, e.ID)
 		got <- err
 	}()
 	go func() {
@@ -63,7 +63,7 @@ func TestCancelledWhileCommitting(t *testing.T) {
 			t.Errorf("get or append again: %v", err)
 		}
 	}
-	if _, err := l.Get(t.Context(), e.Stream, e.ID); err != nil {
+	if _, err := events.Get(t.Context(), l, e.Stream, e.ID); err != nil {
 		t.Errorf("get: %v", err)
 	}
 	mustClose(t, l)
@@ -141,17 +141,17 @@ func TestDiskFails(t *testing.T) {
 	if err := l.Err(); !errors.Is(err, ErrStopped) || !errors.Is(err, events.ErrUnavailable) {
 		t.Errorf("a stopped log says of itself: %v", err)
 	}
-	if _, err := l.Get(t.Context(), good.Stream, good.ID); err != nil {
+	if _, err := events.Get(t.Context(), l, good.Stream, good.ID); err != nil {
 		t.Errorf("get what was durable: %v", err)
 	}
-	if _, err := l.Get(t.Context(), lost.Stream, lost.ID); !errors.Is(err, ErrStopped) {
+	if _, err := events.Get(t.Context(), l, lost.Stream, lost.ID); !errors.Is(err, ErrStopped) {
 		t.Errorf("get an event that is not durable: %v", err)
 	}
-	records, err := l.Tail(t.Context(), 0, 100)
+	records, err := l.Next(t.Context(), "0", 100, true)
 	if err != nil || len(records) != 1 || records[0].Event.ID != good.ID {
 		t.Errorf("tail: %d records, error %v", len(records), err)
 	}
-	if _, err := l.Tail(t.Context(), 1, 100); !errors.Is(err, ErrStopped) {
+	if _, err := l.Next(t.Context(), "1", 100, true); !errors.Is(err, ErrStopped) {
 		t.Errorf("tail at its end: %v", err)
 	}
 
@@ -173,7 +173,7 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
-// TestDiskFailsUnderLoad breaks the disk under many appenders: each of them is told, and what was
+// TestDiskFailsUnderLoad breaks the disk under many appenders: each of them gets an error, and what was
 // acknowledged before is what a crash leaves, and more at most of what has an unknown outcome.
 func TestDiskFailsUnderLoad(t *testing.T) {
 	files, disk := vfs.NewCrashableMem(), &gate{}
@@ -197,7 +197,7 @@ func TestDiskFailsUnderLoad(t *testing.T) {
 		})
 	}
 	for head := uint64(0); head < 200; head = l.Head() {
-		if _, err := l.Tail(t.Context(), head, 1); err != nil {
+		if _, err := l.Next(t.Context(), formatPosition(head), 1, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -269,7 +269,7 @@ func TestCorruptBlock(t *testing.T) {
 	if !pebble.IsCorruptionError(last) {
 		t.Errorf("read of a corrupt block: %v", last)
 	}
-	if _, err := l.Get(t.Context(), other, whole.ID); err != nil {
+	if _, err := events.Get(t.Context(), l, other, whole.ID); err != nil {
 		t.Errorf("get from another block: %v", err)
 	}
 	mustClose(t, l)

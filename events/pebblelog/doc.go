@@ -20,14 +20,13 @@
 //
 // # Layout
 //
-// Two kinds of key, told apart by their first byte:
+// Two kinds of key, distinguished by their first byte:
 //
-//	e <stream> 00 <id, 16 bytes>   one event: its position, when it was accepted, its stored form
-//	p <position, 8 bytes>          one arrival: which event, and whether it replaced another
+//	e <stream> 00 <id, 16 bytes> <digest, 10 bytes>   one event: its position, when it was accepted, its
+//	                                                  stored form; a former release left out the digest
+//	p <position, 8 bytes>                             one arrival: which event, and how it came
 //
 // No name of a stream holds the byte 00, so a stream whose name is the beginning of another's
-// does not run into it, and within one stream the byte order of keys is the order of ids. The
-// two keys of an arrival are written in one batch. A position names the key of an event, not
-// its content: if a replicated event replaces the content of its id, it gets a position of its
-// own, and the old position shows the present content from then on.
+// does not run into it, and within one stream the byte order of keys is the order of [events.Ref]s.
+// The two keys of an arrival are written in one batch, and never again.
 package pebblelog

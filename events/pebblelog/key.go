@@ -16,6 +16,7 @@ const (
 
 const (
 	idSize       = len(events.ID{})
+	digestSize   = len(events.Digest{})
 	positionSize = 8
 	separator    = 0x00 // ends the stream in an event's key; no stream holds it
 )
@@ -26,34 +27,50 @@ func appendStream(key []byte, stream events.Stream) []byte {
 	return append(key, separator)
 }
 
-func eventKey(stream events.Stream, id events.ID) []byte {
-	key := make([]byte, 0, 1+len(stream)+1+idSize)
-	return append(appendStream(key, stream), id[:]...)
+// eventKey is the key of an event: its stream, its id, and its digest if it has one. So keys sort
+// like the [events.Ref]s of a stream.
+func eventKey(k events.Key) []byte {
+	key := make([]byte, 0, 1+len(k.Stream)+1+idSize+digestSize)
+	key = append(appendStream(key, k.Stream), k.ID[:]...)
+	if k.Digest == (events.Digest{}) {
+		return key
+	}
+	return append(key, k.Digest[:]...)
 }
 
-func splitEventKey(key []byte) (events.Stream, events.ID, bool) {
+func splitEventKey(key []byte) (k events.Key, ok bool) {
 	if len(key) == 0 || key[0] != eventKind {
-		return "", events.ID{}, false
+		return k, false
 	}
-	stream, id, found := bytes.Cut(key[1:], []byte{separator})
-	if !found || len(id) != idSize {
-		return "", events.ID{}, false
+	stream, ref, found := bytes.Cut(key[1:], []byte{separator})
+	k.Stream = events.Stream(stream)
+	switch {
+	case found && len(ref) == idSize: // of a release that stored events under their ids alone
+		k.ID = events.ID(ref)
+		return k, true
+	case found && len(ref) == idSize+digestSize:
+		k.ID, k.Digest = events.ID(ref[:idSize]), events.Digest(ref[idSize:])
+		return k, k.Digest != (events.Digest{})
+	default:
+		return k, false
 	}
-	return events.Stream(stream), events.ID(id), true
 }
+
+// greatestDigest is that of the last key an id can have.
+var greatestDigest = events.Digest(bytes.Repeat([]byte{0xff}, digestSize))
 
 // bounds are the first key of a range of a stream and the first key behind it.
 func bounds(stream events.Stream, r events.Range) (lower, upper []byte) {
 	if r.After == (events.ID{}) {
 		lower = appendStream(nil, stream)
 	} else {
-		lower = append(eventKey(stream, r.After), 0)
+		lower = append(eventKey(events.Key{Stream: stream, ID: r.After, Digest: greatestDigest}), 0)
 	}
 	if r.Before == (events.ID{}) {
 		upper = appendStream(nil, stream)
 		upper[len(upper)-1]++
 	} else {
-		upper = eventKey(stream, r.Before)
+		upper = eventKey(events.Key{Stream: stream, ID: r.Before})
 	}
 	return lower, upper
 }
@@ -72,30 +89,30 @@ func splitPositionKey(key []byte) (uint64, bool) {
 }
 
 // The first byte of an arrival, the value of a position's key. The event's key without its
-// first byte follows.
+// first byte follows. A release that replaced events marked only those replicas that did so.
 const (
-	inserted = 1
-	replaced = 2
+	appended   = 1
+	replicated = 2
 )
 
-func appendArrival(value, eventKey []byte, modified bool) []byte {
-	kind := byte(inserted)
-	if modified {
-		kind = replaced
+func appendArrival(value, eventKey []byte, isReplica bool) []byte {
+	kind := byte(appended)
+	if isReplica {
+		kind = replicated
 	}
 	return append(append(value, kind), eventKey[1:]...)
 }
 
 // splitArrival undoes appendArrival.
-func splitArrival(value []byte) (eventKey []byte, modified, ok bool) {
-	if len(value) == 0 || value[0] != inserted && value[0] != replaced {
+func splitArrival(value []byte) (eventKey []byte, isReplica, ok bool) {
+	if len(value) == 0 || value[0] != appended && value[0] != replicated {
 		return nil, false, false
 	}
-	modified = value[0] == replaced
+	isReplica = value[0] == replicated
 	eventKey = append([]byte(nil), value...)
 	eventKey[0] = eventKind
-	_, _, ok = splitEventKey(eventKey)
-	return eventKey, modified, ok
+	_, ok = splitEventKey(eventKey)
+	return eventKey, isReplica, ok
 }
 
 // entryVersion is the first byte of every entry: how to read the rest.
@@ -106,7 +123,7 @@ const headSize = 1 + 8 + 8 // version, position, time
 // entry is the value of an event's key. In bytes: the version, the position and the time in 8
 // bytes each, then type, actor and region behind their lengths, then the data.
 type entry struct {
-	position uint64 // at which this content arrived here
+	position uint64 // at which it arrived here
 	at       int64  // when its region accepted it, in nanoseconds since 1970
 	typ      []byte // with its version, as in [events.Stored]
 	actor    []byte
@@ -159,41 +176,10 @@ func splitEntry(value []byte) (entry, error) {
 	return e, nil
 }
 
-// compare orders the contents that regions have accepted under one id. The greatest is the last
-// writer and wins. Whatever differs in the stored form decides in the end, so that all regions
-// settle on the same bytes.
-func (e entry) compare(o entry) int {
-	if e.at != o.at {
-		if e.at < o.at {
-			return -1
-		}
-		return 1
-	}
-	if c := bytes.Compare(e.region, o.region); c != 0 {
-		return c
-	}
-	return e.compareContent(o)
-}
-
-func (e entry) compareContent(o entry) int {
-	if c := bytes.Compare(e.typ, o.typ); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(e.actor, o.actor); c != 0 {
-		return c
-	}
-	return bytes.Compare(e.data, o.data)
-}
-
-// sameForm reports whether two entries are the same stored form of an event.
-func (e entry) sameForm(o entry) bool {
-	return bytes.Equal(e.region, o.region) && e.compareContent(o) == 0
-}
-
 // decode makes the event of a key and its value. A damaged value must not hide the rest of its
 // stream: its event is unreadable, with the value as its data, to be parked and looked at.
 func decode(key, value []byte) (events.Event, entry, error) {
-	stream, id, ok := splitEventKey(key)
+	k, ok := splitEventKey(key)
 	if !ok {
 		return events.Event{}, entry{}, errDamaged
 	}
@@ -202,8 +188,8 @@ func decode(key, value []byte) (events.Event, entry, error) {
 		ent = entry{data: value}
 	}
 	e, err := events.Decode(events.Stored{
-		Stream: string(stream),
-		ID:     id.String(),
+		Stream: string(k.Stream),
+		ID:     k.Ref().String(),
 		Type:   string(ent.typ),
 		Actor:  string(ent.actor),
 		Region: string(ent.region),

@@ -1,6 +1,7 @@
 package pebblelog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,56 +14,50 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"parley/events"
+	"parley/events/pebbledb"
 )
 
 // The errors of a Log beyond those of the contract, to be tested with errors.Is.
 var (
-	// ErrInUse: the directory is open already, in this process or another.
-	ErrInUse = errors.New("log directory is in use")
 	// ErrClosed: the log was closed.
 	ErrClosed = fmt.Errorf("log is closed: %w", events.ErrUnavailable)
 	// ErrStopped: an earlier commit could not be made durable. Nothing was stored. Reads still
 	// answer; for appends close the log and open it again.
 	ErrStopped = fmt.Errorf("log has stopped after a failed commit: %w", events.ErrUnavailable)
-	// ErrAhead: a follower asks for what comes after a position that was never given out. What
-	// it has followed was another log, or the log's directory was set back.
-	ErrAhead = errors.New("position lies beyond the head of the tail")
+	// ErrAhead: the checkpoint is a position beyond the head. The follower has followed another log,
+	// or the log's directory was restored to an earlier state.
+	ErrAhead = fmt.Errorf("%w: it is beyond the head", events.ErrCheckpoint)
 )
 
-// Options are settings of a Log. The zero Options are good.
+// Options are the settings of a Log. The zero value is ready to use.
 type Options struct {
-	// FS is where the directory lies; nil is the file system.
-	FS vfs.FS
-	// Cache holds blocks, and may be shared by several logs; nil is one of 32 MB. Pebble books
-	// what a log has in memory (256 KB at rest, up to 8 MB under load) as taken from it: much
-	// smaller, and under load nothing is left for blocks.
-	Cache *pebble.Cache
-	// Logger is told of trouble in the background; nil is silent.
-	Logger *slog.Logger
-	// Now tells when an event is accepted; nil is time.Now.
-	Now func() time.Time
+	FS     vfs.FS           // see [pebbledb.Options]
+	Cache  *pebble.Cache    // see [pebbledb.Options]
+	Logger *slog.Logger     // receives what goes wrong in the background; nil: nothing does
+	Now    func() time.Time // when an event is accepted; by default time.Now
 }
 
 // Log is an [events.Log] in a directory. Make one with [Open]. Its methods are safe for
 // concurrent use.
 type Log struct {
-	db    *pebble.DB
-	lock  *pebble.Lock
-	cache *pebble.Cache // the log's own, or nil
-	now   func() time.Time
+	db  *pebble.DB
+	now func() time.Time
 
 	queue   queue
 	commits sync.WaitGroup // the goroutine that commits
 
 	tail tail
 
-	reading   sync.RWMutex // held for reading by whoever reads db, for writing to close it
+	reading   sync.RWMutex // held for reading while db is read, for writing to close it
 	closed    bool         // guarded by reading
 	closeOnce sync.Once
 	closeErr  error
 }
 
-var _ events.Log = (*Log)(nil)
+var (
+	_ events.Log     = (*Log)(nil)
+	_ events.Replica = (*Log)(nil)
+)
 
 // Append implements [events.Log]. An error that comes of ctx also wraps
 // [events.ErrUnknownOutcome] if the event may be stored.
@@ -95,35 +90,28 @@ func (l *Log) Err() error {
 	return l.queue.closed
 }
 
-// Get implements [events.Log].
-func (l *Log) Get(ctx context.Context, stream events.Stream, id events.ID) (events.Event, error) {
-	if err := ctx.Err(); err != nil {
-		return events.Event{}, fmt.Errorf("get event: %w", err)
-	}
-	e, ent, err := l.get(eventKey(stream, id))
-	if err == nil {
-		err = l.tail.settle(ctx, ent.position)
-	}
-	if err != nil {
-		return events.Event{}, fmt.Errorf("get event: %w", err)
-	}
-	return e, nil
-}
-
 // GetMany implements [events.Log].
 func (l *Log) GetMany(ctx context.Context, keys []events.Key) (map[events.Key]events.Event, error) {
 	found := make(map[events.Key]events.Event, len(keys))
+	var newest uint64
 	for _, key := range keys {
-		e, err := l.Get(ctx, key.Stream, key.ID)
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("get events: %w", err)
+		}
+		e, ent, err := l.get(eventKey(key))
 		if errors.Is(err, events.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("get events: %w", err)
 		}
 		found[key] = e
+		newest = max(newest, ent.position)
 	}
-	return found, ctx.Err()
+	if err := l.tail.waitDurable(ctx, newest); err != nil {
+		return nil, fmt.Errorf("get events: %w", err)
+	}
+	return found, nil
 }
 
 // get reads the event of a key, which may not be durable yet.
@@ -187,12 +175,6 @@ func (l *Log) read(ctx context.Context, stream events.Stream, r events.Range, yi
 	return nil
 }
 
-// A page is bounded by what comes first.
-const (
-	pageRows  = 256
-	pageBytes = 512 << 10
-)
-
 type row struct{ key, value []byte }
 
 // page reads the first rows, or in reverse the last ones, within [lower, upper), and waits until
@@ -205,7 +187,7 @@ func (l *Log) page(ctx context.Context, lower, upper []byte, reverse bool, limit
 	if err != nil {
 		return nil, false, err
 	}
-	return rows, more, l.settle(ctx, rows)
+	return rows, more, l.waitRowsDurable(ctx, rows)
 }
 
 func (l *Log) scan(lower, upper []byte, reverse bool, limit int) (rows []row, more bool, err error) {
@@ -244,4 +226,199 @@ func (l *Log) scan(lower, upper []byte, reverse bool, limit int) (rows []row, mo
 		size += len(key) + len(value)
 	}
 	return rows, false, it.Error()
+}
+
+// indexBytes is so large that a table's index is one block and a lookup reads one less.
+const indexBytes = 256 << 10
+
+// Open opens the log in dir, which is made if it is not there. The error wraps [pebbledb.ErrInUse]
+// if the directory is open already.
+func Open(dir string, o Options) (*Log, error) {
+	l, err := open(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open log in %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+func open(dir string, o Options) (*Log, error) {
+	l := &Log{now: o.Now}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	logger := pebbledb.NewLogger(o.Logger)
+	var err error
+	l.db, err = pebbledb.Open(dir, pebbledb.Options{FS: o.FS, Cache: o.Cache, Logger: o.Logger}, func(p *pebble.Options) {
+		for i := range p.Levels {
+			p.Levels[i].IndexBlockSize = indexBytes
+		}
+		// By default a corrupt block ends the process. The read that meets it fails; that is enough.
+		p.EventListener = &pebble.EventListener{
+			DataCorruption: func(info pebble.DataCorruptionInfo) { logger.Errorf("%s", info) },
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	head, err := lastPosition(l.db)
+	if err != nil {
+		return nil, errors.Join(err, l.db.Close())
+	}
+	l.tail.init(head)
+	l.queue.init()
+	l.commits.Go(func() { l.commitAll(head) })
+	return l, nil
+}
+
+// lastPosition is the greatest position in the database. Positions are written in their order
+// into one write-ahead log, so whatever a crash left is dense up to it.
+func lastPosition(db *pebble.DB) (position uint64, err error) {
+	it, err := db.NewIter(&pebble.IterOptions{
+		LowerBound: []byte{positionKind},
+		UpperBound: []byte{positionKind + 1},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() {
+		return 0, it.Error()
+	}
+	position, ok := splitPositionKey(it.Key())
+	if !ok {
+		return 0, errDamaged
+	}
+	return position, nil
+}
+
+// Close waits for the appends under way and closes the log. After it every method returns
+// [ErrClosed]; followers that wait are woken with it. Closing again does nothing.
+func (l *Log) Close() error {
+	l.closeOnce.Do(func() {
+		l.queue.close(ErrClosed)
+		l.commits.Wait()
+		l.tail.fail(ErrClosed)
+
+		l.reading.Lock()
+		defer l.reading.Unlock()
+		l.closed = true
+		if err := l.db.Close(); err != nil {
+			l.closeErr = fmt.Errorf("close log: %w", err)
+		}
+	})
+	return l.closeErr
+}
+
+// Scan implements [events.Log]. A part is the streams whose names hash to it; the others are
+// passed over by seeking, so that many parts cost a seek for each stream and part.
+func (l *Log) Scan(ctx context.Context, part events.Part, after events.Key) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		err := part.Validate()
+		if err == nil {
+			err = l.scanPart(ctx, part, after, yield)
+		}
+		if err != nil {
+			yield(events.Event{}, fmt.Errorf("scan log: %w", err))
+		}
+	}
+}
+
+// scanPart yields a part page by page. It returns nil if the consumer wants no more.
+func (l *Log) scanPart(ctx context.Context, part events.Part, after events.Key, yield func(events.Event, error) bool) error {
+	from := []byte{eventKind}
+	if after != (events.Key{}) {
+		from = append(eventKey(after), 0)
+	}
+	for len(from) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rows, next, err := l.partPage(part, from)
+		if err == nil {
+			err = l.waitRowsDurable(ctx, rows)
+		}
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			e, _, err := decode(row.key, row.value)
+			if err != nil {
+				return err
+			}
+			if !yield(e, nil) {
+				return nil
+			}
+		}
+		from = next
+	}
+	return nil
+}
+
+// pageSkips bounds the streams that one page passes over.
+const pageSkips = 4096
+
+// partPage reads the first rows of a part from a key on, and where the next page begins: nil if
+// there is none.
+func (l *Log) partPage(part events.Part, from []byte) (rows []row, next []byte, err error) {
+	l.reading.RLock()
+	defer l.reading.RUnlock()
+	if l.closed {
+		return nil, nil, ErrClosed
+	}
+	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{eventKind + 1}})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+
+	size, skips := 0, 0
+	var stream []byte // the keys of the stream that is being read begin with it
+	for ok := it.First(); ok; {
+		key := it.Key()
+		if len(rows) == pageRows || size > pageBytes || skips == pageSkips {
+			return rows, bytes.Clone(key), nil
+		}
+		if stream == nil || !bytes.HasPrefix(key, stream) {
+			end := bytes.IndexByte(key, separator)
+			if end < 0 {
+				return nil, nil, errDamaged
+			}
+			stream = append(stream[:0], key[:end+1]...)
+			if !part.Holds(events.Stream(key[1:end])) {
+				stream[end]++
+				ok = it.SeekGE(stream)
+				stream = nil
+				skips++
+				continue
+			}
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return nil, nil, err
+		}
+		rows = append(rows, newRow(key, value))
+		size += len(key) + len(value)
+		ok = it.Next()
+	}
+	return rows, nil, it.Error()
+}
+
+// newRow copies a row.
+func newRow(key, value []byte) row {
+	buf := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
+	return row{buf[:len(key):len(key)], buf[len(key):]}
+}
+
+// waitRowsDurable waits until all rows are durable.
+func (l *Log) waitRowsDurable(ctx context.Context, rows []row) error {
+	var newest uint64
+	for _, row := range rows {
+		if ent, err := splitEntry(row.value); err == nil {
+			newest = max(newest, ent.position)
+		}
+	}
+	return l.tail.waitDurable(ctx, newest)
 }

@@ -1,14 +1,10 @@
 package pebblelog
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +14,7 @@ import (
 
 	"parley/events"
 	"parley/events/logtest"
+	"parley/events/pebbledb"
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +54,7 @@ func openTemp(t testing.TB, o Options) *Log {
 	return l
 }
 
-var clock = events.NewClock(time.Now)
+var clock = events.NewClock(time.Now, events.NewMarks(nil))
 
 // fatal is the part of a test that helpers need: of [testing.T] and of rapid's.
 type fatal interface {
@@ -105,7 +102,7 @@ func TestOpenTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{dir, dir + "/.", link} {
-		if _, err := Open(name, Options{}); !errors.Is(err, ErrInUse) {
+		if _, err := Open(name, Options{}); !errors.Is(err, pebbledb.ErrInUse) {
 			t.Errorf("open a second time: %v", err)
 		}
 	}
@@ -118,7 +115,7 @@ func TestOpenFails(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(file, Options{}); err == nil || errors.Is(err, ErrInUse) {
+	if _, err := Open(file, Options{}); err == nil || errors.Is(err, pebbledb.ErrInUse) {
 		t.Errorf("open a file: %v", err)
 	}
 
@@ -132,7 +129,7 @@ func TestOpenFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the lock is given back
-		if _, err := Open(dir, Options{}); err == nil || errors.Is(err, ErrInUse) {
+		if _, err := Open(dir, Options{}); err == nil || errors.Is(err, pebbledb.ErrInUse) {
 			t.Errorf("open a damaged directory: %v", err)
 		}
 	}
@@ -144,15 +141,15 @@ func TestClosed(t *testing.T) {
 	mustAppend(t, l, e)
 	waiting := make(chan error)
 	go func() {
-		_, err := l.Tail(context.Background(), 1, 1)
+		_, err := l.Next(context.Background(), "1", 1, true)
 		waiting <- err
 	}()
 	mustClose(t, l)
 	mustClose(t, l)
 
 	_, _, appendErr := l.Append(t.Context(), e)
-	_, getErr := l.Get(t.Context(), e.Stream, e.ID)
-	_, tailErr := l.Tail(t.Context(), 0, 1)
+	_, getErr := events.Get(t.Context(), l, e.Stream, e.ID)
+	_, tailErr := l.Next(t.Context(), "0", 1, true)
 	var readErr error
 	for _, err := range l.Read(t.Context(), e.Stream, events.Range{}) {
 		readErr = err
@@ -163,7 +160,7 @@ func TestClosed(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"append": appendErr, "get": getErr, "read": readErr, "scan": scanErr, "tail": tailErr, "tail that waits": <-waiting,
-		"replicate": l.Replicate(t.Context(), []Record{{Event: e, At: time.Now()}}),
+		"replicate": l.Replicate(t.Context(), []events.Record{{Event: e, At: time.Now()}}),
 	} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after close: %v", name, err)
@@ -197,7 +194,7 @@ func TestCloseUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	if _, err := l.Tail(t.Context(), 0, 1); err != nil {
+	if _, err := l.Next(t.Context(), "0", 1, true); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, l)
@@ -223,25 +220,6 @@ func readIDs(t fatal, l *Log, stream events.Stream) []events.ID {
 	return ids
 }
 
-func TestLogger(t *testing.T) {
-	var out bytes.Buffer
-	l := logger{slog.New(slog.NewTextHandler(&out, nil))}
-	l.Infof("chatter")
-	if out.Len() > 0 {
-		t.Errorf("logged %s", out.String())
-	}
-	l.Errorf("trouble %d", 1)
-	defer func() {
-		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "the end 2") {
-			t.Errorf("fatal error panics with %v", p)
-		}
-		if !strings.Contains(out.String(), "trouble 1") || !strings.Contains(out.String(), "the end 2") {
-			t.Errorf("logged %s", out.String())
-		}
-	}()
-	l.Fatalf("the end %d", 2)
-}
-
 func TestSharedCache(t *testing.T) {
 	cache := pebble.NewCache(1 << 20)
 	defer cache.Unref()
@@ -249,7 +227,7 @@ func TestSharedCache(t *testing.T) {
 		l := openTemp(t, Options{Cache: cache})
 		e := newMessage(t, newRoom(t))
 		mustAppend(t, l, e)
-		if _, err := l.Get(t.Context(), e.Stream, e.ID); err != nil {
+		if _, err := events.Get(t.Context(), l, e.Stream, e.ID); err != nil {
 			t.Error(err)
 		}
 	}

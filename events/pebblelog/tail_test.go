@@ -3,9 +3,9 @@ package pebblelog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -14,14 +14,36 @@ import (
 	"pgregory.net/rapid"
 
 	"parley/events"
+	"parley/events/logtest"
 )
 
+func TestStream(t *testing.T) {
+	logtest.RunStream(t, logtest.StreamDriver{
+		Open:   func(t testing.TB, dir string) events.Log { return mustOpen(t, dir, Options{}) },
+		Follow: func(_ testing.TB, log events.Log) events.Replica { return log.(*Log) },
+		EmitUndecodable: func(t testing.TB, log events.Log) {
+			// An event is inserted, and the record of it is damaged once it has left memory.
+			l := log.(*Log)
+			mustAppend(t, l, newMessage(t, newRoom(t)))
+			position := l.Head()
+			if err := l.db.Set(positionKey(position), []byte("garbage"), pebble.Sync); err != nil {
+				t.Fatal(err)
+			}
+			l.tail.mu.Lock()
+			defer l.tail.mu.Unlock()
+			for l.tail.first <= position {
+				l.tail.dropOldest()
+			}
+		},
+	})
+}
+
 // follow returns the whole tail, asking for a few records at a time.
-func follow(t fatal, l *Log, step int) []Record {
+func follow(t fatal, l *Log, step int) []events.Record {
 	t.Helper()
-	var all []Record
+	var all []events.Record
 	for uint64(len(all)) < l.Head() {
-		some, err := l.Tail(context.Background(), uint64(len(all)), step)
+		some, err := l.Next(context.Background(), formatPosition(uint64(len(all))), step, true)
 		if err != nil {
 			t.Fatalf("tail: %v", err)
 		}
@@ -29,25 +51,25 @@ func follow(t fatal, l *Log, step int) []Record {
 			t.Fatalf("tail returned %d records, want 1 to %d", len(some), step)
 		}
 		for _, r := range some {
-			if all = append(all, r); r.Position != uint64(len(all)) {
-				t.Fatalf("position %d stands at place %d", r.Position, len(all))
+			if all = append(all, r); r.Sequence != formatPosition(uint64(len(all))) {
+				t.Fatalf("position %s stands at place %d", r.Sequence, len(all))
 			}
 		}
 	}
 	return all
 }
 
-// checkTail checks that the positions are dense, that every event of the database has its last
-// arrival in the tail, with the same content, and that nothing arrived twice unmodified.
+// checkTail checks that the positions are dense, and that every event of the database has one arrival
+// in the tail, with the same content.
 func checkTail(t fatal, l *Log) {
 	t.Helper()
-	last := map[string]Record{}
+	arrived := map[string]events.Record{}
 	for _, r := range follow(t, l, 1000) {
-		key := string(eventKey(r.Event.Stream, r.Event.ID))
-		if _, again := last[key]; again != r.Modified {
-			t.Fatalf("position %d: modified is %v, arrived before is %v", r.Position, r.Modified, again)
+		key := string(eventKey(r.Event.Key()))
+		if before, again := arrived[key]; again {
+			t.Fatalf("the event at position %s arrived at %s", r.Sequence, before.Sequence)
 		}
-		last[key] = r
+		arrived[key] = r
 	}
 	rows, _, err := l.scan([]byte{eventKind}, []byte{eventKind + 1}, false, 0)
 	n := 0
@@ -57,9 +79,9 @@ func checkTail(t fatal, l *Log) {
 			if err != nil {
 				t.Fatalf("decode: %v", err)
 			}
-			r := last[string(row.key)]
-			if r.Position != ent.position || r.At.After(unixNano(ent.at)) || events.Encode(r.Event) != events.Encode(e) {
-				t.Fatalf("the event at position %d is not the one in the tail at %d", ent.position, r.Position)
+			r := arrived[string(row.key)]
+			if r.Sequence != formatPosition(ent.position) || !r.At.Equal(unixNano(ent.at)) || events.Encode(r.Event) != events.Encode(e) {
+				t.Fatalf("the event at position %d is not the one in the tail at %s", ent.position, r.Sequence)
 			}
 			n++
 		}
@@ -67,8 +89,8 @@ func checkTail(t fatal, l *Log) {
 	if err != nil {
 		t.Fatalf("scan: %v", err)
 	}
-	if n != len(last) {
-		t.Fatalf("%d events in the tail, %d in the streams", len(last), n)
+	if n != len(arrived) {
+		t.Fatalf("%d events in the tail, %d in the streams", len(arrived), n)
 	}
 }
 
@@ -104,7 +126,7 @@ func TestTail(t *testing.T) {
 		t.Fatalf("%d records, want %d", len(live), len(want))
 	}
 	for _, r := range live {
-		if r.Modified || !r.At.Equal(at) {
+		if r.Replica || !r.At.Equal(at) {
 			t.Fatalf("record %+v", r)
 		}
 	}
@@ -122,52 +144,12 @@ func TestTail(t *testing.T) {
 	if l.Head() != 3001 {
 		t.Errorf("head is %d, want 3001", l.Head())
 	}
-	if _, err := l.Tail(t.Context(), 3002, 1); !errors.Is(err, ErrAhead) {
+	if _, err := l.Next(t.Context(), "3002", 1, true); !errors.Is(err, ErrAhead) {
 		t.Errorf("tail beyond its head: %v", err)
 	}
-	if some, err := l.Tail(t.Context(), 17, 0); err != nil || len(some) != 1 {
+	if some, err := l.Next(t.Context(), "17", 0, true); err != nil || len(some) != 1 {
 		t.Errorf("tail with limit 0: %d records, error %v", len(some), err)
 	}
-}
-
-// TestTailWaits runs a log in memory under a fake clock, where it is certain that a follower
-// waits and is not merely slow.
-func TestTailWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := mustOpen(t, "log", Options{FS: vfs.NewMem()})
-		room := newRoom(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		got, failed := make(chan Record, 10), make(chan error, 1)
-		go func() {
-			for after := uint64(0); ; {
-				records, err := l.Tail(ctx, after, 10)
-				if err != nil {
-					failed <- err
-					return
-				}
-				for _, r := range records {
-					got <- r
-					after = r.Position
-				}
-			}
-		}()
-		for range 3 {
-			synctest.Wait()
-			if len(got) > 0 {
-				t.Fatal("a record came before its event")
-			}
-			e := newMessage(t, room)
-			mustAppend(t, l, e)
-			if r := <-got; r.Event.ID != e.ID {
-				t.Fatal("another event arrived")
-			}
-		}
-		cancel()
-		if err := <-failed; !errors.Is(err, context.Canceled) {
-			t.Errorf("tail: %v", err)
-		}
-		mustClose(t, l)
-	})
 }
 
 func TestTailMemoryIsBounded(t *testing.T) {
@@ -187,7 +169,7 @@ func TestTailMemoryIsBounded(t *testing.T) {
 	if got := follow(t, l, n); len(got) != n {
 		t.Errorf("%d records, want %d", len(got), n)
 	}
-	some, err := l.Tail(t.Context(), 0, n)
+	some, err := l.Next(t.Context(), "0", n, true)
 	if err != nil || len(some) > 2*pageBytes/events.MaxTextBytes {
 		t.Errorf("one call read %d big records, error %v", len(some), err)
 	}
@@ -204,7 +186,7 @@ func TestDamage(t *testing.T) {
 		mustAppend(t, l, all[len(all)-1])
 	}
 	for _, set := range []struct{ key, value []byte }{
-		{eventKey(room, all[1].ID), []byte("garbage")},
+		{eventKey(all[1].Key()), []byte("garbage")},
 		{positionKey(4), []byte("garbage")},
 	} {
 		if err := l.db.Set(set.key, set.value, pebble.Sync); err != nil {
@@ -218,30 +200,44 @@ func TestDamage(t *testing.T) {
 	if ids := readIDs(t, l, room); len(ids) != 5 {
 		t.Errorf("%d events, want 5", len(ids))
 	}
-	e, err := l.Get(t.Context(), room, all[1].ID)
+	e, err := events.Get(t.Context(), l, room, all[1].ID)
 	if _, ok := e.Payload.(events.Unreadable); err != nil || !ok || string(e.Data) != "garbage" {
 		t.Errorf("damaged event is %+v, error %v", e, err)
 	}
-	if _, _, err := l.Append(t.Context(), all[1]); !errors.Is(err, events.ErrConflict) {
-		t.Errorf("append in place of a damaged event: %v", err)
-	}
-	if records, err := l.Tail(t.Context(), 0, 10); err != nil || len(records) != 3 {
-		t.Errorf("%d records before the damaged one, error %v", len(records), err)
-	}
-	var damaged *DamagedError
-	if _, err := l.Tail(t.Context(), 3, 10); !errors.As(err, &damaged) || damaged.Position != 4 {
-		t.Errorf("tail at the damaged position: %v", err)
-	}
-	if records, err := l.Tail(t.Context(), 4, 10); err != nil || len(records) != 1 || records[0].Event.ID != all[4].ID {
-		t.Errorf("%d records behind the damaged one, error %v", len(records), err)
-	}
-
-	// Another region still has it.
-	if err := l.Replicate(t.Context(), []Record{{Event: all[1], At: time.Now()}}); err != nil {
+	if err := l.db.Delete(positionKey(3), pebble.Sync); err != nil {
 		t.Fatal(err)
 	}
-	if e, err = l.Get(t.Context(), room, all[1].ID); err != nil || !events.Same(e, all[1]) {
-		t.Errorf("the event was not mended: %v", err)
+	records, err := l.Next(t.Context(), "", 10, true)
+	if err != nil || len(records) != 5 {
+		t.Fatalf("%d records, error %v", len(records), err)
+	}
+	for i, r := range records {
+		damaged := i == 2 || i == 3
+		if (r.Err != nil) != damaged || r.Sequence != formatPosition(uint64(i+1)) || !damaged && r.Event.ID != all[i].ID {
+			t.Errorf("record %d is %+v", i+1, r)
+		}
+	}
+	if raw := string(records[3].Raw); raw != `"Z2FyYmFnZQ=="` || string(records[2].Raw) != "null" {
+		t.Errorf("the damaged record holds %s, the missing one %s", raw, records[2].Raw)
+	}
+	if records, err = l.Next(t.Context(), "2", 1, true); err != nil || len(records) != 1 || records[0].Err == nil {
+		t.Errorf("the missing record is %+v, error %v", records, err)
+	}
+
+	// Another region still has it, or its client.
+	for _, insert := range []func() error{
+		func() error { return l.Replicate(t.Context(), []events.Record{{Event: all[1], At: time.Now()}}) },
+		func() error { _, _, err := l.Append(t.Context(), all[1]); return err },
+	} {
+		if err := l.db.Set(eventKey(all[1].Key()), []byte("garbage"), pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
+		if err := insert(); err != nil {
+			t.Fatal(err)
+		}
+		if e, err = events.Get(t.Context(), l, room, all[1].ID); err != nil || !events.Same(e, all[1]) {
+			t.Errorf("the event was not repaired: %v", err)
+		}
 	}
 }
 
@@ -259,19 +255,18 @@ func TestTailProperty(t *testing.T) {
 		l := open()
 		defer func() { _ = l.Close() }()
 		g := newGenerator(t)
-		var seen []Record
+		var seen []events.Record
 		check := func(t *rapid.T) {
 			checkTail(t, l)
 			for i, r := range follow(t, l, 3)[:len(seen)] {
-				if r.Position != seen[i].Position || r.Event.ID != seen[i].Event.ID || r.Modified != seen[i].Modified {
+				if r.Sequence != seen[i].Sequence || r.Event.Key() != seen[i].Event.Key() || r.Replica != seen[i].Replica {
 					t.Fatalf("position %d changed", i+1)
 				}
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
-				_, _, err := l.Append(context.Background(), g.event(t))
-				if err != nil && !errors.Is(err, events.ErrConflict) {
+				if _, _, err := l.Append(context.Background(), g.event(t)); err != nil {
 					t.Fatalf("append: %v", err)
 				}
 			},
@@ -284,7 +279,7 @@ func TestTailProperty(t *testing.T) {
 				if uint64(len(seen)) == l.Head() {
 					return
 				}
-				some, err := l.Tail(context.Background(), uint64(len(seen)), rapid.IntRange(1, 5).Draw(t, "limit"))
+				some, err := l.Next(context.Background(), formatPosition(uint64(len(seen))), rapid.IntRange(1, 5).Draw(t, "limit"), true)
 				if err != nil {
 					t.Fatalf("%v", err)
 				}
@@ -300,4 +295,112 @@ func TestTailProperty(t *testing.T) {
 		})
 		check(t)
 	})
+}
+
+// generator draws events that often meet under one id.
+type generator struct {
+	room events.Stream
+	ids  []events.ID
+}
+
+func newGenerator(t *rapid.T) generator {
+	g := generator{room: newRoom(t)}
+	for range 5 {
+		g.ids = append(g.ids, newID(t))
+	}
+	return g
+}
+
+func (g generator) event(t *rapid.T) events.Event {
+	return message(t, g.room,
+		rapid.SampledFrom(g.ids).Draw(t, "id"),
+		rapid.SampledFrom([]string{"asia", "europe"}).Draw(t, "region"),
+		fmt.Sprintf("text %d", rapid.IntRange(0, 2).Draw(t, "text")))
+}
+
+func (g generator) records(t *rapid.T) []events.Record {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) events.Record {
+		return events.Record{Event: g.event(t), At: unixNano(int64(rapid.IntRange(-2, 2).Draw(t, "at")))}
+	}), 0, 8).Draw(t, "records")
+}
+
+func TestReplicateMany(t *testing.T) {
+	l := openTemp(t, Options{})
+	room := newRoom(t)
+	records := make([]events.Record, 10*maxRequest+1)
+	for i := range records {
+		records[i] = events.Record{Event: newMessage(t, room), At: time.Now()}
+	}
+	if err := l.Replicate(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range follow(t, l, 100) {
+		if r.Event.ID != records[i].Event.ID || !r.At.Equal(records[i].At) {
+			t.Fatalf("position %s holds another record", r.Sequence)
+		}
+	}
+	if l.Head() != uint64(len(records)) {
+		t.Errorf("head is %d, want %d", l.Head(), len(records))
+	}
+}
+
+// TestLane: readers of the parts of the streams find every record at its place and all events in the part
+// of their stream, in memory and behind it; a damaged one too.
+func TestLane(t *testing.T) {
+	const n, parts, damaged = 600, 3, "17"
+	dir := t.TempDir()
+	l := mustOpen(t, dir, Options{})
+	var rooms []events.Stream
+	for range 12 {
+		rooms = append(rooms, newRoom(t))
+	}
+	for i := range n {
+		mustAppend(t, l, newMessage(t, rooms[i%len(rooms)]))
+	}
+	check := func(decoded bool, wantErr string) {
+		t.Helper()
+		found := map[string]bool{}
+		for index := range parts {
+			part := events.Part{Index: index, Of: parts}
+			reader := l.Lane(part)
+			for at := 0; at < n; {
+				records, err := reader.Next(t.Context(), formatPosition(uint64(at)), 100, false)
+				if err != nil || len(records) == 0 {
+					t.Fatalf("%d records after %d: %v", len(records), at, err)
+				}
+				for _, r := range records {
+					if at++; r.Sequence != formatPosition(uint64(at)) || string(r.Number) != r.Sequence || r.Event.Stream != rooms[(at-1)%len(rooms)] {
+						t.Fatalf("at %d is the record %s of %s", at, r.Sequence, r.Event.Stream)
+					}
+					own := part.Holds(r.Event.Stream)
+					switch {
+					case !own && (r.Err != nil || !decoded && r.Event.Payload != nil):
+						t.Errorf("record %d is read by another part: %v", at, r.Err)
+					case own && (r.Err != nil) != (r.Sequence == wantErr):
+						t.Errorf("record %d: %v", at, r.Err)
+					case own && r.Err == nil && r.Event.Payload == nil:
+						t.Errorf("record %d is not decoded", at)
+					}
+					if own {
+						found[r.Sequence] = true
+					}
+				}
+			}
+		}
+		if len(found) != n {
+			t.Errorf("%d of %d records are in a part", len(found), n)
+		}
+	}
+	check(true, "")
+	records, err := l.Next(t.Context(), "", n, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.db.Delete(eventKey(records[16].Event.Key()), pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	l = mustOpen(t, dir, Options{})
+	defer mustClose(t, l)
+	check(false, damaged)
 }

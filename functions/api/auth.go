@@ -2,26 +2,25 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/golang-jwt/jwt/v5"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
 
 	"parley/events"
+	"parley/functions/wire"
 )
 
-// ScopeOperator opens the operators' part of the API.
+// ScopeOperator is the scope of tokens for the operators' part of the API.
 const ScopeOperator = "operator"
 
-// verifiedTokens bounds how many tokens are remembered as verified.
+// verifiedTokens is how many verified tokens are cached.
 const verifiedTokens = 10_000
 
 // Caller is who sent a request, by a verified token.
@@ -33,106 +32,118 @@ type Caller struct {
 // Operator reports whether the caller has the operators' scope.
 func (c Caller) Operator() bool { return slices.Contains(c.Scopes, ScopeOperator) }
 
-// Auth judges bearer tokens: JWTs of one issuer, signed with a key of its JWKS. A token that was
-// verified is remembered until it expires, so that signatures cost once per token, not once per
-// request.
+// Auth verifies bearer tokens: JWTs of one issuer, signed with a key of its JWKS. A verified token is
+// cached until it expires or the keys change, for an hour at most, so that the signature is checked once
+// per token, not once per request.
 type Auth struct {
-	parser   *jwt.Parser
-	keys     jwt.Keyfunc
-	now      func() time.Time
-	verified *lru.Cache[string, verified]
+	AuthConfig
+	verified *lru.Cache[[sha256.Size]byte, verified] // by the digest of the token
 }
 
 type verified struct {
 	caller  Caller
 	expires time.Time
+	until   time.Time // when it is verified again
+	keys    *keySet   // by which it was verified
 }
 
-// AuthConfig says whose tokens are taken.
+// retryKeys is after how many seconds the keys may have been fetched again.
+const retryKeys = int(fetchPause / time.Second)
+
+// DefaultLeeway is the leeway of tokens unless it is configured.
+const DefaultLeeway = time.Minute
+
+// AuthConfig says whose tokens are accepted.
 type AuthConfig struct {
-	Issuer   string           // the claim iss must be this
-	Audience string           // the claim aud must hold this; "" takes any
-	Keys     jwt.Keyfunc      // finds the key a token is signed with, see [JWKS]
-	Now      func() time.Time // time.Now if nil
+	Issuer   string // the claim iss must be this
+	Audience string // the claim aud must contain this; "" accepts any
+	Keys     *JWKS  // has the key a token is signed with
+	// Leeway is how far the issuer's clock may be ahead: nbf and iat may lie in the future by so much. For
+	// exp there is none: the issuer decides when a token ends, and the client gets a new one.
+	Leeway time.Duration
+	Now    func() time.Time // time.Now if nil
 }
 
-// JWKS returns the keys published at a URL, fetched now, once an hour until ctx ends, and when a
-// token names a key that is not among them. It fails if they cannot be fetched now.
-func JWKS(ctx context.Context, url string, logger *slog.Logger) (jwt.Keyfunc, error) {
-	lenient := false
-	keys, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{url}, keyfunc.Override{
-		NoErrorReturnFirstHTTPReq: &lenient,
-		HTTPTimeout:               5 * time.Second,
-		// Tokens with made-up keys must neither flood the issuer nor make anyone wait.
-		RefreshUnknownKID: rate.NewLimiter(rate.Every(10*time.Second), 1),
-		RateLimitWaitMax:  time.Millisecond,
-		RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
-			return func(ctx context.Context, err error) {
-				logger.ErrorContext(ctx, "the issuer's keys cannot be fetched again", "error", err)
-			}
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("fetch the JWKS of the issuer: %w", err)
-	}
-	return keys.Keyfunc, nil
-}
-
-// NewAuth returns a judge of tokens. Only signatures by public keys are taken: a shared secret
-// could be held by whoever can verify.
+// NewAuth returns a verifier of tokens.
 func NewAuth(c AuthConfig) *Auth {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	options := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{"EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
-		jwt.WithExpirationRequired(),
-		jwt.WithIssuer(c.Issuer),
-		jwt.WithTimeFunc(c.Now),
-	}
-	if c.Audience != "" {
-		options = append(options, jwt.WithAudience(c.Audience))
-	}
-	cache, err := lru.New[string, verified](verifiedTokens)
+	cache, err := lru.New[[sha256.Size]byte, verified](verifiedTokens)
 	if err != nil {
 		panic(err) // the size is a constant above 0
 	}
-	return &Auth{jwt.NewParser(options...), c.Keys, c.Now, cache}
+	return &Auth{c, cache}
 }
 
-// claims is what is read from a token.
-type claims struct {
-	jwt.RegisteredClaims
-	Scope string `json:"scope"` // words with spaces between, as in RFC 8693
-}
-
-// Verify returns the caller that a token speaks for, or a [Problem] with status 401.
-func (a *Auth) Verify(token string) (Caller, error) {
-	caller, _, err := a.VerifyUntil(token)
-	return caller, err
-}
-
-// VerifyUntil is Verify, and says when the token expires.
-func (a *Auth) VerifyUntil(token string) (Caller, time.Time, error) {
-	if v, ok := a.verified.Get(token); ok {
-		if a.now().Before(v.expires) {
-			return v.caller, v.expires, nil
+// Verify returns the caller that a token speaks for, and when the token expires. The error is a
+// [wire.Problem]: with status 401, retryable if the token may be signed with a key that is too new to be
+// known, or with status 503 if no key of the issuer could be fetched yet.
+func (a *Auth) Verify(ctx context.Context, text string) (Caller, time.Time, error) {
+	now, id := a.Now(), sha256.Sum256([]byte(text))
+	if v, ok := a.verified.Get(id); ok && now.Before(v.until) && v.keys == a.Keys.current(ctx) {
+		return v.caller, v.expires, nil
+	}
+	a.verified.Remove(id)
+	t, err := readToken(text)
+	if err == nil {
+		err = a.check(t.claims, now)
+	}
+	if err != nil {
+		return Caller{}, time.Time{}, badToken(err)
+	}
+	keys, err := a.Keys.verify(ctx, t)
+	switch {
+	case err == nil:
+	case keys == nil:
+		return Caller{}, time.Time{}, &wire.Problem{
+			Status: http.StatusServiceUnavailable, Code: "issuer_unavailable", Retryable: true, RetryAfter: retryKeys,
+			Detail: "the keys of the token issuer cannot be fetched, so no token can be verified; retry with backoff or in another region",
 		}
-		a.verified.Remove(token)
+	case errors.Is(err, errKeysMissing):
+		p := badToken(errUnknownKey)
+		p.Detail = "bearer token is signed with a key that is not known yet; retry in a few seconds with the same token"
+		p.Retryable, p.RetryAfter = true, retryKeys
+		return Caller{}, time.Time{}, p
+	case errors.Is(err, errUnknownKey):
+		return Caller{}, time.Time{}, badToken(err)
+	default:
+		return Caller{}, time.Time{}, badToken(errors.New("its signature is wrong"))
 	}
-	var c claims
-	if _, err := a.parser.ParseWithClaims(token, &c, a.keys); err != nil {
-		return Caller{}, time.Time{}, unauthenticated("the bearer token is not valid here: it must be signed by the configured issuer and not be expired")
+	caller := Caller{User: events.EscapeUser(t.subject), Scopes: t.scopes}
+	until := now.Add(trustFor)
+	if t.expires.Before(until) {
+		until = t.expires
 	}
-	if err := events.ValidateUser("sub", c.Subject); err != nil {
-		return Caller{}, time.Time{}, unauthenticated("the token's claim " + err.Error())
-	}
-	caller := Caller{User: c.Subject, Scopes: strings.Fields(c.Scope)}
-	a.verified.Add(token, verified{caller, c.ExpiresAt.Time})
-	return caller, c.ExpiresAt.Time, nil
+	a.verified.Add(id, verified{caller, t.expires, until, keys})
+	return caller, t.expires, nil
 }
 
-func unauthenticated(detail string) *Problem {
+// check returns what is wrong with the claims of a token.
+func (a *Auth) check(c claims, now time.Time) error {
+	latest := now.Add(a.Leeway)
+	switch {
+	case c.issuer != a.Issuer:
+		return errors.New("its claim iss is not the configured issuer")
+	case a.Audience != "" && !slices.Contains(c.audience, a.Audience):
+		return errors.New("its claim aud does not have the configured audience")
+	case c.expires.IsZero():
+		return errors.New("its claim exp is missing")
+	case !now.Before(c.expires):
+		return errors.New("it has expired")
+	case c.notBefore.After(latest) || c.issued.After(latest):
+		return errors.New("it is not valid yet: its claim nbf or iat is in the future")
+	case events.ValidateUser("sub", events.EscapeUser(c.subject)) != nil:
+		return fmt.Errorf("the user id for its claim sub must have 1 to %d characters", events.MaxUserChars)
+	}
+	return nil
+}
+
+func badToken(err error) *wire.Problem {
+	return unauthenticated("bearer token is not accepted: " + err.Error() + "; get a new one from the configured issuer")
+}
+
+func unauthenticated(detail string) *wire.Problem {
 	return Fail(http.StatusUnauthorized, "unauthenticated", detail)
 }
 
@@ -144,14 +155,19 @@ func CallerOf(ctx context.Context) Caller {
 	return caller
 }
 
+// WithCaller returns a context of a request that the caller has sent.
+func WithCaller(ctx context.Context, caller Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
 // authenticate is the middleware of every operation.
 func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	scheme, token, _ := strings.Cut(ctx.Header("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		a.refuse(ctx, unauthenticated("send the header Authorization: Bearer <token>"))
+		a.refuse(ctx, unauthenticated("no bearer token; send the header Authorization: Bearer <token>"))
 		return
 	}
-	caller, err := a.options.Auth.Verify(strings.TrimSpace(token))
+	caller, _, err := a.options.Auth.Verify(ctx.Context(), strings.TrimSpace(token))
 	if err != nil {
 		a.refuse(ctx, ProblemOf(err, a.options.Now()))
 		return
@@ -159,11 +175,11 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	next(huma.WithValue(ctx, callerKey{}, caller))
 }
 
-// operatorOnly is the middleware of the operators' operations. It stands before all that looks at
+// operatorOnly is the middleware of the operators' operations. It runs before anything else looks at
 // the request.
 func (a *API) operatorOnly(ctx huma.Context, next func(huma.Context)) {
 	if !CallerOf(ctx.Context()).Operator() {
-		a.refuse(ctx, Fail(http.StatusForbidden, "operator_only", "this takes a token with the scope "+ScopeOperator))
+		a.refuse(ctx, Fail(http.StatusForbidden, "operator_only", "this operation is for operators; use a token with the scope "+ScopeOperator))
 		return
 	}
 	next(ctx)

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"mime"
 	"net/http"
 	"reflect"
@@ -12,35 +13,52 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"parley/functions/wire"
 )
 
 // MaxBodyBytes is the largest request body.
 const MaxBodyBytes = 64 << 10
 
-// Error gives a fault in a body to huma, which passes on its text alone; see fieldOf.
-func (f *FieldError) Error() string { return f.Field + separator + f.Reason }
+// unmarshalBody is [Unmarshal] of a request's body.
+func unmarshalBody(data []byte, v any) error {
+	var field *wire.FieldError
+	if err := Unmarshal(data, v); errors.As(err, &field) {
+		return bodyError{field}
+	}
+	return nil
+}
 
-// separator stands between field and reason, neither of which holds it.
+// bodyError carries a fault in a body through huma, which passes on only its text.
+type bodyError struct{ *wire.FieldError }
+
+// separator stands between field and reason; neither contains it.
 const separator = "\x00"
 
-// fieldOf undoes [FieldError.Error]. Any other text speaks of the body as a whole.
-func fieldOf(text string) FieldError {
+func (e bodyError) Error() string { return e.Field + separator + e.Reason }
+
+// fieldOf undoes [bodyError.Error]. Any other text is about the body as a whole.
+func fieldOf(text string) wire.FieldError {
 	if field, reason, ok := strings.Cut(text, separator); ok {
-		return FieldError{field, reason}
+		return fault(field, reason)
 	}
 	return notOneObject
 }
 
-var notOneObject = FieldError{"body", "must be one JSON object"}
+func fault(field, reason string) wire.FieldError {
+	return wire.FieldError{Field: field, Reason: reason}
+}
+
+var notOneObject = fault("body", "must be one JSON object")
 
 // Unmarshal decodes one JSON object into a struct of strings, booleans, whole numbers, lists of
-// strings or of raw JSON, and pointers to them. It is stricter than encoding/json, which mends
-// what is not UTF-8, passes over unknown fields, takes a name in any case and the last of two
-// values: a client's mistake must not become an event. Whether a field is missing is left to what
-// checks its value. The error is a [FieldError], with the field "body" if it is no object at all.
+// strings or of raw JSON, and pointers to them. It is stricter than encoding/json, which replaces
+// invalid UTF-8, ignores unknown fields, accepts a name in any case and the last of two values: a
+// client's mistake must not become an event. It accepts missing fields: the code that uses a value checks
+// it. The error is a [wire.FieldError], with the field "body" if the text is not an object.
 func Unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) || loneSurrogate(data) {
-		return &FieldError{"body", "must be valid UTF-8, and so must be what its escapes stand for"}
+		return &wire.FieldError{Field: "body", Reason: "must be valid UTF-8, with \\u escapes that are valid too"}
 	}
 	if !json.Valid(data) {
 		return &notOneObject
@@ -59,33 +77,42 @@ func Unmarshal(data []byte, v any) error {
 		if err != nil {
 			return &notOneObject
 		}
-		i, err := fieldIndex(target.Type(), key.(string), seen)
-		if err != nil {
-			return err
+		field, n := findField(target, key.(string), 0)
+		switch {
+		case !field.IsValid():
+			return &wire.FieldError{Field: shown(key.(string)), Reason: "is not a field of this command"}
+		case seen&(1<<n) != 0:
+			return &wire.FieldError{Field: key.(string), Reason: "must be given once"}
 		}
-		seen |= 1 << i
-		if err := decodeField(dec, key.(string), target.Field(i)); err != nil {
+		seen |= 1 << n
+		if err := decodeField(dec, key.(string), field); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fieldIndex finds a field by its name in JSON; seen has a bit for each that came before.
-func fieldIndex(t reflect.Type, key string, seen int) (int, error) {
+// findField finds a field by its name in JSON, those of embedded structs too, and its number among
+// all of them, which begin at first. If there is none, the field is not valid.
+func findField(target reflect.Value, key string, first int) (field reflect.Value, n int) {
+	t := target.Type()
+	n = first
 	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != key {
+		if t.Field(i).Anonymous {
+			if field, n = findField(target.Field(i), key, n); field.IsValid() {
+				return field, n
+			}
 			continue
 		}
-		if seen&(1<<i) != 0 {
-			return 0, &FieldError{key, "must be given once"}
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name == key {
+			return target.Field(i), n
 		}
-		return i, nil
+		n++
 	}
-	return 0, &FieldError{shown(key), "is no field of this command"}
+	return reflect.Value{}, n
 }
 
-// shown is a name that a client made up, as far as it can safely be shown.
+// shown is a name that a client has chosen, shortened and without characters that cannot be shown.
 func shown(name string) string {
 	const most = 64
 	name = strings.Map(func(r rune) rune {
@@ -106,7 +133,7 @@ func decodeField(dec *json.Decoder, key string, field reflect.Value) error {
 		return &notOneObject
 	}
 	if raw[0] == 'n' {
-		return &FieldError{key, "must not be null; leave it out"}
+		return &wire.FieldError{Field: key, Reason: "must not be null; leave it out"}
 	}
 	if err := json.Unmarshal(raw, field.Addr().Interface()); err != nil {
 		kind := field.Type()
@@ -115,23 +142,23 @@ func decodeField(dec *json.Decoder, key string, field reflect.Value) error {
 		}
 		switch kind.Kind() {
 		case reflect.Bool:
-			return &FieldError{key, "must be true or false"}
+			return &wire.FieldError{Field: key, Reason: "must be true or false"}
 		case reflect.Int:
-			return &FieldError{key, "must be a whole number"}
+			return &wire.FieldError{Field: key, Reason: "must be a whole number"}
 		case reflect.Slice:
 			if kind.Elem().Kind() != reflect.String {
-				return &FieldError{key, "must be a list of objects"}
+				return &wire.FieldError{Field: key, Reason: "must be a list of objects"}
 			}
-			return &FieldError{key, "must be a list of strings"}
+			return &wire.FieldError{Field: key, Reason: "must be a list of strings"}
 		default:
-			return &FieldError{key, "must be a string"}
+			return &wire.FieldError{Field: key, Reason: "must be a string"}
 		}
 	}
 	return nil
 }
 
-// loneSurrogate reports whether JSON text holds an escape like \ud800 that is no character by
-// itself nor with the next one.
+// loneSurrogate reports whether JSON text contains an escape like \ud800 that is half a character,
+// without the other half.
 func loneSurrogate(data []byte) bool {
 	for {
 		i := bytes.IndexByte(data, '\\')
@@ -170,14 +197,14 @@ func (a *API) wantJSON(ctx huma.Context, next func(huma.Context)) {
 	if given := ctx.Header("Content-Type"); given != "" && given != mediaType {
 		got, _, err := mime.ParseMediaType(given)
 		if err != nil || got != mediaType {
-			a.refuse(ctx, &Problem{
+			a.refuse(ctx, &wire.Problem{
 				Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
-				Detail: "send the body as JSON, with the header Content-Type: application/json",
+				Detail: "the body must be JSON; send it with the header Content-Type: application/json",
 			})
 			return
 		}
 		r, _ := humago.Unwrap(ctx)
-		r.Header.Set("Content-Type", mediaType) // huma knows it in lower case only
+		r.Header.Set("Content-Type", mediaType) // huma accepts it in lower case only
 	}
 	next(ctx)
 }

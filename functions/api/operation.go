@@ -25,19 +25,30 @@ type Operation struct {
 
 	Operator bool // callers without [ScopeOperator] are answered 403 operator_only
 	MaxBody  int  // bytes; 0: [MaxBodyBytes]
+	command  bool
 }
 
-// Query registers an operation that changes nothing. What it takes are the tagged fields of I, and
-// of structs embedded in I if their names are exported: huma passes over all others.
+// Query registers an operation that changes nothing. What it reads counts against its caller's quota. Its
+// parameters are the tagged fields of I, and of
+// structs embedded in I if their names are exported: huma ignores all others.
 func Query[I, O any](a *API, op Operation, handler func(context.Context, *I) (*O, error)) {
-	register(a, op, nil, handler)
+	if op.Operator {
+		register(a, op, nil, handler)
+		return
+	}
+	op.Codes = append(slices.Clone(op.Codes), http.StatusTooManyRequests)
+	register(a, op, huma.Middlewares{a.meter}, handler)
 }
 
-// Command registers an operation that appends an event. It counts against its caller's rate, and
-// the event's id may be another user's or taken.
+// Command registers an operation that appends an event. It counts against its caller's rate.
 func Command[I, O any](a *API, op Operation, handler func(context.Context, *I) (*O, error)) {
 	op.Codes = append(slices.Clone(op.Codes), http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests)
-	register(a, op, huma.Middlewares{a.limit, a.wantJSON}, handler)
+	op.command = true
+	middlewares := huma.Middlewares{a.limit, a.wantJSON}
+	if !op.Operator {
+		middlewares = huma.Middlewares{a.limit, a.meter, a.wantJSON}
+	}
+	register(a, op, middlewares, handler)
 }
 
 func register[I, O any](a *API, op Operation, middlewares huma.Middlewares, handler func(context.Context, *I) (*O, error)) {
@@ -57,7 +68,7 @@ func register[I, O any](a *API, op Operation, middlewares huma.Middlewares, hand
 		Security:     []map[string][]string{{"bearer": {}}},
 		Middlewares:  middlewares,
 
-		SkipValidateBody: true, // unmarshal and the events do, and say it better
+		SkipValidateBody: true, // Unmarshal and the events do, with clearer reasons
 	}
 	described.Errors = append(described.Errors, http.StatusUnauthorized, http.StatusUnprocessableEntity,
 		http.StatusInternalServerError, http.StatusServiceUnavailable)
@@ -86,7 +97,7 @@ func takesBody[I any]() bool {
 	return ok
 }
 
-// describe completes what huma says of an operation in the OpenAPI document.
+// describe completes what huma writes about an operation in the OpenAPI document.
 func (a *API) describe(op Operation) {
 	doc := a.huma.OpenAPI()
 	described := doc.Paths[op.Path]
@@ -108,7 +119,7 @@ func (a *API) describe(op Operation) {
 		o.Responses["200"].Description = "It had been accepted before; nothing was added"
 	}
 	for status, r := range o.Responses {
-		r.Headers = headers(status, a.rates.rate.PerSecond > 0 && slices.Contains(o.Errors, http.StatusTooManyRequests))
+		r.Headers = headers(status, a.options.Quota.commands != nil && op.command)
 	}
 	if o.RequestBody == nil {
 		return
@@ -128,10 +139,10 @@ func headers(status string, limited bool) map[string]*huma.Header {
 	if limited && status != "401" {
 		h["X-RateLimit-Limit"] = &huma.Header{Description: "Commands you may send at once after a pause.", Schema: number}
 		h["X-RateLimit-Remaining"] = &huma.Header{Description: "Commands you may send at once now.", Schema: number}
-		h["X-RateLimit-Reset"] = &huma.Header{Description: "Seconds until all of them are yours again.", Schema: number}
+		h["X-RateLimit-Reset"] = &huma.Header{Description: "Seconds until the whole burst is available again.", Schema: number}
 	}
 	if status == "429" || status == "503" {
-		h["Retry-After"] = &huma.Header{Description: "Seconds to wait before sending it again.", Schema: number}
+		h["Retry-After"] = &huma.Header{Description: "Seconds to wait before a retry.", Schema: number}
 	}
 	return h
 }
@@ -149,9 +160,32 @@ func (a *API) serveDocument(w http.ResponseWriter, r *http.Request) {
 	text, err := a.document()
 	if err != nil {
 		a.options.Logger.ErrorContext(r.Context(), "no OpenAPI document", "error", err)
-		internal().write(w, requestID(r.Context()))
+		writeProblem(w, internal(), requestID(r.Context()))
 		return
 	}
 	w.Header().Set("Content-Type", "application/openapi+json")
 	_, _ = w.Write(text) // the client has gone
+}
+
+// DescribeExternal puts an operation into the OpenAPI document that another handler serves, with
+// what each status of its answers means.
+func (a *API) DescribeExternal(op Operation, answers map[string]string) {
+	responses := map[string]*huma.Response{}
+	for status, description := range answers {
+		responses[status] = &huma.Response{Description: description}
+		if status >= "400" {
+			schema := &huma.Schema{Ref: "#/components/schemas/Problem"}
+			responses[status].Content = map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}
+		}
+	}
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: op.ID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Detail,
+		Tags: []string{op.Tag}, Security: []map[string][]string{{"bearer": {}}}, Responses: responses,
+	})
+}
+
+// Describe makes the OpenAPI document describe one type as another, which has a method Schema. It
+// must be called before an operation that uses the type is registered.
+func (a *API) Describe(t, as reflect.Type) {
+	a.huma.OpenAPI().Components.Schemas.RegisterTypeAlias(t, as)
 }

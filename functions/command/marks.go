@@ -7,35 +7,32 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-// maxReactions bounds the pairs of user and emoji that a message ever carried: each of them
-// stays in the message's view.
-const maxReactions = 1000
-
-func (h *commands) registerMarks(a *api.API) {
+func (h *Commands) registerMarks(a *api.API) {
 	const reaction, pin = "/v1/rooms/{room}/messages/{id}/reactions/{emoji}", "/v1/rooms/{room}/messages/{id}/pin"
 	codes := []int{404, 410}
 	api.Command(a, api.Operation{
 		ID: "addReaction", Method: "PUT", Path: reaction, Tag: "messages", Codes: codes,
 		Summary: "React to a message",
-		Detail:  "The emoji is one visible character or a :name:, at most 32 bytes, percent-encoded in the path. A message takes 1000 reactions.",
+		Detail:  "The emoji is one visible character or a :name:, at most 32 bytes, percent-encoded in the path. A message takes 1000 reactions, 20 of one user, those removed included.",
 	}, h.react)
 	api.Command(a, api.Operation{
 		ID: "removeReaction", Method: "DELETE", Path: reaction, Tag: "messages", Codes: codes,
-		Summary: "Take your reaction back",
+		Summary: "Remove your reaction",
 	}, h.unreact)
 	api.Command(a, api.Operation{
 		ID: "pinMessage", Method: "PUT", Path: pin, Tag: "messages", Codes: codes,
 		Summary: "Pin a message",
-	}, func(ctx context.Context, in *Target) (*output[api.Accepted], error) {
+	}, func(ctx context.Context, in *Target) (*api.Response[wire.Accepted], error) {
 		return h.mark(ctx, *in, func(id events.ID) events.Payload { return events.MessagePinned{Message: id} }, h.notDeleted)
 	})
 	api.Command(a, api.Operation{
 		ID: "unpinMessage", Method: "DELETE", Path: pin, Tag: "messages", Codes: codes,
 		Summary: "Unpin a message",
-	}, func(ctx context.Context, in *Target) (*output[api.Accepted], error) {
+	}, func(ctx context.Context, in *Target) (*api.Response[wire.Accepted], error) {
 		return h.mark(ctx, *in, func(id events.ID) events.Payload { return events.MessageUnpinned{Message: id} }, nil)
 	})
 	api.Command(a, api.Operation{
@@ -45,12 +42,12 @@ func (h *commands) registerMarks(a *api.API) {
 	}, h.read)
 }
 
-func (h *commands) mark(ctx context.Context, in Target, payload func(events.ID) events.Payload, more func(context.Context, events.Event) error) (*output[api.Accepted], error) {
+func (h *Commands) mark(ctx context.Context, in Target, payload func(events.ID) events.Payload, more func(context.Context, events.Event) error) (*api.Response[wire.Accepted], error) {
 	done, err := h.onMessage(ctx, in, payload, more)
 	if err != nil {
 		return nil, err
 	}
-	return ok(done.accepted()), nil
+	return api.OK(done.accepted()), nil
 }
 
 type reactionInput struct {
@@ -58,41 +55,39 @@ type reactionInput struct {
 	Emoji string `path:"emoji"`
 }
 
-func (h *commands) react(ctx context.Context, in *reactionInput) (*output[api.Accepted], error) {
+func (h *Commands) react(ctx context.Context, in *reactionInput) (*api.Response[wire.Accepted], error) {
 	return h.mark(ctx, in.Target, func(id events.ID) events.Payload {
 		return events.ReactionAdded{Message: id, Emoji: in.Emoji}
 	}, func(ctx context.Context, posted events.Event) error {
 		if err := h.notDeleted(ctx, posted); err != nil {
 			return err
 		}
-		n, err := projections.CountReactions(ctx, h.Views, posted.Stream.Name(), posted.ID)
-		if err != nil {
+		all, own, err := projections.CountReactions(ctx, h.Views, posted.Stream.Name(), posted.ID, api.CallerOf(ctx).User, in.Emoji)
+		switch {
+		case err != nil:
 			return err
-		}
-		if n >= maxReactions {
-			return api.Fail(http.StatusConflict, "too_many_reactions", "a message takes "+strconv.Itoa(maxReactions)+" reactions, those taken back included")
+		case all >= projections.MaxReactions:
+			return api.Fail(http.StatusConflict, "too_many_reactions", "a message can have at most "+strconv.Itoa(projections.MaxReactions)+" reactions, removed ones included")
+		case own >= projections.ReactionsPerUser:
+			return api.Fail(http.StatusConflict, "too_many_reactions", "a user can react to a message with at most "+strconv.Itoa(projections.ReactionsPerUser)+" emoji, removed ones included")
 		}
 		return nil
 	})
 }
 
-func (h *commands) unreact(ctx context.Context, in *reactionInput) (*output[api.Accepted], error) {
+func (h *Commands) unreact(ctx context.Context, in *reactionInput) (*api.Response[wire.Accepted], error) {
 	return h.mark(ctx, in.Target, func(id events.ID) events.Payload {
 		return events.ReactionRemoved{Message: id, Emoji: in.Emoji}
 	}, nil)
 }
 
-type readMarker struct {
-	UpTo string `json:"up_to" doc:"The message up to which, and including which, you have read."`
-}
-
 type readInput struct {
 	Keyed
 	Room string `path:"room"`
-	Body readMarker
+	Body wire.ReadMarker
 }
 
-func (h *commands) read(ctx context.Context, in *readInput) (*output[api.Accepted], error) {
+func (h *Commands) read(ctx context.Context, in *readInput) (*api.Response[wire.Accepted], error) {
 	room, err := api.ParseRoom("room", in.Room)
 	if err != nil {
 		return nil, err
@@ -103,14 +98,14 @@ func (h *commands) read(ctx context.Context, in *readInput) (*output[api.Accepte
 	}
 	user := api.CallerOf(ctx).User
 	done, err := h.do(ctx, command{
-		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField, causes: []cause{{"up_to", upTo}},
+		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField, causes: []cause{{"up_to", upTo}}, room: events.RoomStream(room),
 		payload: events.RoomRead{Room: room, UpTo: upTo},
 		allow: func(ctx context.Context) error {
 			access, err := api.See(ctx, h.known, h.Views, room, user)
 			if err != nil {
 				return err
 			}
-			if err := access.As(events.RoleMember); err != nil {
+			if err := access.RequireRole(events.RoleMember); err != nil {
 				return err
 			}
 			_, err = h.message(ctx, room, upTo)
@@ -120,5 +115,5 @@ func (h *commands) read(ctx context.Context, in *readInput) (*output[api.Accepte
 	if err != nil {
 		return nil, err
 	}
-	return ok(done.accepted()), nil
+	return api.OK(done.accepted()), nil
 }

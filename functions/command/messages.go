@@ -7,26 +7,27 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-func (h *commands) registerMessages(a *api.API) {
+func (h *Commands) registerMessages(a *api.API) {
 	const tag = "messages"
 	api.Command(a, api.Operation{
 		ID: "postMessage", Method: "POST", Path: "/v1/rooms/{room}/messages", Tag: tag,
 		Summary: "Post a message under an id the server mints",
-		Detail:  "To be able to send it again safely, mint the id yourself: PUT, or the header Idempotency-Key.",
+		Detail:  "To be able to retry safely, mint the id yourself: use PUT, or the header Idempotency-Key.",
 		Codes:   []int{404}, Creates: true,
-	}, func(ctx context.Context, in *postInput) (*output[api.Message], error) {
+	}, func(ctx context.Context, in *postInput) (*api.Response[wire.Message], error) {
 		return h.post(ctx, in.Room, in.Key, keyField, in.Body)
 	})
 	api.Command(a, api.Operation{
 		ID: "putMessage", Method: "PUT", Path: "/v1/rooms/{room}/messages/{id}", Tag: tag,
 		Summary: "Post a message under an id you minted",
-		Detail: "The id is a ULID: 48 bits of Unix milliseconds, then the first 32 bits " +
-			"of the SHA-256 of your user id, then 48 random bits. At first it may lie 10 s ahead and 24 h back; a repeat is taken at any time.",
+		Detail: "The id is a ULID: 48 bits of Unix milliseconds, then the 56 bits of your mark, which `GET /v1/me` returns, " +
+			"then 24 random bits. At first it may lie 10 s ahead and 24 h back; a repeat is taken at any time.",
 		Codes: []int{404}, Creates: true,
-	}, func(ctx context.Context, in *putInput) (*output[api.Message], error) {
+	}, func(ctx context.Context, in *putInput) (*api.Response[wire.Message], error) {
 		return h.post(ctx, in.Room, in.ID, "id", in.Body)
 	})
 	api.Command(a, api.Operation{
@@ -36,43 +37,50 @@ func (h *commands) registerMessages(a *api.API) {
 	}, h.edit)
 	api.Command(a, api.Operation{
 		ID: "deleteMessage", Method: "DELETE", Path: "/v1/rooms/{room}/messages/{id}", Tag: tag,
-		Summary: "Take a message back for good: one of yours or, as an admin, any",
+		Summary: "Delete a message for good: one of yours or, as an admin, any",
 		Codes:   []int{404},
 	}, h.delete)
-}
-
-type newMessage struct {
-	Text    string `json:"text" doc:"1 to 20000 bytes of UTF-8." minLength:"1" maxLength:"20000"`
-	ReplyTo string `json:"reply_to,omitempty" doc:"The message it answers."`
-	Thread  string `json:"thread,omitempty" doc:"The message in whose thread it is to stand."`
-	After   string `json:"after,omitempty" doc:"The last event you have seen; the message will sort after it."`
-	Author  string `json:"author,omitempty" doc:"Operators only: the user to write for, with ids of that user, as old as need be."`
 }
 
 type postInput struct {
 	Keyed
 	Room string `path:"room"`
-	Body newMessage
+	Body wire.NewMessage
 }
 
 type putInput struct {
 	Room string `path:"room"`
 	ID   string `path:"id"`
-	Body newMessage
+	Body wire.NewMessage
 }
 
-func (h *commands) post(ctx context.Context, roomText, id, idField string, body newMessage) (*output[api.Message], error) {
+// PostMessage posts a message as POST and PUT /v1/rooms/{room}/messages do, for a caller who is not
+// connected over HTTP. Without an id the server mints one. It counts against the caller's rate.
+// Repeat reports that the message had been posted before. [api.ProblemOf] turns an error into the
+// answer.
+func (h *Commands) PostMessage(ctx context.Context, caller api.Caller, room, id string, m wire.NewMessage) (posted wire.Message, repeat bool, err error) {
+	if ctx, err = h.api.Begin(ctx, caller); err != nil {
+		return posted, false, err
+	}
+	answer, err := h.post(ctx, room, id, "id", m)
+	if err != nil {
+		return posted, false, err
+	}
+	return answer.Body, answer.Status == http.StatusOK, nil
+}
+
+func (h *Commands) post(ctx context.Context, roomText, id, idField string, body wire.NewMessage) (*api.Response[wire.Message], error) {
 	room, err := api.ParseRoom("room", roomText)
 	if err != nil {
 		return nil, err
 	}
 	caller := api.CallerOf(ctx)
-	author := caller.User
+	author, operator := caller.User, ""
 	if body.Author != "" && body.Author != author {
 		if !caller.Operator() {
-			return nil, api.Fail(http.StatusForbidden, "operator_only", "author: only an operator may write for another user")
+			return nil, api.Fail(http.StatusForbidden, "operator_only", "author: only an operator may write for another user; leave it out, or use an operator's token")
 		}
-		author = body.Author
+		author, operator = body.Author, caller.User
 		if err := events.ValidateUser("author", author); err != nil {
 			return nil, err
 		}
@@ -88,7 +96,7 @@ func (h *commands) post(ctx context.Context, roomText, id, idField string, body 
 	}
 	done, err := h.do(ctx, command{
 		stream: events.RoomStream(room), actor: author, id: id, idField: idField, causes: refs.causes, payload: payload,
-		anyAge: caller.Operator(),
+		anyAge: caller.Operator(), operator: operator,
 		allow: func(ctx context.Context) error {
 			if err := h.mayWrite(ctx, room, author); err != nil {
 				return err
@@ -108,10 +116,10 @@ func (h *commands) post(ctx context.Context, roomText, id, idField string, body 
 	if err != nil {
 		return nil, err
 	}
-	return created(done.repeat, posted[0]), nil
+	return api.Created(done.repeat, posted[0]), nil
 }
 
-// references collects the ids of other events in a body; the first that is malformed is err.
+// references collects the ids of other events in a body. err names those that are malformed.
 type references struct {
 	causes []cause
 	err    error
@@ -130,43 +138,42 @@ func (r *references) add(field, text string) *events.ID {
 	return &id
 }
 
-// mayWrite is what most commands in a room ask: an open room and a member.
-func (h *commands) mayWrite(ctx context.Context, room, user string) error {
+// mayWrite refuses users who are not members, and archived rooms.
+func (h *Commands) mayWrite(ctx context.Context, room, user string) error {
 	return h.may(ctx, room, user, events.RoleMember)
 }
 
-// may takes an open room and a member with a role.
-func (h *commands) may(ctx context.Context, room, user string, role events.Role) error {
+// may refuses users who are not members with the role or above, and archived rooms.
+func (h *Commands) may(ctx context.Context, room, user string, role events.Role) error {
 	access, err := api.See(ctx, h.known, h.Views, room, user)
 	if err != nil {
 		return err
 	}
-	if err := access.As(role); err != nil {
+	if err := access.RequireRole(role); err != nil {
 		return err
 	}
-	return access.Open()
+	return access.RequireActive()
 }
 
-// message finds a message that a command refers to, in the log: the views may be behind.
-func (h *commands) message(ctx context.Context, room string, id events.ID) (events.Event, error) {
-	e, err := h.Log.Get(ctx, events.RoomStream(room), id)
-	if errors.Is(err, events.ErrNotFound) {
-		return e, messageNotFound()
-	}
+// message reads a message that a command refers to from the log, because the views may lag.
+func (h *Commands) message(ctx context.Context, room string, id events.ID) (events.Event, error) {
+	found, err := events.Find(ctx, h.Log, events.RoomStream(room), id, false)
 	if err != nil {
-		return e, err
+		return events.Event{}, err
 	}
-	if _, ok := e.Payload.(events.MessagePosted); !ok {
-		return e, messageNotFound()
+	for _, e := range found { // the least digest first: that message shows
+		if _, ok := e.Payload.(events.MessagePosted); ok {
+			return e, nil
+		}
 	}
-	return e, nil
+	return events.Event{}, messageNotFound()
 }
 
 func messageNotFound() error {
-	return api.NotYet("message_not_found", "there is no such message in this room; a new one takes a moment to reach other regions")
+	return api.NotYet("message_not_found", "message not found in this room; if it is new, retry in a moment, until it has reached this region")
 }
 
-// Target is the path of what is done to a message.
+// Target is the path of a command on a message.
 type Target struct {
 	Keyed
 	Room string `path:"room"`
@@ -184,8 +191,8 @@ func (t Target) parse() (room string, message events.ID, err error) {
 	return room, message, err
 }
 
-// onMessage does a command on a message. More is asked of the message once it is found.
-func (h *commands) onMessage(ctx context.Context, in Target, payload func(message events.ID) events.Payload, more func(ctx context.Context, posted events.Event) error) (result, error) {
+// onMessage does a command on a message. More may refuse it once the message is found.
+func (h *Commands) onMessage(ctx context.Context, in Target, payload func(message events.ID) events.Payload, more func(ctx context.Context, posted events.Event) error) (result, error) {
 	room, id, err := in.parse()
 	if err != nil {
 		return result{}, err
@@ -207,44 +214,40 @@ func (h *commands) onMessage(ctx context.Context, in Target, payload func(messag
 	})
 }
 
-type messageEdit struct {
-	Text string `json:"text" doc:"1 to 20000 bytes of UTF-8." minLength:"1" maxLength:"20000"`
-}
-
 type editInput struct {
 	Target
-	Body messageEdit
+	Body wire.MessageEdit
 }
 
-func (h *commands) edit(ctx context.Context, in *editInput) (*output[api.Accepted], error) {
+func (h *Commands) edit(ctx context.Context, in *editInput) (*api.Response[wire.Accepted], error) {
 	done, err := h.onMessage(ctx, in.Target, func(id events.ID) events.Payload {
 		return events.MessageEdited{Message: id, Text: events.Plain(in.Body.Text)}
 	}, func(ctx context.Context, posted events.Event) error {
 		if posted.Actor != api.CallerOf(ctx).User {
-			return api.Fail(http.StatusForbidden, "not_the_author", "only its author may edit a message")
+			return api.Fail(http.StatusForbidden, "not_the_author", "only its author may edit a message; an admin may delete it")
 		}
 		return h.notDeleted(ctx, posted)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return ok(done.accepted()), nil
+	return api.OK(done.accepted()), nil
 }
 
-// notDeleted refuses what would have no effect. It may miss a deletion that has just come; the
+// notDeleted refuses commands on a deleted message. It may miss a deletion that has just come; the
 // fold does not.
-func (h *commands) notDeleted(ctx context.Context, posted events.Event) error {
+func (h *Commands) notDeleted(ctx context.Context, posted events.Event) error {
 	got, err := projections.LoadMessages(ctx, h.Views, posted.Stream.Name(), posted.ID)
 	if err != nil {
 		return err
 	}
 	if len(got) == 1 && got[0].Deleted {
-		return api.Fail(http.StatusGone, "message_deleted", "the message was deleted")
+		return api.Fail(http.StatusGone, "message_deleted", "the message was deleted; it can no longer be changed")
 	}
 	return nil
 }
 
-func (h *commands) delete(ctx context.Context, in *Target) (*output[api.Accepted], error) {
+func (h *Commands) delete(ctx context.Context, in *Target) (*api.Response[wire.Accepted], error) {
 	room, id, err := in.parse()
 	if err != nil {
 		return nil, err
@@ -271,5 +274,5 @@ func (h *commands) delete(ctx context.Context, in *Target) (*output[api.Accepted
 	if err != nil {
 		return nil, err
 	}
-	return ok(done.accepted()), nil
+	return api.OK(done.accepted()), nil
 }

@@ -8,17 +8,18 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-func (h *commands) registerRooms(a *api.API) {
+func (h *Commands) registerRooms(a *api.API) {
 	const tag = "rooms"
 	api.Command(a, api.Operation{
 		ID: "createRoom", Method: "POST", Path: "/v1/rooms", Tag: tag,
 		Summary: "Create a room under an id the server mints",
-		Detail:  "You become its owner and can post to it straight away. The answer is the room as it was created.",
+		Detail:  "You become its owner and can post to it at once. The answer is the room as it was created.",
 		Creates: true,
-	}, func(ctx context.Context, in *createInput) (*output[api.Room], error) {
+	}, func(ctx context.Context, in *createInput) (*api.Response[wire.Room], error) {
 		return h.create(ctx, in.Key, keyField, in.Body)
 	})
 	api.Command(a, api.Operation{
@@ -26,68 +27,63 @@ func (h *commands) registerRooms(a *api.API) {
 		Summary: "Create a room under an id you minted",
 		Detail:  "The id is made like that of a message. The answer is the room as it was created.",
 		Creates: true,
-	}, func(ctx context.Context, in *putRoomInput) (*output[api.Room], error) {
+	}, func(ctx context.Context, in *putRoomInput) (*api.Response[wire.Room], error) {
 		return h.create(ctx, in.Room, "room", in.Body)
 	})
 	api.Command(a, api.Operation{
 		ID: "changeRoom", Method: "PATCH", Path: "/v1/rooms/{room}", Tag: tag,
 		Summary: "Change a room's name, topic or privacy, or archive it",
-		Detail:  "Takes an admin; to archive or open it again, an owner. `archived` must come alone: one command is one event.",
+		Detail:  "Takes an admin; to archive or reopen it, an owner. `archived` must come alone: one command is one event.",
 		Codes:   []int{404},
 	}, h.change)
 	api.Command(a, api.Operation{
 		ID: "openDirect", Method: "PUT", Path: "/v1/direct/{user}", Tag: tag,
 		Summary: "Open the direct room with a user",
-		Detail:  "Its id follows from the two user ids: one room, in every region.",
+		Detail:  "Its id follows from the two user ids: one room, in every region. How many you can open in an hour, or users invite, is limited: `too_many_contacts`.",
 		Creates: true,
 	}, h.direct)
 }
 
-type newRoom struct {
-	Name    string `json:"name" doc:"1 to 100 characters, on one line." minLength:"1" maxLength:"100"`
-	Topic   string `json:"topic,omitempty" doc:"At most 500 characters, on one line." maxLength:"500"`
-	Private bool   `json:"private,omitempty" doc:"Invisible to all but its members; they must be added."`
-}
-
 type createInput struct {
 	Keyed
-	Body newRoom
+	Body wire.NewRoom
 }
 
 type putRoomInput struct {
 	Room string `path:"room"`
-	Body newRoom
+	Body wire.NewRoom
 }
 
-func (h *commands) create(ctx context.Context, id, idField string, body newRoom) (*output[api.Room], error) {
+func (h *Commands) create(ctx context.Context, id, idField string, body wire.NewRoom) (*api.Response[wire.Room], error) {
 	user := api.CallerOf(ctx).User
-	if id == "" {
-		minted, err := h.Clock.Mint(user)
+	minted := id == ""
+	if minted {
+		fresh, err := h.Clock.Mint(user)
 		if err != nil {
 			return nil, err
 		}
-		id = minted.String()
+		id = fresh.String()
 	}
 	room, err := events.ParseID(idField, id)
 	if err != nil {
 		return nil, err
 	}
 	done, err := h.do(ctx, command{
-		stream: events.RoomStream(room.String()), actor: user, id: id, idField: idField,
+		stream: events.RoomStream(room.String()), actor: user, id: id, idField: idField, minted: minted,
 		payload: events.RoomCreated{Name: body.Name, Topic: body.Topic, Private: body.Private},
 		allow:   allowed,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return created(done.repeat, roomCreated(done.event, events.RoleOwner)), nil
+	return api.Created(done.repeat, roomCreated(done.event, events.RoleOwner)), nil
 }
 
 func allowed(context.Context) error { return nil }
 
-// roomCreated is a room as its creation made it. It asks no view: the room is in the log, and an
-// answer that says so must not fail.
-func roomCreated(e events.Event, role events.Role) api.Room {
+// roomCreated is a room as its creation made it. It reads no view, so the answer cannot fail once the
+// event is in the log.
+func roomCreated(e events.Event, role events.Role) wire.Room {
 	r := projections.Room{ID: e.Stream.Name(), Created: e.ID, By: e.Actor}
 	if p, ok := e.Payload.(events.RoomCreated); ok {
 		r.Name, r.Topic, r.Private, r.Direct = p.Name, p.Topic, p.Private, p.Direct
@@ -100,7 +96,7 @@ type directInput struct {
 	User string `path:"user"`
 }
 
-func (h *commands) direct(ctx context.Context, in *directInput) (*output[api.Room], error) {
+func (h *Commands) direct(ctx context.Context, in *directInput) (*api.Response[wire.Room], error) {
 	user := api.CallerOf(ctx).User
 	if err := events.ValidateUser("user", in.User); err != nil {
 		return nil, err
@@ -117,37 +113,33 @@ func (h *commands) direct(ctx context.Context, in *directInput) (*output[api.Roo
 		stream: events.RoomStream(id), actor: user, id: in.Key, idField: keyField,
 		payload: events.RoomCreated{Private: true, Direct: users},
 		allow: func(ctx context.Context) (err error) {
-			room, member, err = h.known.LoadAccess(ctx, h.Views, id, user)
+			room, member, err = h.known.Load(ctx, h.Views, id, user)
 			if err == nil && room.Exists() {
 				return already{room.Created}
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return h.contact(ctx, user)
 		},
 	})
 	switch {
 	case errors.As(err, &already{}):
-		return created(true, api.RoomOf(room, member)), nil
+		return api.Created(true, api.RoomOf(room, member)), nil
 	case err != nil:
 		return nil, err
 	default:
-		return created(done.repeat, roomCreated(done.event, events.RoleMember)), nil
+		return api.Created(done.repeat, roomCreated(done.event, events.RoleMember)), nil
 	}
-}
-
-type roomChange struct {
-	Name     *string `json:"name,omitempty" doc:"1 to 100 characters, on one line." minLength:"1" maxLength:"100"`
-	Topic    *string `json:"topic,omitempty" doc:"At most 500 characters, on one line." maxLength:"500"`
-	Private  *bool   `json:"private,omitempty"`
-	Archived *bool   `json:"archived,omitempty" doc:"Alone; takes an owner."`
 }
 
 type changeInput struct {
 	Keyed
 	Room string `path:"room"`
-	Body roomChange
+	Body wire.RoomChange
 }
 
-func (h *commands) change(ctx context.Context, in *changeInput) (*output[api.Accepted], error) {
+func (h *Commands) change(ctx context.Context, in *changeInput) (*api.Response[wire.Accepted], error) {
 	room, err := api.ParseRoom("room", in.Room)
 	if err != nil {
 		return nil, err
@@ -172,13 +164,13 @@ func (h *commands) change(ctx context.Context, in *changeInput) (*output[api.Acc
 			if err != nil {
 				return err
 			}
-			if err := access.As(role); err != nil {
+			if err := access.RequireRole(role); err != nil {
 				return err
 			}
 			if in.Body.Archived != nil {
 				return notDirect(room)
 			}
-			if err := access.Open(); err != nil {
+			if err := access.RequireActive(); err != nil {
 				return err
 			}
 			return notDirect(room)
@@ -187,12 +179,12 @@ func (h *commands) change(ctx context.Context, in *changeInput) (*output[api.Acc
 	if err != nil {
 		return nil, err
 	}
-	return ok(done.accepted()), nil
+	return api.OK(done.accepted()), nil
 }
 
 func notDirect(room string) error {
 	if events.IsDirect(room) {
-		return api.Fail(http.StatusConflict, "direct_room", "a direct room is what it is: its members and settings do not change")
+		return api.Fail(http.StatusConflict, "direct_room", "members and settings of a direct room cannot be changed; create a room instead")
 	}
 	return nil
 }

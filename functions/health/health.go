@@ -1,32 +1,19 @@
-// Package health says whether a region can do its work. Route 53, or whatever plays it, asks
-// before it sends anyone there.
+// Package health says whether a region can do its work. Route 53, or what plays it, asks before it
+// sends traffic to the region.
 package health
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	"parley/events"
+	"parley/functions/wire"
 	"parley/projections"
 )
-
-// Beat appends a beat to the region's stream: a sign of life that every region sees come by.
-// It is due about once a minute.
-func Beat(ctx context.Context, log events.Log, clock *events.Clock, region string) error {
-	id, err := clock.Mint(region)
-	if err != nil {
-		return err
-	}
-	beat, err := events.New(id, events.RegionStream(region), region, region, events.RegionBeat{})
-	if err != nil {
-		return err
-	}
-	_, _, err = log.Append(ctx, beat)
-	return err
-}
 
 // Handler answers GET /health.
 type Handler struct {
@@ -34,30 +21,24 @@ type Handler struct {
 	Log    events.Log
 	Views  projections.Views
 	Now    func() time.Time
-	// Writable returns why the log takes no appends; nil is always writable. It must not append:
-	// it is asked every second.
+	// Writable returns why the log cannot be appended to; always writable if nil. It must not append:
+	// it is called every second.
 	Writable func() error
-	// Stages returns how far each stage is behind, if that is known here; nil if not.
+	// Stages returns how far each stage lags behind, if this process knows it; may be nil.
 	Stages func() map[string]time.Duration
-	// Drained says whether an operator wants traffic to leave the region; nil: nobody ever does.
+	// Drained says whether an operator wants traffic to leave the region; never drained if nil.
 	Drained func(context.Context) (bool, error)
-	// Timeout bounds the check; a region that does not answer is as good as down.
+	// Streams is to how many streams the region appends its heartbeats. They must come back through its
+	// change stream; that is not checked if it is 0.
+	Streams int
+	// Timeout bounds the check: a region that does not answer counts as down.
 	Timeout time.Duration
+
+	returns returns
 }
 
-// Report is the answer.
-type Report struct {
-	Region string `json:"region"`
-	Status string `json:"status"`          // "ok", "failing" or, if it is well and drained, "drained"
-	Error  string `json:"error,omitempty"` // which part does not work
-	// Stages is how many seconds the oldest event that a stage has not handled has waited.
-	Stages map[string]float64 `json:"stages,omitempty"`
-	// Frontiers is how many seconds ago the last beat heard of each region was made. Beats come
-	// once a minute, so up to about 60 is no lag.
-	Frontiers map[string]float64 `json:"frontiers"`
-}
-
-// ServeHTTP answers 200 and a [Report] if log and views are as they should be, else 503.
+// ServeHTTP answers with a [wire.Health]: 200 if the region can do its work, 503 if it cannot or is
+// drained.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.Timeout)
 	defer cancel()
@@ -69,14 +50,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(report) // the asker has gone
+	_ = json.NewEncoder(w).Encode(report) // the client may have gone
 }
 
-// Check reads the log and the views once or twice, and asks whether the log can be written.
-func (h *Handler) Check(ctx context.Context) Report {
-	report := Report{Region: h.Region, Status: "ok", Frontiers: map[string]float64{}}
+// Check reads the log and the views once or twice, and checks whether the log can be written and whether
+// the region's heartbeats come back.
+func (h *Handler) Check(ctx context.Context) wire.Health {
+	report := wire.Health{Region: h.Region, Version: wire.Version(), Status: "ok", Frontiers: map[string]float64{}}
 	now := h.Now()
-	_, err := h.Log.Get(ctx, events.RegionStream(h.Region), events.ID{1})
+	_, err := events.Get(ctx, h.Log, events.RegionStream(h.Region), events.ID{1})
 	if err != nil && !errors.Is(err, events.ErrNotFound) {
 		report.Status, report.Error = "failing", "the log cannot be read"
 		return report
@@ -85,12 +67,12 @@ func (h *Handler) Check(ctx context.Context) Report {
 		report.Status, report.Error = "failing", "the log cannot be written"
 		return report
 	}
-	beats, err := projections.LoadFrontiers(ctx, h.Views)
+	last, err := projections.LoadHeartbeats(ctx, h.Views)
 	if err != nil {
 		report.Status, report.Error = "failing", "the views cannot be read"
 		return report
 	}
-	for region, beat := range beats {
+	for region, beat := range last.Frontiers() {
 		report.Frontiers[region] = now.Sub(beat.Timestamp()).Seconds()
 	}
 	if h.Stages != nil {
@@ -98,6 +80,16 @@ func (h *Handler) Check(ctx context.Context) Report {
 		for stage, lag := range h.Stages() {
 			report.Stages[stage] = lag.Seconds()
 		}
+	}
+	stream, since, err := h.returns.missing(ctx, h.Log, h.Region, h.Streams, last, now)
+	switch {
+	case err != nil:
+		report.Status, report.Error = "failing", "the log cannot be read"
+		return report
+	case stream != "":
+		report.Status = "failing"
+		report.Error = fmt.Sprintf("stage stream: no heartbeat of %s has come back through the change stream in the last %d minutes", stream, int(now.Sub(since).Minutes()))
+		return report
 	}
 	if h.Drained == nil {
 		return report

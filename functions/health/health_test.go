@@ -3,6 +3,7 @@ package health_test
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"net/http/httptest"
 	"testing"
 	"testing/synctest"
@@ -13,15 +14,16 @@ import (
 	"parley/events"
 	"parley/events/logtest"
 	"parley/functions/health"
+	"parley/functions/wire"
 	"parley/projections"
 	"parley/projections/viewtest"
 )
 
-func ask(t *testing.T, h *health.Handler) (int, health.Report) {
+func ask(t *testing.T, h *health.Handler) (int, wire.Health) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
-	var report health.Report
+	var report wire.Health
 	if err := json.Unmarshal(w.Body.Bytes(), &report); err != nil {
 		t.Fatalf("%v: %s", err, w.Body)
 	}
@@ -36,15 +38,15 @@ func TestHealth(t *testing.T) {
 		log := &logtest.Faults{Log: logtest.NewModel()}
 		views := &viewtest.Faults{Views: viewtest.NewModel()}
 		engine := projections.NewEngine(log, views, projections.All()...)
-		clock := events.NewClock(time.Now)
+		clock := events.NewClock(time.Now, events.NewMarks(nil))
 		h := &health.Handler{Region: "eu", Log: log, Views: views, Now: time.Now, Timeout: time.Second}
 		code, report := ask(t, h)
-		if diff := cmp.Diff(health.Report{Region: "eu", Status: "ok", Frontiers: map[string]float64{}}, report); code != 200 || diff != "" {
+		if diff := cmp.Diff(wire.Health{Region: "eu", Version: wire.Version(), Status: "ok", Frontiers: map[string]float64{}}, report); code != 200 || diff != "" {
 			t.Errorf("%d\n%s", code, diff)
 		}
 
 		beat := func(region string) {
-			if err := health.Beat(t.Context(), log, clock, region); err != nil {
+			if err := health.Beat(t.Context(), log, clock, region, 1); err != nil {
 				t.Fatal(err)
 			}
 			for e, err := range log.Read(t.Context(), events.RegionStream(region), events.Range{Reverse: true, Limit: 1}) {
@@ -62,7 +64,7 @@ func TestHealth(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		h.Stages = func() map[string]time.Duration { return map[string]time.Duration{"stream": 1500 * time.Millisecond} }
 		code, report = ask(t, h)
-		want := health.Report{Region: "eu", Status: "ok", Stages: map[string]float64{"stream": 1.5}, Frontiers: map[string]float64{"eu": 92, "us": 2}}
+		want := wire.Health{Region: "eu", Version: wire.Version(), Status: "ok", Stages: map[string]float64{"stream": 1.5}, Frontiers: map[string]float64{"eu": 92, "us": 2}}
 		if diff := cmp.Diff(want, report); code != 200 || diff != "" {
 			t.Errorf("%d\n%s", code, diff)
 		}
@@ -113,17 +115,12 @@ func TestHealthTimesOut(t *testing.T) {
 	})
 }
 
-// silent is a log whose Get takes forever.
+// silent is a log whose Read takes forever.
 type silent struct{ events.Log }
 
-func (silent) Get(ctx context.Context, _ events.Stream, _ events.ID) (events.Event, error) {
-	<-ctx.Done()
-	return events.Event{}, ctx.Err()
-}
-
-func TestBeatFails(t *testing.T) {
-	log := &logtest.Faults{Log: logtest.NewModel(), OnAppend: logtest.Script(logtest.NotStored)}
-	if err := health.Beat(t.Context(), log, events.NewClock(time.Now), "eu"); err == nil {
-		t.Error("a beat that was not stored is taken for one")
+func (silent) Read(ctx context.Context, _ events.Stream, _ events.Range) iter.Seq2[events.Event, error] {
+	return func(yield func(events.Event, error) bool) {
+		<-ctx.Done()
+		yield(events.Event{}, ctx.Err())
 	}
 }

@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"parley/functions/api"
 )
 
-// ErrGone: there is no such connection, or no longer. To be tested with errors.Is.
-var ErrGone = errors.New("the connection is gone")
+// ErrGone: the connection does not exist, or no longer. Test with errors.Is.
+var ErrGone = errors.New("connection is gone")
 
-// ErrChanged: rooms were taken from the connection since it was read. To be tested with errors.Is.
-var ErrChanged = errors.New("rooms were taken from the connection meanwhile")
+// ErrChanged: rooms were removed from the connection since it was read. Test with errors.Is.
+var ErrChanged = errors.New("rooms were removed from the connection since it was read")
 
 // Sockets is how frames reach clients. All methods are safe for concurrent use.
 type Sockets interface {
-	// Post sends a frame, behind those posted before it. It may return before the client has it,
-	// but not wait for a client that does not read: the error then says so, and the frame is lost.
+	// Post sends a frame, behind those posted before it. It may return before the client has it. It
+	// must not wait for a client that does not read: then it drops the frame and returns an error.
 	// The error is [ErrGone] if there is no such socket.
 	Post(ctx context.Context, conn string, f Frame) error
 
@@ -23,18 +25,21 @@ type Sockets interface {
 	Close(ctx context.Context, conn string, code Code) error
 }
 
-// Connection is what is known of a connected client.
+// Connection is the stored state of a connected client.
 type Connection struct {
 	ID      string
-	User    string    // "" until there was a token
-	Token   string    // what the client may do, it may do with this
+	User    string    // "" until there is a token
+	Scopes  []string  // of the token, which is not stored itself
 	Expires time.Time // of the token
 	Opened  time.Time
-	Seen    time.Time // when a frame came last
-	All     bool      // listens to all rooms of the user, also those to come, and to her own stream
-	// Revision counts how often rooms were taken from the connection.
+	Seen    time.Time // when the last frame came
+	All     bool      // listens to all rooms of the user, also those joined later, and to the user's own stream
+	// Revision counts how often rooms were removed from the connection.
 	Revision uint64
 }
+
+// caller is who sends the connection's frames.
+func (c Connection) caller() api.Caller { return api.Caller{User: c.User, Scopes: c.Scopes} }
 
 // Listener is a connection that listens to a room.
 type Listener struct {
@@ -43,7 +48,8 @@ type Listener struct {
 	Expires time.Time
 }
 
-// Connections remembers who is connected and who listens to what, for all processes of a region.
+// Connections stores which clients are connected and what they listen to, for all processes of a
+// region.
 // All methods are safe for concurrent use and see every change that returned.
 type Connections interface {
 	// Put stores a connection that is new, or has just got its user. It listens to nothing.
@@ -52,24 +58,24 @@ type Connections interface {
 	// Get returns a connection, or [ErrGone].
 	Get(ctx context.Context, conn string) (Connection, error)
 
-	// Touch notes that a frame came. Of a connection that is gone it does nothing.
+	// Touch stores that a frame came. It does nothing if the connection is gone.
 	Touch(ctx context.Context, conn string, at time.Time) error
 
-	// Delete forgets a connection and what it listens to. It may be gone already.
+	// Delete deletes a connection and what it listens to. The connection may be gone already.
 	Delete(ctx context.Context, conn string) error
 
-	// Subscribe makes a connection listen to rooms and, with all, to whatever its user is told. It
-	// does so only if the connection's Revision is still the one that was read before it was
-	// checked that its user may listen: otherwise a room could be given back that has just been
-	// taken. The error is [ErrChanged] then, with any of the rooms subscribed or not, or [ErrGone].
+	// Subscribe makes a connection listen to rooms and, with all, to everything of its user. Revision
+	// is that of the connection before the memberships were read. If it has changed, a room may have
+	// been removed meanwhile: then the error is [ErrChanged], with any of the rooms subscribed or
+	// not. It is [ErrGone] if the connection is gone.
 	Subscribe(ctx context.Context, conn string, revision uint64, all bool, rooms ...string) error
 
-	// Unsubscribe takes rooms from a connection, and raises its Revision even if it did not listen
-	// to them. Of a connection that is gone it does nothing.
+	// Unsubscribe removes rooms from a connection, and increments its Revision even if it did not
+	// listen to them. It does nothing if the connection is gone.
 	Unsubscribe(ctx context.Context, conn string, rooms ...string) error
 
-	// UnsubscribeAll takes all rooms, and its user's own stream, from a connection, and raises its
-	// Revision.
+	// UnsubscribeAll removes all rooms and the user's own stream from a connection, and increments
+	// its Revision.
 	UnsubscribeAll(ctx context.Context, conn string) error
 
 	// Rooms lists the rooms a connection listens to, in any order.

@@ -12,24 +12,24 @@ import (
 // one with [NewMemory].
 type Memory struct {
 	mu          sync.RWMutex
-	connections map[string]*remembered
-	rooms       map[string]map[string]*remembered // those that listen to a room
-	users       map[string]map[string]*remembered // those of a user
+	connections map[string]*stored
+	rooms       map[string]map[string]*stored // those that listen to a room
+	users       map[string]map[string]*stored // those of a user
 }
 
 var _ Connections = (*Memory)(nil)
 
-type remembered struct {
+type stored struct {
 	Connection
 	rooms map[string]bool
 }
 
-// NewMemory returns a memory of nobody.
+// NewMemory returns a Memory without connections.
 func NewMemory() *Memory {
 	return &Memory{
-		connections: map[string]*remembered{},
-		rooms:       map[string]map[string]*remembered{},
-		users:       map[string]map[string]*remembered{},
+		connections: map[string]*stored{},
+		rooms:       map[string]map[string]*stored{},
+		users:       map[string]map[string]*stored{},
 	}
 }
 
@@ -38,7 +38,7 @@ func (m *Memory) Put(_ context.Context, c Connection) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.delete(c.ID)
-	r := &remembered{c, map[string]bool{}}
+	r := &stored{c, map[string]bool{}}
 	m.connections[c.ID] = r
 	if c.User != "" {
 		link(m.users, c.User, r)
@@ -46,14 +46,14 @@ func (m *Memory) Put(_ context.Context, c Connection) error {
 	return nil
 }
 
-func link(index map[string]map[string]*remembered, name string, r *remembered) {
+func link(index map[string]map[string]*stored, name string, r *stored) {
 	if index[name] == nil {
-		index[name] = map[string]*remembered{}
+		index[name] = map[string]*stored{}
 	}
 	index[name][r.ID] = r
 }
 
-func unlink(index map[string]map[string]*remembered, name string, r *remembered) {
+func unlink(index map[string]map[string]*stored, name string, r *stored) {
 	if delete(index[name], r.ID); len(index[name]) == 0 {
 		delete(index, name)
 	}
@@ -124,12 +124,12 @@ func (m *Memory) Unsubscribe(_ context.Context, conn string, rooms ...string) er
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r := m.connections[conn]; r != nil {
-		m.take(r, rooms)
+		m.removeRooms(r, rooms)
 	}
 	return nil
 }
 
-func (m *Memory) take(r *remembered, rooms []string) {
+func (m *Memory) removeRooms(r *stored, rooms []string) {
 	r.Revision++
 	for _, room := range rooms {
 		delete(r.rooms, room)
@@ -143,7 +143,7 @@ func (m *Memory) UnsubscribeAll(_ context.Context, conn string) error {
 	defer m.mu.Unlock()
 	if r := m.connections[conn]; r != nil {
 		r.All = false
-		m.take(r, slices.Collect(maps.Keys(r.rooms)))
+		m.removeRooms(r, slices.Collect(maps.Keys(r.rooms)))
 	}
 	return nil
 }

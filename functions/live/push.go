@@ -3,8 +3,8 @@ package live
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,177 +12,185 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
 const (
-	// told is how many events are told before the next are looked at: what waits for whom is held
-	// in memory.
-	told = 100
-	// settle is how long it takes until all that arrived has surely been told, or its sockets closed:
-	// several processes push side by side, each for as long as Limits.Push.
-	settle = 2
-	// closing bounds the time in which all are closed who could not be told.
+	// notifyBatch is how many events are delivered before the frames of the next are made: frames
+	// that wait for a socket are held in memory.
+	notifyBatch = 100
+	// deliveryTime is how long it takes, in multiples of Limits.Push, until an event that has arrived
+	// is delivered, or the sockets that lack it are closed: several processes push side by side.
+	deliveryTime = 2
+	// maxOpened bounds what is sent of a room to who was not known to be a member. A sync returns all of it.
+	maxOpened = 100
+	// closing bounds the time for closing the sockets that could not be notified.
 	closing = 2 * time.Second
 )
 
-// eventFrame is an event on its way to a client.
-type eventFrame struct {
-	Room     string
-	Stream   string
-	Position uint64
-	Cursor   string
-	Event    any
-	Partial  bool // the event goes without its data
-}
-
-// encodeEvent makes a frame of an event. One that is too large, or cannot be opened yet, goes without
-// its data.
-func (h *Handler) encodeEvent(f eventFrame) Frame {
-	type wire struct {
-		Type     string `json:"type"`
-		Room     string `json:"room,omitempty"`
-		Stream   string `json:"stream"`
-		Position uint64 `json:"position,omitempty"`
-		Cursor   string `json:"cursor,omitempty"`
-		Partial  bool   `json:"partial,omitempty"`
-		Event    any    `json:"event"`
-	}
-	w := wire{"event", f.Room, f.Stream, f.Position, f.Cursor, false, f.Event}
-	out := encode(w)
-	if !f.Partial && len(out.head) <= h.Limits.FrameBytes-api.MaxCursor {
-		return out
-	}
-	var fields map[string]json.RawMessage
-	if text, err := json.Marshal(f.Event); err == nil && json.Unmarshal(text, &fields) == nil {
-		delete(fields, "data")
-		w.Event = fields
-	}
-	w.Partial = true
-	return encode(w)
-}
-
-// Push tells those who listen what has arrived in this region, in the order of arrival; it is the
-// third stage of [parley/functions/stream]. It returns when all have been told, or when the time
-// for it is up: sockets that could not be told everything are closed.
+// Push delivers what has arrived in this region to the sockets that listen, in the order of
+// arrival; it is the notify stage of [parley/functions/stream]. It returns when all is delivered, or
+// when Limits.Push is over: sockets that lack something by then are closed.
 func (h *Handler) Push(ctx context.Context, what []projections.Happened) {
 	h.setUp()
 	ctx, cancel := context.WithTimeout(ctx, h.Limits.Push)
 	defer cancel()
-	what, err := projections.WithLate(ctx, h.Log, what)
+	what, err := h.expand(ctx, what)
 	if err != nil {
-		h.Logger.WarnContext(ctx, "push: late events cannot be looked up", "error", err)
-		return // the positions of a pong tell that something is missing
+		h.Logger.WarnContext(ctx, "push: cannot read late events", "error", err)
+		return // clients see by the positions of a pong that something is missing
 	}
-	for some := range slices.Chunk(what, told) {
-		p := &push{Handler: h, ctx: ctx, frames: map[string][]Frame{}, over: map[string]bool{}, rooms: map[string][]Listener{}, users: map[string][]Connection{}}
+	for some := range slices.Chunk(what, notifyBatch) {
+		p := &push{Handler: h, ctx: ctx, frames: map[string][]Frame{}, closed: map[string]bool{}, rooms: map[string][]Listener{}, users: map[string][]Connection{}}
 		p.changeMembers(some)
 		for _, w := range some {
 			p.add(w)
 		}
-		p.tellRemoved()
-		h.tell(ctx, p.frames)
+		p.addRemoved()
+		h.deliver(ctx, p.frames)
 	}
 }
 
-// push collects what to tell whom.
+// expand puts in place of the late notices of other regions what they name, without the texts of messages
+// that were deleted since. The stream function has seen to that for what was folded just before.
+func (h *Handler) expand(ctx context.Context, what []projections.Happened) ([]projections.Happened, error) {
+	expanded := make([]projections.Happened, 0, len(what))
+	for _, w := range what {
+		named, err := projections.ExpandLate(ctx, h.Log, h.Region, w.Event)
+		if err != nil {
+			return nil, err
+		}
+		if _, late := w.Event.Payload.(events.EventLate); late {
+			if named, err = projections.Redact(ctx, h.Views, named...); err != nil {
+				return nil, err
+			}
+		}
+		for _, e := range named {
+			expanded = append(expanded, projections.Happened{Event: e, Position: w.Position})
+		}
+	}
+	return expanded, nil
+}
+
+// push collects the frames of a batch, by connection.
 type push struct {
 	*Handler
 	ctx     context.Context
-	place   *projections.Place
+	place   *projections.Cursor
 	frames  map[string][]Frame // by connection, in their order
-	over    map[string]bool    // the connections that were closed
+	closed  map[string]bool    // the connections that were closed
 	rooms   map[string][]Listener
 	users   map[string][]Connection
 	removed []removed
 }
 
-type removed struct{ room, conn string }
+type removed struct {
+	room, conn string
+	silent     bool // it did not listen, so that nothing is removed: its user was invited
+}
 
-// warn logs that somebody will not be told: she finds out by the positions of a pong.
+// warn logs that an event will not be delivered to some client. The client finds out by the
+// positions of a pong.
 func (p *push) warn(what string, err error) {
 	p.Logger.WarnContext(p.ctx, "push: "+what, "error", err)
 }
 
-// membersOf names those whose membership an event may have changed.
-func membersOf(w projections.Happened) []string {
-	if p, ok := w.Event.Payload.(events.RoomCreated); ok {
-		return append(slices.Clone(p.Direct), w.Event.Actor)
-	}
-	if w.About != "" {
-		return []string{w.About}
-	}
-	return nil
-}
-
-// changeMembers makes connections listen to the rooms that their users have joined, and no longer
-// to those that they have left, before anything is told.
+// changeMembers subscribes connections to the rooms that their users have joined, and unsubscribes
+// them from those that they have left, before any event is delivered.
 func (p *push) changeMembers(what []projections.Happened) {
 	type pair struct{ room, user string }
-	changed := map[pair]bool{}
+	changed := map[pair]projections.Happened{}
 	for _, w := range what {
-		if kind, room := w.Stream.Split(); kind == events.KindRoom {
-			for _, user := range membersOf(w) {
-				changed[pair{room, user}] = true
-			}
+		for _, user := range projections.MembersOf(w.Event) {
+			changed[pair{w.Event.Stream.Name(), user}] = w
 		}
 	}
-	for c := range changed {
+	for c, w := range changed {
 		connections := p.of(c.user)
 		if len(connections) == 0 {
 			continue
 		}
 		m, err := projections.LoadMember(p.ctx, p.Views, c.room, c.user)
 		if err != nil {
-			p.warn("a member cannot be looked up", err)
+			p.warn("cannot read a member", err)
+		}
+		if err == nil && m.In {
+			p.open(m, w)
 		}
 		for _, conn := range connections {
 			if err == nil && m.In {
 				p.join(conn, c.room)
 			} else {
-				p.leave(conn, c.room)
+				p.leave(conn, c.room, err == nil && m.Invited != events.ID{})
 			}
 		}
 	}
 }
 
-// join makes a connection that listens to all of its user's rooms listen to a new one.
+// open adds what happened in a room before the membership arrived that makes it visible, and sorts after
+// that: to the connections of its user that listen to all rooms.
+func (p *push) open(m projections.Member, w projections.Happened) {
+	if m.Since != w.Event.ID && w.Event.Type != "member.unbanned" {
+		return
+	}
+	opened, err := p.syncer().Opened(p.ctx, m, w.Event.Ref(), time.Time{}, 0, maxOpened)
+	if err != nil {
+		p.warn("cannot read what happened before a membership arrived", err)
+		return // the client sees the gap in the positions
+	}
+	for _, o := range opened {
+		shown, err := projections.Redact(p.ctx, p.Views, o.Event)
+		if err != nil {
+			p.warn("cannot read a message", err)
+			continue
+		}
+		f := p.frameOf(projections.Happened{Event: shown[0], Position: o.Position}, o.Position)
+		for _, c := range p.of(m.User) {
+			if c.All {
+				p.put(c.ID, c.User, c.Expires, f)
+			}
+		}
+	}
+}
+
+// join subscribes a connection that listens to all rooms of its user to a new one.
 func (p *push) join(conn Connection, room string) {
 	if !conn.All {
 		return
 	}
-	err := p.again(p.ctx, conn, func(c Connection) error {
+	err := p.retryChanged(p.ctx, conn, func(c Connection) error {
 		m, err := projections.LoadMember(p.ctx, p.Views, room, c.User)
 		if err != nil || !m.In {
 			return err
 		}
 		return p.Connections.Subscribe(p.ctx, c.ID, c.Revision, false, room)
 	})
-	if err != nil && !errors.Is(err, errOver) {
-		p.warn("a connection cannot listen to a new room", err)
+	if err != nil && !errors.Is(err, errClosed) {
+		p.warn("cannot subscribe a connection to a new room", err)
 	}
 }
 
-// leave takes a room from a connection. If that fails the connection is given up: it must not hear
-// what its user may no longer hear.
-func (p *push) leave(conn Connection, room string) {
+// leave unsubscribes a connection from a room. If that fails the socket is closed: its user may not
+// get the room's events any more.
+func (p *push) leave(conn Connection, room string, invited bool) {
 	rooms, err := p.Connections.Rooms(p.ctx, conn.ID)
 	if err == nil {
 		err = p.Connections.Unsubscribe(p.ctx, conn.ID, room)
 	}
 	if err != nil {
-		p.over[conn.ID] = true
-		p.giveUp(p.ctx, conn.ID, CodeGoingAway, err)
+		p.closed[conn.ID] = true
+		p.closeUndelivered(p.ctx, conn.ID, CodeGoingAway, err)
 		return
 	}
-	if conn.All || slices.Contains(rooms, room) {
-		p.removed = append(p.removed, removed{room, conn.ID})
+	if listened := slices.Contains(rooms, room); conn.All || listened {
+		p.removed = append(p.removed, removed{room, conn.ID, invited && !listened})
 	}
 }
 
-// add adds the frame of an event to those of all who listen.
+// add adds the frame of an event to those of every connection that listens.
 func (p *push) add(w projections.Happened) {
-	kind, name := w.Stream.Split()
+	kind, name := w.Event.Stream.Split()
 	switch kind {
 	case events.KindRoom:
 		listeners := p.listeners(name)
@@ -192,9 +200,9 @@ func (p *push) add(w projections.Happened) {
 				p.put(l.Conn, l.User, l.Expires, f)
 			}
 		}
-		for _, r := range p.removed { // those who are out are told just that
+		for _, r := range p.removed {
 			if r.room == name {
-				p.tellOut(w, r.conn)
+				p.addOwnRemoval(w, r.conn)
 			}
 		}
 	case events.KindUser:
@@ -209,26 +217,31 @@ func (p *push) add(w projections.Happened) {
 	}
 }
 
-// tellOut tells a connection of a user who has left the room what was about her.
-func (p *push) tellOut(w projections.Happened, conn string) {
-	for _, c := range p.of(w.About) {
+// addOwnRemoval adds an event to a connection that no longer listens to the room if the event is
+// about its user: the removal itself.
+func (p *push) addOwnRemoval(w projections.Happened, conn string) {
+	for _, c := range p.of(w.Event.Member()) {
 		if c.ID == conn {
 			p.put(c.ID, c.User, c.Expires, p.frameOf(w, 0))
 		}
 	}
 }
 
-// frameOf makes the frame of an event, but for the cursor of whoever gets it.
+// frameOf makes the frame of an event, without the cursor, which is each user's own.
 func (p *push) frameOf(w projections.Happened, position uint64) Frame {
 	if p.place == nil {
-		p.place = p.settled(p.ctx)
+		p.place = p.resumeCursor(p.ctx)
 	}
-	event, err := api.EventOf(p.ctx, p.Keys, w.Event)
+	event := api.EventOf(w.Event)
+	shown, err := p.Keys.ShowEvents(p.ctx, w.Event)
 	if err != nil {
-		p.warn("an event cannot be opened", err)
+		p.warn("cannot decrypt an event", err)
+		event.Data = nil
+	} else {
+		event = api.EventOf(shown[0])
 	}
-	f := eventFrame{Stream: string(w.Stream), Position: position, Event: event, Partial: err != nil}
-	if kind, name := w.Stream.Split(); kind == events.KindRoom {
+	f := wire.EventFrame{Type: "event", Stream: w.Event.Stream, Position: position, Event: event, Partial: err != nil}
+	if kind, name := w.Event.Stream.Split(); kind == events.KindRoom {
 		f.Room = name
 	}
 	if p.place == nil {
@@ -240,18 +253,18 @@ func (p *push) frameOf(w projections.Happened, position uint64) Frame {
 	return Frame{head: head, tail: tail, place: p.place, cursors: p.Cursors}
 }
 
-// someCursor stands where the cursor of each user will; nothing before it in a frame can hold it.
+// someCursor stands in for the cursor of each user. Nothing before it in a frame can contain it.
 const someCursor = "*"
 
-// put adds a frame to those of a connection, or closes it if its token has expired.
+// put adds a frame to those of a connection, or closes its socket if the token has expired.
 func (p *push) put(conn, user string, expires time.Time, f Frame) {
 	switch {
-	case p.over[conn]:
+	case p.closed[conn]:
 		return
 	case !expires.After(p.Now()):
-		p.over[conn] = true
+		p.closed[conn] = true
 		delete(p.frames, conn)
-		p.giveUp(p.ctx, conn, CodeExpired, nil)
+		p.closeUndelivered(p.ctx, conn, CodeExpired, nil)
 		return
 	case f.place != nil:
 		f.user = user
@@ -259,26 +272,21 @@ func (p *push) put(conn, user string, expires time.Time, f Frame) {
 	p.frames[conn] = append(p.frames[conn], f)
 }
 
-// tellRemoved tells the connections that a room was taken from, behind all else.
-func (p *push) tellRemoved() {
+// addRemoved adds the frame that a room was removed, behind all events.
+func (p *push) addRemoved() {
 	for _, r := range p.removed {
-		if !p.over[r.conn] {
-			p.frames[r.conn] = append(p.frames[r.conn], encode(removedFrame{"removed", r.room}))
+		if !p.closed[r.conn] && !r.silent {
+			p.frames[r.conn] = append(p.frames[r.conn], encode(wire.Removed{Type: "removed", Room: r.room}))
 		}
 	}
 }
 
-type removedFrame struct {
-	Type string `json:"type"`
-	Room string `json:"room"`
-}
-
 func (p *push) listeners(room string) []Listener {
-	listeners, known := p.rooms[room]
-	if !known {
+	listeners, cached := p.rooms[room]
+	if !cached {
 		var err error
 		if listeners, err = p.Connections.Listeners(p.ctx, room); err != nil {
-			p.warn("the listeners of a room cannot be looked up", err)
+			p.warn("cannot read the listeners of a room", err)
 		}
 		p.rooms[room] = listeners
 	}
@@ -289,75 +297,68 @@ func (p *push) of(user string) []Connection {
 	if user == "" {
 		return nil
 	}
-	connections, known := p.users[user]
-	if !known {
+	connections, cached := p.users[user]
+	if !cached {
 		var err error
 		if connections, err = p.Connections.Of(p.ctx, user); err != nil {
-			p.warn("the connections of a user cannot be looked up", err)
+			p.warn("cannot read the connections of a user", err)
 		}
 		p.users[user] = connections
 	}
 	return connections
 }
 
-// tell posts frames to connections: to many at the same time, to each in order. Whoever cannot be
-// told all of them within the time is closed.
-func (h *Handler) tell(ctx context.Context, frames map[string][]Frame) {
-	connections := make([]string, 0, len(frames))
-	for conn := range frames {
-		connections = append(connections, conn)
-	}
+// deliver posts frames to connections: to many at the same time, to each in order. A socket that
+// cannot get all of its frames before ctx ends is closed.
+func (h *Handler) deliver(ctx context.Context, frames map[string][]Frame) {
+	connections := slices.Collect(maps.Keys(frames))
 	var next atomic.Int64
 	var working sync.WaitGroup
-	over, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	whileClosing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(closing, cancel) })()
 	for range min(h.Limits.Posts, len(connections)) {
 		working.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(connections); i = int(next.Add(1)) - 1 {
-				h.tellOne(ctx, over, connections[i], frames[connections[i]])
+				conn := connections[i]
+				for _, f := range frames[conn] {
+					err := ctx.Err()
+					if err == nil {
+						err = h.Sockets.Post(ctx, conn, f)
+					}
+					if err != nil {
+						h.closeUndelivered(whileClosing, conn, CodeSlow, err)
+						break
+					}
+				}
 			}
 		})
 	}
 	working.Wait()
 }
 
-// tellOne posts frames until ctx ends, and closes the socket then, until over.
-func (h *Handler) tellOne(ctx, over context.Context, conn string, frames []Frame) {
-	for _, f := range frames {
-		err := ctx.Err()
-		if err == nil {
-			err = h.Sockets.Post(ctx, conn, f)
-		}
-		if err != nil {
-			h.giveUp(over, conn, CodeSlow, err)
-			return
-		}
-	}
-}
-
-// passed is a place up to which all has been told. It is looked up once a second.
-type passed struct {
+// resumePoint caches what [Handler.resumeCursor] returns for a second.
+type resumePoint struct {
 	mu    sync.Mutex
+	place *projections.Cursor
 	at    time.Time
-	place *projections.Place
 }
 
-// settled returns a place that clients may come back to: all before it has been told, or the
-// sockets that were not told were closed. It is some seconds ago: what arrived since may still be
-// on its way, as several processes push side by side. Nil: it is not known.
-func (h *Handler) settled(ctx context.Context) *projections.Place {
-	h.passed.mu.Lock()
-	defer h.passed.mu.Unlock()
+// resumeCursor returns a cursor before which every event was delivered, or its undeliverable
+// sockets were closed. It lies some seconds back: what has arrived since may still be on its way,
+// because several processes push side by side. It is nil if it cannot be read.
+func (h *Handler) resumeCursor(ctx context.Context) *projections.Cursor {
+	h.resume.mu.Lock()
+	defer h.resume.mu.Unlock()
 	now := h.Now()
-	if h.passed.place != nil && now.Sub(h.passed.at) < time.Second {
-		return h.passed.place
+	if h.resume.place != nil && now.Sub(h.resume.at) < time.Second {
+		return h.resume.place
 	}
-	place, err := h.syncer().At(ctx, now.Add(-settle*h.Limits.Push))
+	place, err := h.syncer().Behind(ctx, now.Add(-deliveryTime*h.Limits.Push), nil, nil)
 	if err != nil {
-		h.Logger.WarnContext(ctx, "push: a place to come back to cannot be looked up", "error", err)
-		return h.passed.place
+		h.Logger.WarnContext(ctx, "push: cannot read a cursor to resume from", "error", err)
+		return h.resume.place
 	}
-	h.passed.at, h.passed.place = now, &place
-	return h.passed.place
+	h.resume.at, h.resume.place = now, &place
+	return h.resume.place
 }

@@ -2,123 +2,125 @@ package live
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
 const (
-	// subscribeTries is how often it is tried again to subscribe because rooms were taken meanwhile.
+	// subscribeTries is how often a subscription is tried while rooms are taken from the connection.
 	subscribeTries = 5
-	// checksAtOnce is how many rooms are looked up at the same time.
+	// checksAtOnce is how many memberships are read at the same time.
 	checksAtOnce = 32
-	// roomsAFrame is how many rooms, and their positions, surely fit into a frame.
-	roomsAFrame = 300
-	// pageOfRooms is how many rooms of a user are read at a time.
-	pageOfRooms = 200
+	// roomsPerFrame is how many rooms, with their positions, fit into a frame.
+	roomsPerFrame = 300
+	// writesPerRoom is what it costs to listen to a room, or to stop, in reads of the user's quota.
+	writesPerRoom = 2
+	// rowsOfUser bounds the rooms of a user that are read, those included that the user has left.
+	rowsOfUser = 10_000
 )
 
-type subscribeFrame struct {
-	Action string          `json:"action"`
-	Ref    json.RawMessage `json:"ref"`
-	Rooms  []string        `json:"rooms"`
-	Cursor string          `json:"cursor"`
-}
-
-// positionsFrame is subscribed or pong, or a part of one.
-type positionsFrame struct {
-	Type      string            `json:"type"`
-	Ref       ref               `json:"ref,omitempty"`
-	Rooms     []string          `json:"rooms,omitempty"`
-	Positions map[string]uint64 `json:"positions"`
-	Own       uint64            `json:"own,omitempty"`
-	Cursor    string            `json:"cursor,omitempty"`
-	Part      bool              `json:"part,omitempty"`
-	More      bool              `json:"more,omitempty"`
-	Reset     bool              `json:"reset,omitempty"`
-}
-
 func (h *Handler) syncer() projections.Syncer {
-	return projections.Syncer{Region: h.Region, Log: h.Log, Views: h.Views}
+	return projections.Syncer{Region: h.Region, Log: h.Log, Views: h.Views, Keys: h.Keys, Now: h.Now}
 }
 
-// here is a cursor for now.
-func (h *Handler) here(ctx context.Context, user string) (string, error) {
-	place, err := h.syncer().Here(ctx)
+// subscribe makes a connection listen to rooms, and catches up if there is a cursor.
+func (h *Handler) subscribe(ctx context.Context, r request) error {
+	var in wire.Subscribe
+	err := api.Unmarshal(r.data, &in)
+	if err == nil && in.Rooms != nil && len(in.Rooms) == 0 {
+		err = &wire.FieldError{Field: "rooms", Reason: "must name at least one room; leave the field out to listen to all of yours"}
+	}
+	if err == nil && in.Cursor != "" {
+		_, err = h.Cursors.Decode("cursor", r.User, in.Cursor)
+	}
+	if err != nil {
+		return err
+	}
+	answer := wire.Positions{Type: "subscribed", Ref: r.ref}
+	var at heads
+	if in.Rooms == nil {
+		at, answer.Incomplete, err = h.listenToAll(ctx, r.Connection)
+		r.All = true
+	} else {
+		at, err = h.listenTo(ctx, r.Connection, in.Rooms)
+	}
+	if err != nil {
+		return err
+	}
+	answer.Rooms = at.rooms
+	api.Spend(ctx, writesPerRoom*len(at.rooms))
+	if answer.Cursor, err = h.cursorOf(ctx, r.User, at); err != nil {
+		return err
+	}
+	if in.Cursor != "" {
+		page, err := h.sendSince(ctx, r, in.Cursor, pagesAtSubscribe)
+		if err != nil {
+			return err
+		}
+		answer.Cursor, answer.More, answer.Reset = page.Cursor, page.More, page.Reset
+	}
+	return h.postPositions(ctx, r, answer, at)
+}
+
+// heads are the heads of rooms' feeds, and of their user's, at a time or later.
+type heads struct {
+	at    time.Time
+	rooms []string
+	feeds []events.Stream // of the rooms, and then of the user
+	heads []projections.Head
+}
+
+// loadHeads reads the heads of rooms' feeds. Do so before anything is listened to: what comes meanwhile is
+// delivered twice rather than not at all.
+func (h *Handler) loadHeads(ctx context.Context, user string, rooms []string) (heads, error) {
+	at := heads{at: h.Now(), rooms: rooms, feeds: projections.FeedsOf(user, rooms...)}
+	var err error
+	at.heads, err = projections.LoadHeads(ctx, h.Views, at.feeds...)
+	return at, err
+}
+
+// cursorOf returns the cursor behind heads.
+func (h *Handler) cursorOf(ctx context.Context, user string, at heads) (string, error) {
+	place, err := h.syncer().Behind(ctx, at.at, at.feeds, at.heads)
 	if err != nil {
 		return "", err
 	}
 	return h.Cursors.Encode(user, place), nil
 }
 
-func (h *Handler) subscribe(ctx context.Context, a asked) error {
-	var in subscribeFrame
-	err := api.Unmarshal(a.data, &in)
-	if err == nil && in.Rooms != nil && len(in.Rooms) == 0 {
-		err = &api.FieldError{Field: "rooms", Reason: "must name a room; leave it out to listen to all of yours"}
-	}
-	if err == nil && in.Cursor != "" {
-		_, err = h.Cursors.Decode("cursor", a.User, in.Cursor)
-	}
-	if err != nil {
-		return err
-	}
-	answer := positionsFrame{Type: "subscribed", Ref: a.ref}
-	// Before anything is listened to: what comes meanwhile is told twice rather than not at all.
-	if answer.Cursor, err = h.here(ctx, a.User); err != nil {
-		return err
-	}
-	if in.Rooms == nil {
-		answer.Rooms, err = h.listenToAll(ctx, a.Connection)
-		a.All = true
-	} else {
-		answer.Rooms, err = h.listenTo(ctx, a.Connection, in.Rooms)
-	}
-	if err != nil {
-		return err
-	}
-	if in.Cursor != "" {
-		page, err := h.tellSince(ctx, a, in.Cursor, pagesAtSubscribe)
-		if err != nil {
-			return err
-		}
-		answer.Cursor, answer.More, answer.Reset = page.Cursor, page.More, page.Reset
-	}
-	return h.postPositions(ctx, a, answer)
-}
-
-// listenTo makes a connection listen to some rooms, if its user is a member of each, and returns
-// their ids.
-func (h *Handler) listenTo(ctx context.Context, c Connection, names []string) ([]string, error) {
+// listenTo subscribes a connection to rooms, if its user is a member of each, and returns their
+// heads.
+func (h *Handler) listenTo(ctx context.Context, c Connection, names []string) (at heads, err error) {
 	if len(names) > h.Limits.Rooms {
-		return nil, h.tooManyRooms()
+		return at, h.tooManyRooms()
 	}
 	rooms := make([]string, len(names))
 	for i, name := range names {
-		var err error
 		if rooms[i], err = api.ParseRoom(fmt.Sprintf("rooms[%d]", i), name); err != nil {
-			return nil, err
+			return at, err
 		}
 	}
 	slices.Sort(rooms)
 	rooms = slices.Compact(rooms)
 	listening, err := h.Connections.Rooms(ctx, c.ID)
 	if err != nil {
-		return nil, err
+		return at, err
 	}
 	added := slices.DeleteFunc(slices.Clone(rooms), func(room string) bool { return slices.Contains(listening, room) })
 	if len(listening)+len(added) > h.Limits.Rooms {
-		return nil, h.tooManyRooms()
+		return at, h.tooManyRooms()
 	}
-	return rooms, h.again(ctx, c, func(c Connection) error {
+	return at, h.retryChanged(ctx, c, func(c Connection) error {
 		group, checking := errgroup.WithContext(ctx)
 		group.SetLimit(checksAtOnce)
 		for _, room := range rooms {
@@ -127,10 +129,13 @@ func (h *Handler) listenTo(ctx context.Context, c Connection, names []string) ([
 				if err != nil {
 					return err
 				}
-				return access.As(events.RoleMember)
+				return access.RequireRole(events.RoleMember)
 			})
 		}
 		if err := group.Wait(); err != nil {
+			return err
+		}
+		if at, err = h.loadHeads(ctx, c.User, rooms); err != nil {
 			return err
 		}
 		return h.Connections.Subscribe(ctx, c.ID, c.Revision, false, rooms...)
@@ -139,41 +144,58 @@ func (h *Handler) listenTo(ctx context.Context, c Connection, names []string) ([
 
 func (h *Handler) tooManyRooms() error {
 	return api.Fail(http.StatusUnprocessableEntity, "too_many_rooms",
-		fmt.Sprintf("a socket may listen to %d rooms; name those that matter, or open another", h.Limits.Rooms))
+		fmt.Sprintf("a socket may listen to at most %d rooms; pass an explicit rooms list, or open another socket", h.Limits.Rooms))
 }
 
-// listenToAll makes a connection listen to all rooms of its user, and returns them. First it
-// listens to those to come, then to those there are: so none comes in between.
-func (h *Handler) listenToAll(ctx context.Context, c Connection) (rooms []string, err error) {
-	err = h.again(ctx, c, func(c Connection) error {
+// otherRooms stands among the rooms of a connection for those of its user that it does not listen to.
+const otherRooms = "…"
+
+// listenToAll subscribes a connection to all rooms of its user, and returns their heads: of more than
+// Limits.Rooms, those that the user has joined last, and direct rooms only behind these, because
+// anybody can open one with the user. Incomplete says that there are more. It begins with the rooms
+// that the user joins from now on, so that none falls between.
+func (h *Handler) listenToAll(ctx context.Context, c Connection) (at heads, incomplete bool, err error) {
+	err = h.retryChanged(ctx, c, func(c Connection) error {
 		if err := h.Connections.Subscribe(ctx, c.ID, c.Revision, true); err != nil {
 			return err
 		}
-		rooms = rooms[:0]
-		for after := ""; ; {
-			page, err := projections.ListRoomsOf(ctx, h.Views, c.User, after, pageOfRooms)
-			if err != nil {
-				return err
+		var joined, direct []projections.Member
+		more, err := projections.EachRoomOf(ctx, h.Views, c.User, "", rowsOfUser, func(m projections.Member) bool {
+			switch {
+			case !m.In:
+			case events.IsDirect(m.Room):
+				direct = append(direct, m)
+			default:
+				joined = append(joined, m)
 			}
-			for _, m := range page {
-				if after = m.Room; m.In {
-					rooms = append(rooms, m.Room)
-				}
-			}
-			if len(rooms) > h.Limits.Rooms {
-				return h.tooManyRooms()
-			}
-			if len(page) < pageOfRooms {
-				break
-			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		latestFirst := func(a, b projections.Member) int { return b.Since.Compare(a.Since) }
+		slices.SortFunc(joined, latestFirst)
+		slices.SortFunc(direct, latestFirst)
+		all := append(joined, direct...)
+		incomplete = more != "" || len(all) > h.Limits.Rooms
+		var rooms []string
+		for _, m := range all[:min(len(all), h.Limits.Rooms)] {
+			rooms = append(rooms, m.Room)
+		}
+		slices.Sort(rooms)
+		if at, err = h.loadHeads(ctx, c.User, rooms); err != nil {
+			return err
+		}
+		if incomplete {
+			return h.Connections.Subscribe(ctx, c.ID, c.Revision, true, append(slices.Clone(rooms), otherRooms)...)
 		}
 		return h.Connections.Subscribe(ctx, c.ID, c.Revision, true, rooms...)
 	})
-	return rooms, err
+	return at, incomplete, err
 }
 
-// again does something with a connection, again if rooms were taken from it meanwhile.
-func (h *Handler) again(ctx context.Context, c Connection, do func(Connection) error) error {
+// retryChanged does something with a connection, and retries if rooms were taken from it meanwhile.
+func (h *Handler) retryChanged(ctx context.Context, c Connection, do func(Connection) error) error {
 	for tries := 1; ; tries++ {
 		err := do(c)
 		if errors.Is(err, ErrChanged) && tries < subscribeTries {
@@ -182,33 +204,28 @@ func (h *Handler) again(ctx context.Context, c Connection, do func(Connection) e
 			}
 		}
 		if errors.Is(err, ErrGone) {
-			return errOver
+			return errClosed
 		}
 		return err
 	}
 }
 
-type unsubscribeFrame struct {
-	Action string          `json:"action"`
-	Ref    json.RawMessage `json:"ref"`
-	Rooms  []string        `json:"rooms"`
-}
-
-type plainFrame struct {
-	Type string `json:"type"`
-	Ref  ref    `json:"ref,omitempty"`
-}
-
-func (h *Handler) unsubscribe(ctx context.Context, a asked) error {
-	var in unsubscribeFrame
-	if err := api.Unmarshal(a.data, &in); err != nil {
+// unsubscribe stops listening to rooms.
+func (h *Handler) unsubscribe(ctx context.Context, r request) error {
+	var in wire.Unsubscribe
+	if err := api.Unmarshal(r.data, &in); err != nil {
 		return err
 	}
 	if in.Rooms == nil {
-		if err := h.Connections.UnsubscribeAll(ctx, a.ID); err != nil {
+		rooms, err := h.Connections.Rooms(ctx, r.ID)
+		if err != nil {
 			return err
 		}
-		return h.post(ctx, a.ID, encode(plainFrame{"unsubscribed", a.ref}))
+		api.Spend(ctx, writesPerRoom*len(rooms))
+		if err := h.Connections.UnsubscribeAll(ctx, r.ID); err != nil {
+			return err
+		}
+		return h.post(ctx, r.ID, encode(wire.Unsubscribed{Type: "unsubscribed", Ref: r.ref}))
 	}
 	rooms := make([]string, len(in.Rooms))
 	for i, name := range in.Rooms {
@@ -217,53 +234,23 @@ func (h *Handler) unsubscribe(ctx context.Context, a asked) error {
 			return err
 		}
 	}
-	if err := h.Connections.Unsubscribe(ctx, a.ID, rooms...); err != nil {
+	api.Spend(ctx, writesPerRoom*len(rooms))
+	if err := h.Connections.Unsubscribe(ctx, r.ID, rooms...); err != nil {
 		return err
 	}
-	return h.post(ctx, a.ID, encode(plainFrame{"unsubscribed", a.ref}))
+	return h.post(ctx, r.ID, encode(wire.Unsubscribed{Type: "unsubscribed", Ref: r.ref}))
 }
 
-func (h *Handler) ping(ctx context.Context, a asked) error {
-	var in struct {
-		Action string          `json:"action"`
-		Ref    json.RawMessage `json:"ref"`
-	}
-	if err := api.Unmarshal(a.data, &in); err != nil {
-		return err
-	}
-	cursor, err := h.here(ctx, a.User) // before the positions: nothing up to it is beyond them
-	if err != nil {
-		return err
-	}
-	rooms, err := h.Connections.Rooms(ctx, a.ID)
-	if err != nil {
-		return err
-	}
-	return h.postPositions(ctx, a, positionsFrame{Type: "pong", Ref: a.ref, Cursor: cursor}, rooms...)
-}
-
-// postPositions completes a frame with the top positions of its rooms, and of others, and sends it,
-// in parts if it has many.
-func (h *Handler) postPositions(ctx context.Context, a asked, f positionsFrame, others ...string) error {
-	rooms := append(slices.Clone(f.Rooms), others...)
-	streams := make([]events.Stream, 0, len(rooms)+1)
-	for _, room := range rooms {
-		streams = append(streams, events.RoomStream(room))
-	}
-	if a.All {
-		streams = append(streams, events.UserStream(a.User))
-	}
-	tops, err := projections.LoadTops(ctx, h.Views, streams...)
-	if err != nil {
-		return err
-	}
-	if a.All {
-		f.Own = tops[len(rooms)]
+// postPositions adds the positions of heads to an answer, and sends it: in parts if there are many.
+func (h *Handler) postPositions(ctx context.Context, r request, f wire.Positions, at heads) error {
+	rooms, tops := at.rooms, at.heads
+	if r.All {
+		f.Own = tops[len(rooms)].Position
 	}
 	named := len(f.Rooms) > 0
 	for {
-		n := min(len(rooms), roomsAFrame)
-		part := positionsFrame{Type: f.Type, Ref: f.Ref, Part: true}
+		n := min(len(rooms), roomsPerFrame)
+		part := wire.Positions{Type: f.Type, Ref: f.Ref, Part: true}
 		if n == len(rooms) {
 			part = f
 		}
@@ -272,9 +259,9 @@ func (h *Handler) postPositions(ctx context.Context, a asked, f positionsFrame, 
 			part.Rooms = rooms[:n]
 		}
 		for i, room := range rooms[:n] {
-			part.Positions[room] = tops[i]
+			part.Positions[room] = tops[i].Position
 		}
-		if err := h.post(ctx, a.ID, encode(part)); err != nil || !part.Part {
+		if err := h.post(ctx, r.ID, encode(part)); err != nil || !part.Part {
 			return err
 		}
 		rooms, tops = rooms[n:], tops[n:]

@@ -7,34 +7,24 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-func (h *handlers) registerDigests(a *api.API) {
+// digestHandlers let operators compare the logs of two regions.
+type digestHandlers struct{ *handlers }
+
+func (h digestHandlers) register(a *api.API) {
 	query(a, api.Operation{
 		ID: "listDigests", Method: "GET", Path: "/v1/ops/digests",
 		Summary: "A page of digests of this region's log, by stream and hour",
 		Detail: "Two regions have the same events in an hour of a stream where their digests are the same. The hours are those of the " +
-			"events' ids. Where a page ends early, or at its limit, after goes on.",
+			"events' ids. A page may end before its limit; continue with after.",
 	}, h.listDigests)
 	query(a, api.Operation{
 		ID: "listEventDigests", Method: "GET", Path: "/v1/ops/digests/events",
 		Summary: "A page of digests of the events of a stream in one hour, one by one",
 	}, h.listEventDigests)
-}
-
-// Digest is what there is of a stream in one hour.
-type Digest struct {
-	Stream string    `json:"stream"`
-	Hour   time.Time `json:"hour" doc:"When it begins."`
-	Count  int       `json:"count"`
-	SHA256 string    `json:"sha256" doc:"Over the digests of its events, in hexadecimal."`
-}
-
-// DigestPage is a part of the digests.
-type DigestPage struct {
-	Digests []Digest `json:"digests"`
-	After   *string  `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
 }
 
 type digestsInput struct {
@@ -47,7 +37,7 @@ type digestsInput struct {
 // digestFor is how long one page of digests is worked on, about.
 const digestFor = 2 * time.Second
 
-func (h *handlers) listDigests(ctx context.Context, in *digestsInput) (*output[DigestPage], error) {
+func (h digestHandlers) listDigests(ctx context.Context, in *digestsInput) (*api.Response[wire.DigestPage], error) {
 	part, err := parsePart(in.Part)
 	if err != nil {
 		return nil, err
@@ -62,7 +52,7 @@ func (h *handlers) listDigests(ctx context.Context, in *digestsInput) (*output[D
 			return nil, events.Invalid("until", "must be a time as in RFC 3339")
 		}
 	}
-	page, last := DigestPage{Digests: []Digest{}}, ""
+	page, last := wire.DigestPage{Digests: []wire.Digest{}}, ""
 	end := time.Now().Add(digestFor)
 	for d, err := range projections.Digests(ctx, h.Log, part, after, until) {
 		if err != nil {
@@ -72,23 +62,16 @@ func (h *handlers) listDigests(ctx context.Context, in *digestsInput) (*output[D
 			page.After = &last
 			break
 		}
-		page.Digests = append(page.Digests, Digest{string(d.Stream), d.Hour, d.Count, hex.EncodeToString(d.SHA256)})
-		last = string(d.Last.Stream) + "," + d.Last.ID.String()
+		var shared []wire.SharedID
+		for _, one := range d.Shared {
+			shared = append(shared, wire.SharedID{ID: one.Ref.String(), Type: one.Type, Region: one.Region})
+		}
+		page.Digests = append(page.Digests, wire.Digest{
+			Stream: string(d.Stream), Hour: d.Hour, Count: d.Count, SHA256: hex.EncodeToString(d.SHA256), Shared: shared,
+		})
+		last = keyText(d.Last)
 	}
-	return ok(page), nil
-}
-
-// EventDigest is one event, as far as two regions compare it.
-type EventDigest struct {
-	ID     string `json:"id"`
-	Type   string `json:"type"`
-	SHA256 string `json:"sha256" doc:"Over what the event says, in hexadecimal; the region that accepted it is left out."`
-}
-
-// EventDigestPage is a part of the digests of an hour.
-type EventDigestPage struct {
-	Events []EventDigest `json:"events"`
-	After  *string       `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
+	return api.OK(page), nil
 }
 
 type eventDigestsInput struct {
@@ -98,7 +81,7 @@ type eventDigestsInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200"`
 }
 
-func (h *handlers) listEventDigests(ctx context.Context, in *eventDigestsInput) (*output[EventDigestPage], error) {
+func (h digestHandlers) listEventDigests(ctx context.Context, in *eventDigestsInput) (*api.Response[wire.EventDigestPage], error) {
 	stream, err := parseStream(in.Stream)
 	if err != nil {
 		return nil, err
@@ -107,9 +90,9 @@ func (h *handlers) listEventDigests(ctx context.Context, in *eventDigestsInput) 
 	if err != nil || hour.Before(time.Unix(0, 0)) {
 		return nil, events.Invalid("hour", "must be a time as in RFC 3339, 1970 or later")
 	}
-	var after events.ID
+	var after events.Ref
 	if in.After != "" {
-		if after, err = events.ParseID("after", in.After); err != nil {
+		if after, err = events.ParseRef("after", in.After); err != nil {
 			return nil, err
 		}
 	}
@@ -117,13 +100,13 @@ func (h *handlers) listEventDigests(ctx context.Context, in *eventDigestsInput) 
 	if err != nil {
 		return nil, err
 	}
-	page := EventDigestPage{Events: []EventDigest{}}
+	page := wire.EventDigestPage{Events: []wire.EventDigest{}}
 	for i, d := range got {
 		if i == in.Limit {
 			page.After = &page.Events[i-1].ID
 			break
 		}
-		page.Events = append(page.Events, EventDigest{d.ID.String(), d.Type, hex.EncodeToString(d.SHA256)})
+		page.Events = append(page.Events, wire.EventDigest{ID: d.Ref.String(), Type: d.Type, SHA256: hex.EncodeToString(d.SHA256)})
 	}
-	return ok(page), nil
+	return api.OK(page), nil
 }

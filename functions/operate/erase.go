@@ -5,37 +5,31 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-func (h *handlers) registerErase(a *api.API) {
+// eraseHandlers erase users.
+type eraseHandlers struct{ *handlers }
+
+func (h eraseHandlers) register(a *api.API) {
 	command(a, api.Operation{
 		ID: "eraseUser", Method: "POST", Path: "/v1/ops/users/{user}/erase", Creates: true,
-		Summary: "Make all that a user ever wrote unreadable, for good",
-		Detail: "Appends user.erased. Each region that hears of it destroys the user's data keys: from then on her messages and " +
-			"profile read as erased, everywhere and in every copy of the log. It cannot be undone.",
+		Summary: "Make everything that a user wrote unreadable, for good",
+		Codes:   []int{404},
+		Detail: "Appends user.erased. Each region that receives it destroys the user's data keys: from then on their messages and " +
+			"profile read as erased, everywhere and in every copy of the log, and every command of theirs is refused. It cannot be " +
+			"undone. With dry_run=true nothing happens: the answer lists the names and topics of rooms that the user gave, which are " +
+			"not encrypted and stay.",
 	}, h.eraseUser)
 	query(a, api.Operation{
 		ID: "getErasure", Method: "GET", Path: "/v1/ops/users/{user}/erasure", Codes: []int{404},
-		Summary: "Which regions have destroyed the keys of a user who was erased, as far as this region has heard",
+		Summary: "Which regions have destroyed the keys of an erased user, as far as this region knows",
 	}, h.getErasure)
-}
-
-// Erasure is what has become of a user's erasure.
-type Erasure struct {
-	User    string          `json:"user"`
-	Event   string          `json:"event" doc:"The event user.erased; its id says when."`
-	By      string          `json:"by" doc:"The operator who did it."`
-	Regions []ErasureRegion `json:"regions" doc:"All that this region has ever heard a beat of."`
-}
-
-// ErasureRegion is what has become of it in one region.
-type ErasureRegion struct {
-	Region       string `json:"region"`
-	Acknowledged bool   `json:"acknowledged" doc:"Her keys are destroyed there."`
 }
 
 type erasureInput struct {
@@ -44,10 +38,12 @@ type erasureInput struct {
 
 type eraseInput struct {
 	User string `path:"user"`
-	Key  string `header:"Idempotency-Key" doc:"A ULID you minted, carrying the mark of the user: sent again under it, one event is appended."`
+	Key  string `header:"Idempotency-Key" doc:"A ULID you minted, carrying the mark of the user: sent again with it, the command appends one event."`
+
+	DryRun bool `query:"dry_run" doc:"Erase nothing, and list what an erasure would leave readable."`
 }
 
-func (h *handlers) eraseUser(ctx context.Context, in *eraseInput) (*output[Erasure], error) {
+func (h eraseHandlers) eraseUser(ctx context.Context, in *eraseInput) (*api.Response[wire.Erasure], error) {
 	if err := events.ValidateUser("user", in.User); err != nil {
 		return nil, err
 	}
@@ -55,11 +51,18 @@ func (h *handlers) eraseUser(ctx context.Context, in *eraseInput) (*output[Erasu
 	if err != nil {
 		return nil, err
 	}
-	if u.Erased != (events.ID{}) {
+	if u.Erased != (events.ID{}) && !in.DryRun {
 		out, err := h.erasure(ctx, in.User, u.Erased, u.ErasedBy)
-		return ok(out), err
+		return api.OK(out), err
 	}
-	id, err := h.jobID(in.User, in.Key)
+	if err := h.known(ctx, in.User); err != nil {
+		return nil, err
+	}
+	if in.DryRun {
+		out, err := h.unsealed(ctx, in.User)
+		return api.OK(out), err
+	}
+	id, err := h.newID(in.User, in.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -73,15 +76,53 @@ func (h *handlers) eraseUser(ctx context.Context, in *eraseInput) (*output[Erasu
 		return nil, err
 	}
 	if !repeat {
-		if err := h.acts.Append(ctx, by, "user.erase", in.User, id.String()); err != nil {
+		if err := h.act(ctx, "user.erase", in.User, id.String()); err != nil {
 			return nil, err
 		}
 	}
 	out, err := h.erasure(ctx, in.User, id, by)
-	return created(repeat, out), err
+	return api.Created(repeat, out), err
 }
 
-func (h *handlers) getErasure(ctx context.Context, in *erasureInput) (*output[Erasure], error) {
+// known refuses a user of whom this region has neither a key nor a room nor an event of their own.
+func (h eraseHandlers) known(ctx context.Context, user string) error {
+	if known, err := h.Keys.Knows(ctx, user); known || err != nil {
+		return err
+	}
+	if rooms, err := projections.ListRoomsOf(ctx, h.Views, user, "", 1); len(rooms) > 0 || err != nil {
+		return err
+	}
+	own := 0
+	for _, err := range h.Log.Read(ctx, events.UserStream(user), events.Range{Limit: 1}) {
+		if err != nil {
+			return err
+		}
+		own++
+	}
+	if own > 0 {
+		return nil
+	}
+	return api.NotYet("user_not_found", "this region knows no such user: check the user id; if the user is new, retry in a moment")
+}
+
+// maxUnsealed is how many rooms of a user are searched for what the user named.
+const maxUnsealed = 1000
+
+// unsealed lists the names and topics that rooms of the user have now and the user gave them.
+func (h eraseHandlers) unsealed(ctx context.Context, user string) (wire.Erasure, error) {
+	out := wire.Erasure{User: user, Regions: []wire.ErasureRegion{}, Unsealed: []wire.Unsealed{}}
+	given, more, err := projections.TextsGiven(ctx, h.Log, h.Views, user, maxUnsealed)
+	if err != nil {
+		return out, err
+	}
+	for _, t := range given {
+		out.Unsealed = append(out.Unsealed, wire.Unsealed{Room: t.Room, Field: t.Field, Text: t.Text})
+	}
+	out.MoreUnsealed = more
+	return out, h.act(ctx, "user.erase_dry_run", user, strconv.Itoa(len(given))+" names and topics listed")
+}
+
+func (h eraseHandlers) getErasure(ctx context.Context, in *erasureInput) (*api.Response[wire.Erasure], error) {
 	if err := events.ValidateUser("user", in.User); err != nil {
 		return nil, err
 	}
@@ -93,17 +134,17 @@ func (h *handlers) getErasure(ctx context.Context, in *erasureInput) (*output[Er
 		return nil, errNotErased
 	}
 	out, err := h.erasure(ctx, in.User, u.Erased, u.ErasedBy)
-	return ok(out), err
+	return api.OK(out), err
 }
 
-var errNotErased = &api.Problem{
+var errNotErased = &wire.Problem{
 	Status: http.StatusNotFound, Code: "not_erased", Retryable: true,
-	Detail: "this region has not heard that the user was erased; just erased, it takes a moment",
+	Detail: "this region does not know that the user was erased; if it was just done, ask again in a moment",
 }
 
 // erasure looks for the acknowledgement of each region.
-func (h *handlers) erasure(ctx context.Context, user string, id events.ID, by string) (Erasure, error) {
-	out := Erasure{User: user, Event: id.String(), By: by, Regions: []ErasureRegion{}}
+func (h eraseHandlers) erasure(ctx context.Context, user string, id events.ID, by string) (wire.Erasure, error) {
+	out := wire.Erasure{User: user, Event: id.String(), By: by, Regions: []wire.ErasureRegion{}}
 	frontiers, err := projections.LoadFrontiers(ctx, h.Views)
 	if err != nil {
 		return out, err
@@ -111,14 +152,14 @@ func (h *handlers) erasure(ctx context.Context, user string, id events.ID, by st
 	frontiers[h.Region] = events.ID{}
 	erased := events.Event{ID: id, Actor: user}
 	acts := map[string]events.Key{}
-	keys := make([]events.Key, 0, len(frontiers))
+	keys := make([]events.Key, 0, 2*len(frontiers))
 	for region := range frontiers {
 		act, err := events.Destroyed(erased, region)
 		if err != nil {
 			return out, err
 		}
-		acts[region] = events.Key{Stream: act.Stream, ID: act.ID}
-		keys = append(keys, acts[region])
+		acts[region] = act.Key()
+		keys = append(keys, acts[region], bareKey(acts[region]))
 	}
 	found, err := h.Log.GetMany(ctx, keys)
 	if err != nil {
@@ -126,7 +167,13 @@ func (h *handlers) erasure(ctx context.Context, user string, id events.ID, by st
 	}
 	for _, region := range slices.Sorted(maps.Keys(frontiers)) {
 		_, acknowledged := found[acts[region]]
-		out.Regions = append(out.Regions, ErasureRegion{region, acknowledged})
+		if !acknowledged {
+			_, acknowledged = found[bareKey(acts[region])]
+		}
+		out.Regions = append(out.Regions, wire.ErasureRegion{Region: region, Acknowledged: acknowledged})
 	}
 	return out, nil
 }
+
+// bareKey is the key under which a release that stored events under their ids alone stored this one.
+func bareKey(key events.Key) events.Key { return events.Key{Stream: key.Stream, ID: key.ID} }

@@ -10,59 +10,60 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-// Job is long work that an operator asked for: it is done in steps, survives restarts, and can be
-// paused, resumed and cancelled.
-type Job struct {
-	ID          string    `json:"id"`
-	Kind        string    `json:"kind"`
-	Params      Params    `json:"params"`
-	State       string    `json:"state" enum:"running,paused,cancelled,done,failed"`
-	Phase       string    `json:"phase,omitempty" doc:"What it is at, in a word."`
-	Done        int64     `json:"done" doc:"Events, or whatever the kind counts."`
-	Total       int64     `json:"total,omitempty" doc:"Missing while it is not known."`
-	Rate        float64   `json:"rate" doc:"Done a second, of late."`
-	SecondsLeft *int      `json:"seconds_left,omitempty" doc:"At that rate."`
-	Error       string    `json:"error,omitempty" doc:"Of the last step that failed; it is tried again unless the state is failed."`
-	Result      Object    `json:"result,omitempty"`
-	By          string    `json:"by" doc:"The operator who started it."`
-	Started     time.Time `json:"started"`
-	Updated     time.Time `json:"updated"`
+// Kind is a kind of long work. A step that was cut off is done again from where the one before
+// ended: doing it twice must do no harm.
+type Kind interface {
+	// Check says what is wrong with the parameters of a new job, as an [events.InvalidError].
+	Check(wire.Params) error
+	// Step goes on with a task for about Budget, or does one small piece of it, whichever is more.
+	// It may return progress and an error: the progress counts. The work has ended when Finished.
+	Step(context.Context, Task) (Progress, error)
 }
 
-// Params are what a job is asked to do. Which of them a kind takes is up to it.
-type Params struct {
-	DryRun     bool   `json:"dry_run,omitempty"`
-	Projection string `json:"projection,omitempty"`
-	Room       string `json:"room,omitempty"`
-	To         string `json:"to,omitempty"`
-	From       string `json:"from,omitempty"`
-	Until      string `json:"until,omitempty"`
-	Type       string `json:"type,omitempty"`
-	Rate       int    `json:"rate,omitempty"`
-	Heal       bool   `json:"heal,omitempty"`
+// An Undoer is a [Kind] that leaves something behind when it is cancelled.
+type Undoer interface {
+	// Undo removes it, in steps: one step may be done twice.
+	Undo(context.Context, Task) (Progress, error)
 }
 
-// The states of a job.
-const (
-	StateRunning   = "running"
-	StatePaused    = "paused"
-	StateCancelled = "cancelled"
-	StateDone      = "done"
-	StateFailed    = "failed"
-)
+// Task is a job as its kind sees it.
+type Task struct {
+	ID     string
+	Params wire.Params
+	Work   json.RawMessage // what the step before returned; nil: it is the first
+	Budget time.Duration
+}
 
-// record is a job as it is stored.
+// Progress is what a step has done.
+type Progress struct {
+	Work        json.RawMessage // how far it has come, for the next step; nil: no progress
+	Phase       string
+	Done, Total int64 // Total is 0 while it is not known
+	Result      json.RawMessage
+	Finished    bool
+}
+
+// Permanent marks an error that a retry cannot fix: the job has failed.
+func Permanent(err error) error { return &permanent{err} }
+
+type permanent struct{ error }
+
+// Unwrap returns the error itself.
+func (p *permanent) Unwrap() error { return p.error }
+
+// record is a job as it is stored, in one document.
 type record struct {
-	Job
-	Work   json.RawMessage `json:"work,omitempty"` // how far it has come, in the kind's own words
-	Undo   bool            `json:"undo,omitempty"` // it was cancelled, and what it left is yet to be undone
+	wire.Job
+	Work   json.RawMessage `json:"work,omitempty"` // how far it is, as its kind encodes it
+	Undo   bool            `json:"undo,omitempty"` // it was cancelled, and what it left behind is still there
 	Holder string          `json:"holder,omitempty"`
 	Until  time.Time       `json:"until,omitzero"` // of the lease
 	Tries  int             `json:"tries,omitempty"`
-	Next   time.Time       `json:"next,omitzero"` // not to be tried again before
+	Next   time.Time       `json:"next,omitzero"` // not retried before
 
 	version int64
 }
@@ -73,21 +74,21 @@ func jobKey(id string) projections.Key {
 	return projections.Key{Partition: jobsPartition, Sort: id}
 }
 
-// over reports whether nothing is left to do, unless an operator wants it.
-func (r *record) over() bool {
-	return r.State == StateDone || r.State == StateFailed || r.State == StateCancelled && !r.Undo
+// ended reports whether nothing is left to do, unless an operator resumes the job.
+func (r *record) ended() bool {
+	return r.State == wire.JobDone || r.State == wire.JobFailed || r.State == wire.JobCancelled && !r.Undo
 }
 
-// active reports whether a step is due, at whatever time.
+// active reports whether there is another step to do, now or later.
 func (r *record) active() bool {
-	return r.State == StateRunning || r.State == StateCancelled && r.Undo
+	return r.State == wire.JobRunning || r.State == wire.JobCancelled && r.Undo
 }
 
-// shown is the job for an operator.
-func (r *record) shown(now time.Time) Job {
+// shown returns the job as an operator reads it.
+func (r *record) shown(now time.Time) wire.Job {
 	j := r.Job
 	j.Started, j.Updated = j.Started.UTC(), j.Updated.UTC()
-	if now.Sub(j.Updated) > staleRate || r.State != StateRunning {
+	if now.Sub(j.Updated) > staleRate || r.State != wire.JobRunning {
 		j.Rate = 0
 	}
 	if j.Rate > 0 && j.Total > j.Done {
@@ -101,13 +102,13 @@ func (r *record) shown(now time.Time) Job {
 }
 
 const (
-	// rateMemory is over how long a rate is averaged.
+	// rateMemory is the time over which a rate is averaged.
 	rateMemory = 20 * time.Second
-	// staleRate is from when on a rate says nothing any more.
+	// staleRate is after how long without progress a rate means nothing.
 	staleRate = time.Minute
 )
 
-// progress takes over what a step has done, in how much time.
+// progress stores what a step has done, and how long it took.
 func (r *record) progress(p Progress, took time.Duration) {
 	if p.Work == nil {
 		return
@@ -124,7 +125,7 @@ func (r *record) progress(p Progress, took time.Duration) {
 	}
 	r.Work, r.Phase, r.Done, r.Total = p.Work, p.Phase, p.Done, p.Total
 	if p.Result != nil {
-		r.Result = Object(p.Result)
+		r.Result = wire.JobResult(p.Result)
 	}
 }
 
@@ -135,19 +136,19 @@ const (
 	firstWait, lastWait = 500 * time.Millisecond, 30 * time.Second
 )
 
-// fail counts a failure, and says if it was the last.
-func (j *record) fail(failed error, now time.Time, stopped bool) (ended string) {
+// fail counts a failure. If the job has failed for good it returns the act that says so.
+func (r *record) fail(failed error, now time.Time, stopped bool) (ended string) {
 	if stopped {
-		return "" // it was not its fault
+		return "" // the process is ending: no failure of the job
 	}
-	j.Tries++
-	j.Error = oneLine(failed.Error())
-	j.Next = now.Add(min(firstWait<<min(j.Tries-1, 10), lastWait))
+	r.Tries++
+	r.Error = oneLine(failed.Error())
+	r.Next = now.Add(min(firstWait<<min(r.Tries-1, 10), lastWait))
 	_, forGood := errors.AsType[*permanent](failed)
-	if !forGood && events.IsInvalid(failed) == nil && j.Tries < maxTries || j.State != StateRunning {
+	if !forGood && events.IsInvalid(failed) == nil && r.Tries < maxTries || r.State != wire.JobRunning {
 		return ""
 	}
-	j.State = StateFailed
+	r.State = wire.JobFailed
 	return "job.failed"
 }
 
@@ -168,7 +169,7 @@ func decodeJob(view projections.View) (*record, error) {
 	return j, nil
 }
 
-// save stores a job unless another writer was ahead.
+// save stores a job; a conflict if another writer was faster.
 func (r *Runner) save(ctx context.Context, j *record) error {
 	body, err := json.Marshal(j)
 	if err != nil {
@@ -181,27 +182,24 @@ func (r *Runner) save(ctx context.Context, j *record) error {
 	return err
 }
 
-// change loads a job, lets do change it and saves it, again if another writer was ahead. Where do
-// returns false nothing is saved. A job that is not there is nil.
-func (r *Runner) change(ctx context.Context, id string, do func(*record) (bool, error)) (*record, error) {
-	for range saveTries {
-		j, err := r.load(ctx, id)
-		if err != nil || j == nil {
-			return nil, err
+// change loads a job, changes it with do and saves it, and does so again on a conflict with another
+// writer. If do returns false, nothing is saved. The job is nil if there is none.
+func (r *Runner) change(ctx context.Context, id string, do func(*record) (bool, error)) (j *record, err error) {
+	err = retryOnConflict(ctx, func() error {
+		var save bool
+		if j, err = r.load(ctx, id); err != nil || j == nil {
+			return err
 		}
-		save, err := do(j)
-		if err != nil || !save {
-			return j, err
+		if save, err = do(j); err != nil || !save {
+			return err
 		}
 		j.Updated = r.Now().UTC()
-		if err = r.save(ctx, j); !conflicted(err) {
-			return j, err
-		}
-	}
-	return nil, errBusy
+		return r.save(ctx, j)
+	})
+	return j, err
 }
 
-// jobs yields the jobs, the latest first, beginning below an id; "" is no bound.
+// jobs yields the jobs, the latest first, that are older than an id; "" is no bound.
 func (r *Runner) jobs(ctx context.Context, before string) iter.Seq2[*record, error] {
 	return func(yield func(*record, error) bool) {
 		const most = 50

@@ -10,84 +10,68 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 )
 
-func (h *handlers) registerJobs(a *api.API) {
+// jobHandlers start, list and change jobs. They do none: that is the work of a [Runner].
+type jobHandlers struct{ *handlers }
+
+func (h jobHandlers) register(a *api.API) {
 	command(a, api.Operation{
 		ID: "startJob", Method: "POST", Path: "/v1/ops/jobs", Creates: true,
 		Summary: "Start long work: rebuild, audit, drop, replay",
-		Detail: "It goes on in steps, survives restarts, and can be paused, resumed and cancelled. With dry_run it counts and prices " +
-			"the work and changes nothing. Under an Idempotency-Key it is started once.",
-	}, h.startJob)
+		Detail: "It is done in steps, survives restarts, and can be paused, resumed and cancelled. With dry_run it counts and prices " +
+			"the work and changes nothing. With an Idempotency-Key it is started once.",
+	}, h.start)
 	query(a, api.Operation{
 		ID: "listJobs", Method: "GET", Path: "/v1/ops/jobs",
 		Summary: "A page of the jobs", Detail: "The latest first.",
-	}, h.listJobs)
+	}, h.list)
 	query(a, api.Operation{
 		ID: "getJob", Method: "GET", Path: "/v1/ops/jobs/{id}", Codes: []int{404},
-		Summary: "A job: how far it is, how fast, how long it will take",
-	}, h.getJob)
+		Summary: "A job: how far it is, how fast, and how long it will take",
+	}, h.get)
 	command(a, api.Operation{
 		ID: "pauseJob", Method: "POST", Path: "/v1/ops/jobs/{id}/pause", Codes: []int{404},
-		Summary: "Let a job rest after the step it is at",
-	}, h.pauseJob)
+		Summary: "Pause a job after the current step",
+	}, func(ctx context.Context, in *jobInput) (*api.Response[wire.Job], error) {
+		return h.change(ctx, in, "job.pause", wire.JobPaused, wire.JobRunning)
+	})
 	command(a, api.Operation{
 		ID: "resumeJob", Method: "POST", Path: "/v1/ops/jobs/{id}/resume", Codes: []int{404},
-		Summary: "Go on with a job that is paused or has failed",
-	}, h.resumeJob)
+		Summary: "Resume a job that is paused or has failed",
+	}, func(ctx context.Context, in *jobInput) (*api.Response[wire.Job], error) {
+		return h.change(ctx, in, "job.resume", wire.JobRunning, wire.JobPaused, wire.JobFailed)
+	})
 	command(a, api.Operation{
 		ID: "cancelJob", Method: "POST", Path: "/v1/ops/jobs/{id}/cancel", Codes: []int{404},
 		Summary: "End a job for good", Detail: "What it leaves behind is removed.",
-	}, h.cancelJob)
+	}, func(ctx context.Context, in *jobInput) (*api.Response[wire.Job], error) {
+		return h.change(ctx, in, "job.cancel", wire.JobCancelled, wire.JobRunning, wire.JobPaused, wire.JobFailed)
+	})
 }
 
 type startInput struct {
 	Key  string `header:"Idempotency-Key" doc:"A ULID you minted, carrying your mark: the job's id."`
-	Body NewJob
+	Body wire.NewJob
 }
 
-// NewJob is a job that an operator wants.
-type NewJob struct {
-	Kind       string `json:"kind" doc:"rebuild, audit, drop or replay."`
-	DryRun     bool   `json:"dry_run,omitempty" doc:"Count and price the work, and change nothing."`
-	Projection string `json:"projection,omitempty" doc:"rebuild, audit: of which views; missing: of all. drop: whose previous generation. feed, for a rebuild, fills gaps in feeds."`
-	Room       string `json:"room,omitempty" doc:"Of this room only."`
-	To         string `json:"to,omitempty" doc:"replay: what stands before the slash in its detail types, 1 to 32 of a-z 0-9 -."`
-	From       string `json:"from,omitempty" doc:"replay: not before this time, or event."`
-	Until      string `json:"until,omitempty" doc:"replay: before this time, or event."`
-	Type       string `json:"type,omitempty" doc:"replay: of this type only; message.* is all that begin so."`
-	Rate       int    `json:"rate,omitempty" doc:"replay: events a second, 1 to 10000; missing: 100."`
-	Heal       bool   `json:"heal,omitempty" doc:"audit: repair what differs."`
-}
-
-func (n NewJob) params() Params {
-	return Params{n.DryRun, n.Projection, n.Room, n.To, n.From, n.Until, n.Type, n.Rate, n.Heal}
-}
-
-// created answers 201, or 200 to a repeat.
-func created[T any](repeat bool, body T) *output[T] {
-	if repeat {
-		return ok(body)
-	}
-	return &output[T]{http.StatusCreated, body}
-}
-
-func (h *handlers) startJob(ctx context.Context, in *startInput) (*output[Job], error) {
+func (h jobHandlers) start(ctx context.Context, in *startInput) (*api.Response[wire.Job], error) {
 	kind, known := h.Runner.Kinds[in.Body.Kind]
 	if !known {
 		return nil, events.Invalid("kind", "must be one of "+strings.Join(slices.Sorted(maps.Keys(h.Runner.Kinds)), ", "))
 	}
-	params := in.Body.params()
+	params := in.Body.Params
 	if err := kind.Check(params); err != nil {
 		return nil, err
 	}
 	user, now := api.CallerOf(ctx).User, h.Runner.Now().UTC()
-	id, err := h.jobID(user, in.Key)
+	id, err := h.newID(user, in.Key)
 	if err != nil {
 		return nil, err
 	}
-	j, repeat, err := h.Runner.start(ctx, &record{Job: Job{
-		ID: id.String(), Kind: in.Body.Kind, Params: params, State: StateRunning, By: user, Started: now, Updated: now,
+	j, repeat, err := h.Runner.start(ctx, &record{Job: wire.Job{
+		ID: id.String(), Kind: in.Body.Kind, Params: params, State: wire.JobRunning, By: user, Started: now, Updated: now,
 	}})
 	switch {
 	case err != nil:
@@ -95,27 +79,14 @@ func (h *handlers) startJob(ctx context.Context, in *startInput) (*output[Job], 
 	case repeat && (j.Kind != in.Body.Kind || j.Params != params || j.By != user):
 		return nil, events.ErrConflict
 	case repeat:
-		return created(true, j.shown(now)), nil
+		return api.Created(true, j.shown(now)), nil
 	}
-	defer h.Runner.wake(ctx, j)
-	return created(false, j.shown(now)), h.acts.Append(ctx, user, "job.start", j.ID, described(j.Job))
+	defer h.Runner.notify(ctx, j)
+	return api.Created(false, j.shown(now)), h.act(ctx, "job.start", j.ID, described(j.Job))
 }
 
-// jobID mints a job's id or judges the client's.
-func (h *handlers) jobID(user, key string) (events.ID, error) {
-	if key == "" {
-		return h.Clock.Mint(user)
-	}
-	const field = "Idempotency-Key"
-	id, err := events.ParseID(field, key)
-	if err != nil {
-		return id, err
-	}
-	return id, h.Clock.Check(user, id)
-}
-
-// described is a job in a few words.
-func described(j Job) string {
+// described returns a job in a few words.
+func described(j wire.Job) string {
 	words := []string{j.Kind}
 	for _, p := range []struct{ name, value string }{
 		{"projection", j.Params.Projection},
@@ -143,13 +114,7 @@ type jobsInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
 
-// JobPage is a part of the jobs.
-type JobPage struct {
-	Jobs   []Job   `json:"jobs"`
-	Before *string `json:"before" doc:"Give it as before= to get the next page; null if there is none."`
-}
-
-func (h *handlers) listJobs(ctx context.Context, in *jobsInput) (*output[JobPage], error) {
+func (h jobHandlers) list(ctx context.Context, in *jobsInput) (*api.Response[wire.JobPage], error) {
 	if in.Before != "" {
 		id, err := events.ParseID("before", in.Before)
 		if err != nil {
@@ -157,7 +122,7 @@ func (h *handlers) listJobs(ctx context.Context, in *jobsInput) (*output[JobPage
 		}
 		in.Before = id.String()
 	}
-	page := JobPage{Jobs: []Job{}}
+	page := wire.JobPage{Jobs: []wire.Job{}}
 	for j, err := range h.Runner.jobs(ctx, in.Before) {
 		if err != nil {
 			return nil, err
@@ -168,16 +133,16 @@ func (h *handlers) listJobs(ctx context.Context, in *jobsInput) (*output[JobPage
 		}
 		page.Jobs = append(page.Jobs, j.shown(h.Runner.Now()))
 	}
-	return ok(page), nil
+	return api.OK(page), nil
 }
 
 type jobInput struct {
 	ID string `path:"id"`
 }
 
-var errNoJob = api.Fail(http.StatusNotFound, "job_not_found", "this region has no such job; a job belongs to the region that it was started in")
+var errNoJob = api.Fail(http.StatusNotFound, "job_not_found", "this region has no such job; ask the region that the job was started in")
 
-func (h *handlers) getJob(ctx context.Context, in *jobInput) (*output[Job], error) {
+func (h jobHandlers) get(ctx context.Context, in *jobInput) (*api.Response[wire.Job], error) {
 	id, err := events.ParseID("id", in.ID)
 	if err != nil {
 		return nil, err
@@ -189,24 +154,11 @@ func (h *handlers) getJob(ctx context.Context, in *jobInput) (*output[Job], erro
 	if j == nil {
 		return nil, errNoJob
 	}
-	return ok(j.shown(h.Runner.Now())), nil
+	return api.OK(j.shown(h.Runner.Now())), nil
 }
 
-func (h *handlers) pauseJob(ctx context.Context, in *jobInput) (*output[Job], error) {
-	return h.changeJob(ctx, in, "job.pause", StatePaused, StateRunning)
-}
-
-func (h *handlers) resumeJob(ctx context.Context, in *jobInput) (*output[Job], error) {
-	return h.changeJob(ctx, in, "job.resume", StateRunning, StatePaused, StateFailed)
-}
-
-func (h *handlers) cancelJob(ctx context.Context, in *jobInput) (*output[Job], error) {
-	return h.changeJob(ctx, in, "job.cancel", StateCancelled, StateRunning, StatePaused, StateFailed)
-}
-
-// changeJob brings a job from one of some states to another. Where it is there already nothing
-// changes.
-func (h *handlers) changeJob(ctx context.Context, in *jobInput, what, to string, from ...string) (*output[Job], error) {
+// change brings a job from one of some states to another. A job in that state stays as it is.
+func (h jobHandlers) change(ctx context.Context, in *jobInput, what, to string, from ...string) (*api.Response[wire.Job], error) {
 	id, err := events.ParseID("id", in.ID)
 	if err != nil {
 		return nil, err
@@ -218,10 +170,10 @@ func (h *handlers) changeJob(ctx context.Context, in *jobInput, what, to string,
 			return false, api.Fail(http.StatusConflict, "job_is_over", "the job is "+j.State+"; start another")
 		}
 		j.State, j.Tries, j.Next = to, 0, time.Time{}
-		if to == StateRunning {
+		if to == wire.JobRunning {
 			j.Error = ""
 		}
-		j.Undo = to == StateCancelled
+		j.Undo = to == wire.JobCancelled
 		return changed, nil
 	})
 	if err != nil {
@@ -231,8 +183,8 @@ func (h *handlers) changeJob(ctx context.Context, in *jobInput, what, to string,
 		return nil, errNoJob
 	}
 	if changed {
-		defer h.Runner.wake(ctx, j)
-		err = h.acts.Append(ctx, api.CallerOf(ctx).User, what, j.ID, j.Kind)
+		defer h.Runner.notify(ctx, j)
+		err = h.act(ctx, what, j.ID, j.Kind)
 	}
-	return ok(j.shown(h.Runner.Now())), err
+	return api.OK(j.shown(h.Runner.Now())), err
 }

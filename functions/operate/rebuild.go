@@ -5,16 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
 // Rebuild is the kind of job that builds views anew from the log beside the live ones, compares
-// the two and switches over; or, as an audit, tells what differs and drops what was built.
+// the two and switches over; or, as an audit, reports what differs and drops what was built.
 type Rebuild struct {
 	Log       events.Log
 	Rebuilder *projections.Rebuilder
@@ -24,41 +26,20 @@ type Rebuild struct {
 // rebuilt is how far a rebuild has come.
 type rebuilt struct {
 	Count counted              `json:"count"`
-	Over  bool                 `json:"counted,omitempty"` // counting is
+	Over  bool                 `json:"counted,omitempty"` // counting has ended
 	Build *projections.Rebuild `json:"build"`
 }
 
-// rebuildResult is what came of a rebuild, or an audit.
-type rebuildResult struct {
-	Events   int64                 `json:"events"`           // of the log, folded
-	Failed   int64                 `json:"failed,omitempty"` // of those, which a fold cannot take
-	Views    int64                 `json:"views"`            // compared
-	Differ   int64                 `json:"differ"`           // live views that are not what the log adds up to
-	Healed   int64                 `json:"healed,omitempty"`
-	TooMany  bool                  `json:"too_many,omitempty"` // to look at one by one: rebuild instead
-	Findings []projections.Finding `json:"findings,omitempty"` // the first of them
-}
-
-// rebuildCost is the result of a dry run: what it takes, at most. Prices are in dollars.
-type rebuildCost struct {
-	Events     int64   `json:"events"`
-	Scanned    int64   `json:"scanned"`
-	Views      int64   `json:"views"` // that would be saved, at most: each once for every event
-	ReadUnits  int64   `json:"read_units"`
-	WriteUnits int64   `json:"write_units"`
-	Dollars    float64 `json:"dollars"`
-}
-
 // Check implements [Kind].
-func (k *Rebuild) Check(p Params) error {
+func (k *Rebuild) Check(p wire.Params) error {
 	if p.To != "" || p.From != "" || p.Until != "" || p.Type != "" || p.Rate != 0 {
-		return events.Invalid("kind", "takes projection, room or heal, and dry_run, but nothing of a replay's")
+		return events.Invalid("kind", "takes projection, room, heal and dry_run; to, from, until, type and rate belong to a replay")
 	}
 	if k.Audit && p.Room != "" {
-		return events.Invalid("room", "does not go with an audit: rebuild the room, which repairs it")
+		return events.Invalid("room", "cannot be audited alone: rebuild the room, which repairs it")
 	}
 	if !k.Audit && p.Heal {
-		return events.Invalid("heal", "goes with an audit; a rebuild repairs in any case")
+		return events.Invalid("heal", "belongs to an audit; a rebuild always repairs")
 	}
 	if p.Room != "" {
 		if _, err := api.ParseRoom("room", p.Room); err != nil {
@@ -72,6 +53,7 @@ func (k *Rebuild) Check(p Params) error {
 	return err
 }
 
+// unknownProjection lists the projections there are, and the feed if it may be named too.
 func unknownProjection(feed bool) error {
 	var names []string
 	for _, p := range projections.All() {
@@ -83,8 +65,8 @@ func unknownProjection(feed bool) error {
 	return events.Invalid("projection", fmt.Sprintf("must be one of %v", slices.Sorted(slices.Values(names))))
 }
 
-// begin makes the rebuild of a job that is yet to begin.
-func (k *Rebuild) begin(id string, p Params) (*projections.Rebuild, error) {
+// begin returns the rebuild of a job that has not begun.
+func (k *Rebuild) begin(id string, p wire.Params) (*projections.Rebuild, error) {
 	var names []string
 	if p.Projection != "" {
 		names = []string{p.Projection}
@@ -138,7 +120,7 @@ func (k *Rebuild) work(t Task) (*rebuilt, error) {
 	return w, err
 }
 
-// counter counts what is folded.
+// counter returns what counts the events that are folded.
 func (k *Rebuild) counter(b *projections.Rebuild) counter {
 	c := counter{log: k.Log}
 	if b.Room != "" {
@@ -175,7 +157,7 @@ func (w *rebuilt) progress(dry bool) (p Progress, err error) {
 	if p.Work, err = json.Marshal(w); err != nil {
 		return Progress{}, err
 	}
-	var result any = rebuildCost{
+	var result any = wire.RebuildCost{
 		Events: sum.matched, Scanned: sum.scanned, Views: sum.views, ReadUnits: 2 * sum.readUnits, WriteUnits: sum.views,
 		Dollars: float64(2*sum.readUnits)*readUnitPrice + float64(sum.views)*writeUnitPrice,
 	}
@@ -183,25 +165,28 @@ func (w *rebuilt) progress(dry bool) (p Progress, err error) {
 		result = w.result(over)
 	}
 	if over {
-		p.Work = json.RawMessage("{}") // a job must not hold its findings twice
+		p.Work = json.RawMessage("{}") // a job must not store its findings twice
 	}
 	p.Result, err = json.Marshal(result)
 	return p, err
 }
 
-// shownFindings is how many findings are told before the end.
+// shownFindings is how many findings a job shows before it ends.
 const shownFindings = 50
 
-func (w *rebuilt) result(over bool) rebuildResult {
+func (w *rebuilt) result(over bool) wire.RebuildResult {
 	c := &w.Build.Compared
-	r := rebuildResult{
-		Events: w.Build.Events(), Views: c.Views, Differ: c.Differ, Healed: c.Healed, TooMany: c.TooMany, Findings: c.Findings,
-	}
+	r := wire.RebuildResult{Events: w.Build.Events(), Views: c.Views, Differ: c.Differ, Healed: c.Healed, TooMany: c.TooMany}
 	for _, part := range w.Build.Parts {
 		r.Failed += part.Failed
 	}
-	if !over {
-		r.Findings = r.Findings[:min(len(r.Findings), shownFindings)]
+	for i, f := range c.Findings {
+		if !over && i == shownFindings {
+			break
+		}
+		r.Findings = append(r.Findings, wire.Finding{
+			Projection: f.Projection, Stream: f.Stream, Key: wire.ViewKey(f.Key), Fault: string(f.Fault), Fields: f.Fields, Healed: f.Healed,
+		})
 	}
 	return r
 }
@@ -217,4 +202,118 @@ func (k *Rebuild) Undo(ctx context.Context, t Task) (Progress, error) {
 	err = k.Rebuilder.Step(ctx, w.Build)
 	p, encodeErr := w.progress(false)
 	return p, errors.Join(err, encodeErr)
+}
+
+// Drop is the kind of job that deletes the generation of a projection that was read before the
+// last switch.
+type Drop struct{ Rebuilder *projections.Rebuilder }
+
+const kindDrop = "drop"
+
+// Check implements [Kind].
+func (k *Drop) Check(p wire.Params) error {
+	if p != (wire.Params{Projection: p.Projection}) {
+		return events.Invalid("kind", "takes projection alone")
+	}
+	if _, err := projections.NewDrop(p.Projection); err != nil {
+		return unknownProjection(false)
+	}
+	return nil
+}
+
+// Step implements [Kind].
+func (k *Drop) Step(ctx context.Context, t Task) (Progress, error) {
+	d, err := projections.NewDrop(t.Params.Projection)
+	if err == nil && t.Work != nil {
+		err = json.Unmarshal(t.Work, d)
+	}
+	if err != nil {
+		return Progress{}, Permanent(fmt.Errorf("read how far the drop is: %w", err))
+	}
+	if err = k.Rebuilder.StepDrop(ctx, d); errors.Is(err, projections.ErrNoPrevious) {
+		err = Permanent(err)
+	}
+	p := Progress{Phase: string(d.Phase), Done: d.Deleted, Finished: d.Phase == projections.Done}
+	var encodeErr error
+	p.Work, encodeErr = json.Marshal(d)
+	if encodeErr == nil {
+		p.Result, encodeErr = json.Marshal(wire.DropResult{Deleted: d.Deleted})
+	}
+	return p, errors.Join(err, encodeErr)
+}
+
+// generationHandlers switch and drop the generations of views.
+type generationHandlers struct{ *handlers }
+
+func (h generationHandlers) register(a *api.API) {
+	command(a, api.Operation{
+		ID: "switchBack", Method: "POST", Path: "/v1/ops/generations/{projection}/back",
+		Summary: "Read the generation of a projection again that was read before the last switch",
+		Detail:  "At once, and as a whole. Both generations stay current until one is dropped.",
+	}, h.back)
+	command(a, api.Operation{
+		ID: "dropPrevious", Method: "POST", Path: "/v1/ops/generations/{projection}/drop", Creates: true,
+		Summary: "Delete the generation of a projection that is not read",
+		Detail:  "Starts a job of the kind drop.",
+	}, h.dropPrevious)
+}
+
+func generationOf(g projections.Generation) wire.Generation {
+	out := wire.Generation{Projection: g.Projection, Live: g.Live, Previous: g.Previous, Next: g.Next, By: g.By, Dropped: g.Dropped}
+	if !g.Since.IsZero() {
+		out.Since = g.Since.UTC().Format("2006-01-02T15:04:05.999Z07:00")
+	}
+	return out
+}
+
+// listGenerations returns the generations of all projections, by their names.
+func listGenerations(ctx context.Context, generations *projections.Generations) (map[string]wire.Generation, error) {
+	list, err := generations.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]wire.Generation, len(list))
+	for _, g := range list {
+		all[g.Projection] = generationOf(g)
+	}
+	return all, nil
+}
+
+type projectionInput struct {
+	Projection string `path:"projection"`
+}
+
+func (h generationHandlers) back(ctx context.Context, in *projectionInput) (*api.Response[wire.Generation], error) {
+	err := h.Generations.Back(ctx, in.Projection)
+	switch {
+	case errors.Is(err, projections.ErrUnknownProjection):
+		return nil, unknownProjection(false)
+	case errors.Is(err, projections.ErrNoPrevious):
+		return nil, errNoPrevious
+	case err != nil:
+		return nil, err
+	}
+	all, err := listGenerations(ctx, h.Generations)
+	if err != nil {
+		return nil, err
+	}
+	now := all[in.Projection]
+	return api.OK(now), h.act(ctx, "generation.back", in.Projection, fmt.Sprintf("generation %d is read", now.Live))
+}
+
+var errNoPrevious = api.Fail(http.StatusConflict, "no_previous_generation", "the projection has no generation beside the one that is read")
+
+func (h generationHandlers) dropPrevious(ctx context.Context, in *projectionInput) (*api.Response[wire.Job], error) {
+	all, err := listGenerations(ctx, h.Generations)
+	if err != nil {
+		return nil, err
+	}
+	g, known := all[in.Projection]
+	switch {
+	case !known:
+		return nil, unknownProjection(false)
+	case g.Previous == 0 && len(g.Dropped) == 0:
+		return nil, errNoPrevious
+	}
+	return jobHandlers(h).start(ctx, &startInput{Body: wire.NewJob{Kind: kindDrop, Params: wire.Params{Projection: in.Projection}}})
 }

@@ -11,28 +11,29 @@ import (
 	"sync"
 	"time"
 
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-// Runner does the jobs of a region, step by step. Several may run side by side, in one process or
-// in many: a lease sees to it that a job has one at a time. Make one with [NewRunner].
+// Runner does the jobs of a region, step by step. Several may run concurrently, in one process or in
+// many: a lease gives a job to one at a time. Make one with [NewRunner].
 type Runner struct {
 	Views  projections.Views // where the jobs are
 	Kinds  map[string]Kind
-	Acts   Acts // notes how jobs end
+	Acts   Acts // records how jobs end
 	Logger *slog.Logger
 	Now    func() time.Time
-	// Budget is how long a step goes on, about; and Lease how long a job is left to whoever took it
-	// and was not heard of since. A step is given half of it.
+	// Budget is about how long a step takes. Lease is how long a job stays with the runner that took
+	// it and does not report; a step may take half of it.
 	Budget, Lease time.Duration
-	// Alone says that no other process has a Runner over these views: leases of one that was
-	// killed are not waited for.
+	// Alone says that no other process has a Runner over these views: the lease of a process that was
+	// killed is void.
 	Alone bool
-	// Wake tells whoever does the jobs, where that is another process, that a job is due. It need
-	// not succeed: see [Runner.Still]. May be nil.
-	Wake func(context.Context, Job) error
+	// Wake notifies the process that does the jobs, where that is another one, that a job is due. It
+	// need not succeed: see [Runner.StalledJobs]. May be nil.
+	Wake func(context.Context, wire.Job) error
 
-	process string // tells this Runner's leases from others'
+	process string // distinguishes this Runner's leases from others'
 	kick    chan struct{}
 }
 
@@ -45,15 +46,15 @@ func NewRunner(views projections.Views, acts Acts, logger *slog.Logger, kinds ma
 }
 
 const (
-	lookEvery  = 5 * time.Second // for jobs that others started
+	pollEvery  = 5 * time.Second // for jobs that other processes started
 	jobsAtOnce = 4
 )
 
-// ErrLeased: another runner is at it.
-var ErrLeased = errors.New("the job is in the hands of another runner")
+// ErrLeased: another runner does a step of the job.
+var ErrLeased = errors.New("the job is leased to another runner")
 
-// errLost: the step took longer than its lease, and another runner has done it meanwhile.
-var errLost = errors.New("the lease of the job has run out")
+// errLeaseLost: the step took longer than its lease, and another runner took the job meanwhile.
+var errLeaseLost = errors.New("the lease of the job has expired")
 
 // Run does the jobs until ctx ends.
 func (r *Runner) Run(ctx context.Context) {
@@ -64,7 +65,7 @@ func (r *Runner) Run(ctx context.Context) {
 		if more {
 			continue
 		}
-		timer := time.NewTimer(lookEvery)
+		timer := time.NewTimer(pollEvery)
 		select {
 		case <-r.kick:
 		case <-timer.C:
@@ -79,7 +80,7 @@ func (r *Runner) round(ctx context.Context) bool {
 	var ids []string
 	for j, err := range r.jobs(ctx, "") {
 		if err != nil {
-			r.warn(ctx, "the jobs cannot be read", err)
+			r.warn(ctx, "cannot read the jobs", err)
 			return false
 		}
 		if j.active() && !j.Next.After(r.Now()) {
@@ -113,7 +114,7 @@ func (r *Runner) warn(ctx context.Context, what string, err error, args ...any) 
 	}
 }
 
-// Kick makes a Run of this process look for jobs now.
+// Kick makes a Run of this process check for due jobs now.
 func (r *Runner) Kick() {
 	select {
 	case r.kick <- struct{}{}:
@@ -121,30 +122,30 @@ func (r *Runner) Kick() {
 	}
 }
 
-// Step does one bounded piece of a job, under its lease, and reports whether there is more to do.
-// A job that is not running is left alone. The error is that of the piece, which is done again
-// unless the job has failed; [ErrLeased] if another runner is at it.
+// Step does one bounded piece of a job, under its lease, and reports whether there is more to do. It
+// does nothing to a job that is not running. The error is that of the piece, which is retried unless
+// the job has failed; [ErrLeased] if another runner has the job.
 func (r *Runner) Step(ctx context.Context, id string) (more bool, err error) {
-	j, err := r.take(ctx, id)
+	j, err := r.lease(ctx, id)
 	if err != nil || j == nil {
 		return false, err
 	}
 	bounded, cancel := context.WithTimeout(ctx, r.Lease/2)
 	began := time.Now()
-	p, failed := r.call(bounded, j)
+	p, failed := r.callKind(bounded, j)
 	cancel()
 	took := time.Since(began)
 	keep, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Lease/4) // even if ctx has ended
 	defer cancel()
-	j, err = r.give(keep, j, p, failed, took, ctx.Err() != nil)
+	j, err = r.release(keep, j, p, failed, took, ctx.Err() != nil)
 	if err != nil {
 		return false, errors.Join(failed, err)
 	}
 	return j.active(), failed
 }
 
-// take leases a job; nil if there is nothing to do.
-func (r *Runner) take(ctx context.Context, id string) (*record, error) {
+// lease leases a job; nil if there is nothing to do.
+func (r *Runner) lease(ctx context.Context, id string) (*record, error) {
 	holder := r.process + "/" + rand.Text()
 	j, err := r.change(ctx, id, func(j *record) (bool, error) {
 		now := r.Now()
@@ -163,13 +164,13 @@ func (r *Runner) take(ctx context.Context, id string) (*record, error) {
 	return j, nil
 }
 
-// abandoned reports whether a lease is that of a process which is no more.
+// abandoned reports whether the process that holds a lease has ended.
 func (r *Runner) abandoned(holder string) bool {
 	return r.Alone && (len(holder) < len(r.process) || holder[:len(r.process)] != r.process)
 }
 
-// call does the piece. Whatever goes wrong in there is an error.
-func (r *Runner) call(ctx context.Context, j *record) (p Progress, err error) {
+// callKind does the piece. A panic is an error.
+func (r *Runner) callKind(ctx context.Context, j *record) (p Progress, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			r.Logger.ErrorContext(ctx, "panic in a job", "job", j.ID, "stack", string(debug.Stack()))
@@ -178,10 +179,10 @@ func (r *Runner) call(ctx context.Context, j *record) (p Progress, err error) {
 	}()
 	kind, known := r.Kinds[j.Kind]
 	if !known {
-		return p, Permanent(errors.New("this release does not know the kind of job"))
+		return p, Permanent(errors.New("this release does not know this kind of job"))
 	}
 	task := Task{j.ID, j.Params, j.Work, r.Budget}
-	if j.State != StateCancelled {
+	if j.State != wire.JobCancelled {
 		return kind.Step(ctx, task)
 	}
 	if undoer, is := kind.(Undoer); is {
@@ -190,12 +191,12 @@ func (r *Runner) call(ctx context.Context, j *record) (p Progress, err error) {
 	return Progress{Finished: true}, nil
 }
 
-// give stores what came of a piece and ends the lease. What an operator did meanwhile stands.
-func (r *Runner) give(ctx context.Context, was *record, p Progress, failed error, took time.Duration, stopped bool) (*record, error) {
-	undoing, ended := was.State == StateCancelled, ""
+// release stores the outcome of a piece and ends the lease. What an operator changed meanwhile stays.
+func (r *Runner) release(ctx context.Context, was *record, p Progress, failed error, took time.Duration, stopped bool) (*record, error) {
+	undoing, ended := was.State == wire.JobCancelled, ""
 	j, err := r.change(ctx, was.ID, func(j *record) (bool, error) {
 		if ended = ""; j.Holder != was.Holder {
-			return false, errLost
+			return false, errLeaseLost
 		}
 		j.Holder, j.Until = "", time.Time{}
 		j.progress(p, took)
@@ -206,14 +207,14 @@ func (r *Runner) give(ctx context.Context, was *record, p Progress, failed error
 			j.Undo, j.Tries, j.Next, j.Error = !p.Finished, 0, time.Time{}, ""
 		default:
 			j.Tries, j.Next, j.Error = 0, time.Time{}, ""
-			if p.Finished && (j.State == StateRunning || j.State == StatePaused) {
-				j.State, ended = StateDone, "job.done"
+			if p.Finished && (j.State == wire.JobRunning || j.State == wire.JobPaused) {
+				j.State, ended = wire.JobDone, "job.done"
 			}
 		}
 		return true, nil
 	})
 	if err == nil && j == nil {
-		err = errLost
+		err = errLeaseLost
 	}
 	if err == nil && ended != "" {
 		err = r.Acts.Append(ctx, j.By, ended, j.ID, strings.TrimSpace(j.Kind+" "+j.Error))
@@ -221,10 +222,10 @@ func (r *Runner) give(ctx context.Context, was *record, p Progress, failed error
 	return j, err
 }
 
-// start stores a new job; if one is there under its id, that is returned and repeat is true.
+// start stores a new job. If there is one with its id, start returns that one and repeat is true.
 func (r *Runner) start(ctx context.Context, j *record) (stored *record, repeat bool, err error) {
 	err = r.save(ctx, j)
-	if conflicted(err) {
+	if _, exists := errors.AsType[*projections.ConflictError](err); exists {
 		stored, err = r.load(ctx, j.ID)
 		if err == nil && stored == nil {
 			err = fmt.Errorf("start a job: %w", errBusy)
@@ -244,4 +245,31 @@ func (r *Runner) Count(ctx context.Context) (map[string]int, error) {
 		counts[j.State]++
 	}
 	return counts, nil
+}
+
+// notify wakes the runner that does the job, in this process or another.
+func (r *Runner) notify(ctx context.Context, j *record) {
+	r.Kick()
+	if r.Wake == nil || !j.active() {
+		return
+	}
+	if err := r.Wake(ctx, j.Job); err != nil {
+		r.warn(ctx, "cannot wake the process that does a job", err, "job", j.ID)
+	}
+}
+
+// StalledJobs returns the jobs of this runner's kinds that are due, not leased, and were not updated
+// for at least silent: the message that should have continued them was lost. It reads all jobs.
+func (r *Runner) StalledJobs(ctx context.Context, silent time.Duration) (stalled []wire.Job, err error) {
+	for j, err := range r.jobs(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		now := r.Now()
+		_, known := r.Kinds[j.Kind]
+		if known && j.active() && !j.Next.After(now) && !now.Before(j.Until) && now.Sub(j.Updated) >= silent {
+			stalled = append(stalled, j.Job)
+		}
+	}
+	return stalled, nil
 }

@@ -6,10 +6,11 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-func (h *queries) registerMessages(a *api.API) {
+func (h *Queries) registerMessages(a *api.API) {
 	const tag = "messages"
 	api.Query(a, api.Operation{
 		ID: "listMessages", Method: "GET", Path: "/v1/rooms/{room}/messages", Tag: tag, Codes: []int{403, 404},
@@ -27,7 +28,7 @@ func (h *queries) registerMessages(a *api.API) {
 	}, h.replies)
 }
 
-// PageInput says which part of a list is wanted.
+// PageInput selects a page of a list.
 type PageInput struct {
 	Before string `query:"before" doc:"Messages that sort before this id, the nearest."`
 	After  string `query:"after" doc:"Messages that sort after this id, the nearest."`
@@ -39,22 +40,22 @@ type listInput struct {
 	Including
 	Room   string `path:"room"`
 	Around string `query:"around" doc:"The message with this id and its neighbours."`
-	AsOf   string `query:"as_of" doc:"A time (RFC 3339) or an event's id: the room as it was then. Messages deleted since stay deleted."`
+	AsOf   string `query:"as_of" doc:"A time (RFC 3339) or an event's id: the room as it was then. Messages deleted since stay deleted. A page may be shorter than limit with more to come."`
 }
 
-// MessagePage is a part of a list of messages.
-type MessagePage struct {
-	Messages []api.Message `json:"messages" doc:"Oldest first."`
-	Before   *string       `json:"before" doc:"Give it as before= to get the page before this one, which may turn out empty; null if there surely is none."`
-	After    *string       `json:"after" doc:"Give it as after= to get the page behind this one, which may turn out empty; null if there surely is none yet."`
+// lister reads messages of a list within a range, in its order. It may cut the list before messages that
+// would take too much work.
+type lister func(r events.Range) (got []projections.Message, cut bool, err error)
+
+// uncut makes a lister of a list that is never cut.
+func uncut(list func(events.Range) ([]projections.Message, error)) lister {
+	return func(r events.Range) ([]projections.Message, bool, error) {
+		got, err := list(r)
+		return got, false, err
+	}
 }
 
-type pageOutput struct{ Body MessagePage }
-
-// lister reads messages of a list within a range, in its order.
-type lister func(r events.Range) ([]projections.Message, error)
-
-func (h *queries) list(ctx context.Context, in *listInput) (*pageOutput, error) {
+func (h *Queries) list(ctx context.Context, in *listInput) (*api.Response[wire.MessagePage], error) {
 	want, err := parsePage(in.PageInput, in.Around)
 	if err != nil {
 		return nil, err
@@ -68,20 +69,20 @@ func (h *queries) list(ctx context.Context, in *listInput) (*pageOutput, error) 
 	}
 	room := access.Room.ID
 	if in.AsOf == "" {
-		return h.read(ctx, want, func(r events.Range) ([]projections.Message, error) {
+		return h.read(ctx, want, uncut(func(r events.Range) ([]projections.Message, error) {
 			return projections.ListMessages(ctx, views, room, r)
-		})
+		}))
 	}
 	at, err := parseAsOf(in.AsOf)
 	if err != nil {
 		return nil, err
 	}
-	return h.read(ctx, want, func(r events.Range) ([]projections.Message, error) {
+	return h.read(ctx, want, func(r events.Range) ([]projections.Message, bool, error) {
 		return projections.ListMessagesAsOf(ctx, h.Log, views, room, at, r)
 	})
 }
 
-// page is a wanted part of a list.
+// page is a page to be read from a list.
 type page struct {
 	before, after, around events.ID
 	limit                 int
@@ -111,8 +112,8 @@ func parsePage(in PageInput, around string) (page, error) {
 	return p, nil
 }
 
-// read reads a page and opens it. One message more than wanted tells whether there is another page.
-func (h *queries) read(ctx context.Context, p page, list lister) (*pageOutput, error) {
+// read reads a page and decrypts it. It reads one message more, to see whether there is another page.
+func (h *Queries) read(ctx context.Context, p page, list lister) (*api.Response[wire.MessagePage], error) {
 	got, older, newer, err := p.read(list)
 	if err != nil {
 		return nil, err
@@ -124,7 +125,7 @@ func (h *queries) read(ctx context.Context, p page, list lister) (*pageOutput, e
 	return answer(messages, older, newer), nil
 }
 
-// read reads the page, and says whether there is something before it, and behind it.
+// read reads the page, and reports whether there may be messages before and behind it.
 func (p page) read(list lister) (got []projections.Message, older, newer bool, err error) {
 	switch {
 	case p.around != (events.ID{}):
@@ -138,7 +139,7 @@ func (p page) read(list lister) (got []projections.Message, older, newer bool, e
 	}
 }
 
-// readAround gives the message half of the page's room before it, the rest behind it.
+// readAround reads half of the page before the message, and the rest from the message on.
 func (p page) readAround(list lister) (got []projections.Message, older, newer bool, err error) {
 	before, older, err := p.some(list, events.Range{Before: p.around, Reverse: true}, p.limit/2)
 	if err != nil {
@@ -149,14 +150,14 @@ func (p page) readAround(list lister) (got []projections.Message, older, newer b
 	return append(before, behind...), older, newer, err
 }
 
-// some reads at most limit messages, oldest first, and says whether there are more.
+// some reads at most limit messages, oldest first, and reports whether there are more.
 func (p page) some(list lister, r events.Range, limit int) ([]projections.Message, bool, error) {
 	r.Limit = limit + 1
-	got, err := list(r)
+	got, cut, err := list(r)
 	if err != nil {
 		return nil, false, err
 	}
-	more := len(got) > limit
+	more := cut || len(got) > limit
 	got = got[:min(len(got), limit)]
 	if r.Reverse {
 		slices.Reverse(got)
@@ -164,8 +165,8 @@ func (p page) some(list lister, r events.Range, limit int) ([]projections.Messag
 	return got, more, nil
 }
 
-func answer(messages []api.Message, older, newer bool) *pageOutput {
-	out := &pageOutput{MessagePage{Messages: messages}}
+func answer(messages []wire.Message, older, newer bool) *api.Response[wire.MessagePage] {
+	out := api.OK(wire.MessagePage{Messages: messages})
 	if n := len(messages); n > 0 {
 		first, last := messages[0].ID, messages[n-1].ID
 		if older {
@@ -184,9 +185,7 @@ type getInput struct {
 	ID   string `path:"id"`
 }
 
-type messageOutput struct{ Body api.Message }
-
-func (h *queries) get(ctx context.Context, in *getInput) (*messageOutput, error) {
+func (h *Queries) get(ctx context.Context, in *getInput) (*api.Response[wire.Message], error) {
 	views, room, id, err := h.seeMessage(ctx, in.Room, in.ID, in.Including)
 	if err != nil {
 		return nil, err
@@ -196,17 +195,17 @@ func (h *queries) get(ctx context.Context, in *getInput) (*messageOutput, error)
 		return nil, err
 	}
 	if len(got) == 0 {
-		return nil, api.NotYet("message_not_found", "there is no such message in this room; a new one takes a moment, or give its id as includes=")
+		return nil, api.NotYet("message_not_found", "message not found in this room; if it is new, retry in a moment or pass its id as includes=")
 	}
 	opened, err := api.MessagesOf(ctx, h.Keys, got[0])
 	if err != nil {
 		return nil, err
 	}
-	return &messageOutput{opened[0]}, nil
+	return api.OK(opened[0]), nil
 }
 
 // seeMessage reads the path of a message and makes sure that the caller may see its room.
-func (h *queries) seeMessage(ctx context.Context, room, idText string, in Including) (projections.Views, string, events.ID, error) {
+func (h *Queries) seeMessage(ctx context.Context, room, idText string, in Including) (projections.Views, string, events.ID, error) {
 	id, err := events.ParseID("id", idText)
 	if err != nil {
 		return nil, "", id, err
@@ -222,7 +221,7 @@ type repliesInput struct {
 	ID   string `path:"id"`
 }
 
-func (h *queries) replies(ctx context.Context, in *repliesInput) (*pageOutput, error) {
+func (h *Queries) replies(ctx context.Context, in *repliesInput) (*api.Response[wire.MessagePage], error) {
 	want, err := parsePage(in.PageInput, "")
 	if err != nil {
 		return nil, err
@@ -235,9 +234,9 @@ func (h *queries) replies(ctx context.Context, in *repliesInput) (*pageOutput, e
 	if beginning {
 		want.after = root // a thread is read from its beginning: its replies sort after its root
 	}
-	out, err := h.read(ctx, want, func(r events.Range) ([]projections.Message, error) {
+	out, err := h.read(ctx, want, uncut(func(r events.Range) ([]projections.Message, error) {
 		return projections.ListReplies(ctx, views, room, root, r)
-	})
+	}))
 	if err == nil && beginning {
 		out.Body.Before = nil
 	}

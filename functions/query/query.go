@@ -1,10 +1,10 @@
-// Package query is what runs when a client asks: it reads this region's views, or the log where
-// the past is asked for, and never changes anything.
+// Package query is what runs when a client reads: it reads this region's views, or the log for as_of,
+// and never changes anything.
 package query
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"time"
 
 	"parley/events"
@@ -13,43 +13,51 @@ import (
 	"parley/projections"
 )
 
-// Config is what the queries read, all of one region.
+// Config are the parts of a region that queries need.
 type Config struct {
 	Region  string
 	Log     events.Log
 	Views   projections.Views
 	Cursors *api.Cursors
-	Keys    *keys.Ring // opens what is asked for
-	// Arrived returns a channel that is closed when something arrives after the call; nil: then
-	// it is looked for now and then.
-	Arrived func() <-chan struct{}
+	Keys    *keys.Ring       // decrypts content
+	Now     func() time.Time // time.Now if nil
+	Quota   *api.Quota       // bounds how many requests of a user wait
+	Marks   events.Marks     // of the callers
+	// Arrived returns a channel that something is sent to when an event of the streams, or one about the
+	// user of one of them, arrives after the call; stop must be called in the end. If it is nil, a waiting
+	// sync polls.
+	Arrived func(streams []events.Stream) (arrived <-chan struct{}, stop func())
 }
 
-// queries holds the handlers, by subject in the files of this package.
-type queries struct {
+// Queries are the queries of a region. Over HTTP an API serves them; a socket calls [Queries.Sync].
+type Queries struct {
 	Config
-	known *projections.Known
+	known *projections.AccessCache
 }
 
 // Register adds the queries to an API.
-func Register(a *api.API, c Config) {
-	h := &queries{c, projections.NewKnown()}
+func Register(a *api.API, c Config) *Queries {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	h := &Queries{c, projections.NewAccessCache()}
 	h.registerMessages(a)
 	h.registerRooms(a)
 	h.registerSync(a)
+	return h
 }
 
 // maxLimit is the longest page.
 const maxLimit = 200
 
-// Including is the part of a query that makes it contain an event the views may not have yet.
+// Including is the parameter that makes a query contain an event the views may not have yet.
 type Including struct {
-	Includes string `query:"includes" doc:"An event's id: the answer shows its effect even if it has yet to come by stream."`
+	Includes string `query:"includes" doc:"An event's id: the answer shows its effect even if this region's views lag behind it."`
 }
 
-// views returns the views with the included event folded in. What it was done to is folded in
-// with it: that may be as new. An event that may not be shown is not found.
-func (h *queries) views(ctx context.Context, in Including, stream events.Stream, may func(events.Event) bool) (projections.Views, error) {
+// views returns the views with the included event folded in, and the message it is about, which may be
+// as new. An event that may refuses is not found.
+func (h *Queries) views(ctx context.Context, in Including, stream events.Stream, may func(events.Event) bool) (projections.Views, error) {
 	if in.Includes == "" {
 		return h.Views, nil
 	}
@@ -57,29 +65,31 @@ func (h *queries) views(ctx context.Context, in Including, stream events.Stream,
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.Log.Get(ctx, stream, id)
-	if errors.Is(err, events.ErrNotFound) || err == nil && !may(e) {
-		return nil, api.NotYet("event_not_found", "includes: this region does not know the event, yet; ask again in a moment or leave includes out")
-	}
+	found, err := events.Find(ctx, h.Log, stream, id, false)
 	if err != nil {
 		return nil, err
 	}
-	with := []events.Event{e}
-	if message := projections.About(e); message != (events.ID{}) {
-		posted, err := h.Log.Get(ctx, e.Stream, message)
-		if err == nil {
-			with = append(with, posted)
-		} else if !errors.Is(err, events.ErrNotFound) {
-			return nil, err
+	found = slices.DeleteFunc(found, func(e events.Event) bool { return !may(e) })
+	if len(found) == 0 {
+		return nil, api.NotYet("event_not_found", "includes: event not found in this region yet; retry in a moment or leave includes out")
+	}
+	with := found
+	for _, e := range found {
+		if message := e.About(); message != (events.ID{}) {
+			posted, err := events.Find(ctx, h.Log, stream, message, false)
+			if err != nil {
+				return nil, err
+			}
+			with = append(with, posted...)
 		}
 	}
 	return projections.WithEvents(h.Views, with...), nil
 }
 
 // see makes sure that the caller may see a room, and returns the views to read it from. The
-// included event may be what made her a member. What it is must not be told to anyone else, not
-// even whether there is one: who may not see the room gets the same answer either way.
-func (h *queries) see(ctx context.Context, roomText string, in Including) (projections.Views, api.Access, error) {
+// included event may be what made the caller a member. Callers who may not see the room get the same
+// answer whether the event exists or not.
+func (h *Queries) see(ctx context.Context, roomText string, in Including) (projections.Views, api.Access, error) {
 	room, err := api.ParseRoom("room", roomText)
 	if err != nil {
 		return nil, api.Access{}, err

@@ -7,14 +7,21 @@ import (
 
 	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 	"parley/projections"
 )
 
-func (h *queries) registerRooms(a *api.API) {
+func (h *Queries) registerRooms(a *api.API) {
+	api.Query(a, api.Operation{
+		ID: "getMe", Method: "GET", Path: "/v1/me", Tag: "users",
+		Summary: "Who you are, and your mark",
+		Detail: "An id that you mint is a ULID of 48 bits of Unix milliseconds, the 56 bits of your mark and 24 random bits. " +
+			"The mark is the same in every region: keep it, and ask again if an id is refused with id_not_yours.",
+	}, h.me)
 	api.Query(a, api.Operation{
 		ID: "listRooms", Method: "GET", Path: "/v1/rooms", Tag: "rooms", Codes: []int{404},
 		Summary: "My rooms, each with its last message and my unread count",
-		Detail:  "In the order of their ids. includes= takes the creation of a room by you, or an event that is about you alone, like a read marker.",
+		Detail:  "In the order of their ids. A page may be empty with more to come: continue until after is null. includes= takes the creation of a room by you, or an event that is about you alone, like a read marker.",
 	}, h.rooms)
 	api.Query(a, api.Operation{
 		ID: "getRoom", Method: "GET", Path: "/v1/rooms/{room}", Tag: "rooms", Codes: []int{403, 404},
@@ -23,7 +30,7 @@ func (h *queries) registerRooms(a *api.API) {
 	api.Query(a, api.Operation{
 		ID: "listMembers", Method: "GET", Path: "/v1/rooms/{room}/members", Tag: "members", Codes: []int{403, 404},
 		Summary: "A page of a room's members",
-		Detail:  "In the order of their ids. Admins see who is banned, too.",
+		Detail:  "In the order of their ids. Admins also see users who are banned or invited. A page may be empty with more to come: continue until after is null.",
 	}, h.members)
 	api.Query(a, api.Operation{
 		ID: "getMember", Method: "GET", Path: "/v1/rooms/{room}/members/{user}", Tag: "members", Codes: []int{403, 404},
@@ -35,30 +42,18 @@ func (h *queries) registerRooms(a *api.API) {
 	}, h.user)
 }
 
+func (h *Queries) me(ctx context.Context, _ *struct{}) (*api.Response[wire.Me], error) {
+	user := api.CallerOf(ctx).User
+	return api.OK(wire.Me{User: user, Mark: h.Marks(user).String()}), nil
+}
+
 type roomsInput struct {
 	Including
 	After string `query:"after" doc:"Rooms whose ids sort after this one."`
 	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
 
-// MyRoom is one of the caller's rooms.
-type MyRoom struct {
-	api.Room
-	Unread int          `json:"unread" doc:"Messages by others that arrived in this region after what you have read; 100 stands for 100 or more."`
-	ReadTo string       `json:"read_to,omitempty" doc:"Your read marker."`
-	Last   *api.Message `json:"last,omitempty" doc:"The last message."`
-}
-
-// RoomPage is a part of the caller's rooms.
-type RoomPage struct {
-	Rooms  []MyRoom `json:"rooms"`
-	After  *string  `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
-	Cursor string   `json:"cursor" doc:"For GET /v1/sync: what happens after this answer was begun. Use that of the first page."`
-}
-
-type roomsOutput struct{ Body RoomPage }
-
-func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, error) {
+func (h *Queries) rooms(ctx context.Context, in *roomsInput) (*api.Response[wire.RoomPage], error) {
 	user := api.CallerOf(ctx).User
 	if in.After != "" {
 		var err error
@@ -70,7 +65,7 @@ func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	here, err := h.syncer().Here(ctx) // before anything is read: what comes meanwhile is told twice rather than not at all
+	here, err := h.here(ctx, user, in.After == "") // before anything is read: what comes meanwhile is delivered twice rather than not at all
 	if err != nil {
 		return nil, err
 	}
@@ -78,29 +73,66 @@ func (h *queries) rooms(ctx context.Context, in *roomsInput) (*roomsOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	out := &roomsOutput{RoomPage{Cursor: h.Cursors.Encode(user, here)}}
+	out := api.OK(wire.RoomPage{Cursor: h.Cursors.Encode(user, here)})
 	if out.Body.Rooms, err = h.myRooms(ctx, entries); err != nil {
 		return nil, err
 	}
 	if after != "" {
 		out.Body.After = &after
 	}
-	return out, nil
+	if in.After == "" {
+		out.Body.Invitations, err = invitations(ctx, views, user)
+	}
+	return out, err
 }
 
-// inboxViews returns the views to read a user's rooms from. The included event is one of her own:
-// in her stream, or the creation of a room, which has the room's id.
-func (h *queries) inboxViews(ctx context.Context, in Including, user string) (projections.Views, error) {
+// here returns the cursor behind all that has arrived for a user: exactly if it is that of a first page, which
+// a client keeps. That of a further page may repeat what arrived just before; it costs no read for each room.
+func (h *Queries) here(ctx context.Context, user string, exact bool) (projections.Cursor, error) {
+	if exact {
+		return h.syncer().Current(ctx, user)
+	}
+	return h.syncer().Behind(ctx, h.Now(), nil, nil)
+}
+
+// maxInvitations is how many invitations of a user are read. Others can make any number.
+const maxInvitations = 50
+
+func invitations(ctx context.Context, views projections.Views, user string) ([]wire.Invitation, error) {
+	open, err := projections.ListInvitations(ctx, views, user, maxInvitations)
+	if err != nil || len(open) == 0 {
+		return nil, err
+	}
+	ids := make([]string, len(open))
+	for i, m := range open {
+		ids[i] = m.Room
+	}
+	rooms, err := projections.LoadRooms(ctx, views, ids...)
+	if err != nil {
+		return nil, err
+	}
+	var all []wire.Invitation
+	for i, m := range open {
+		if r := rooms[i]; r.Exists() {
+			all = append(all, wire.Invitation{Room: r.ID, Name: r.Name, Topic: r.Topic, Private: r.Private, By: m.InvitedBy, At: m.Invited.Timestamp().UTC()})
+		}
+	}
+	return all, nil
+}
+
+// inboxViews returns the views to read a user's rooms from. The included event is one of the user's
+// own: in the user's stream, or the creation of a room, which has the room's id.
+func (h *Queries) inboxViews(ctx context.Context, in Including, user string) (projections.Views, error) {
 	own := func(e events.Event) bool { return e.Actor == user }
 	views, err := h.views(ctx, in, events.UserStream(user), own)
-	var p *api.Problem
+	var p *wire.Problem
 	if errors.As(err, &p) {
 		return h.views(ctx, in, events.RoomStream(strings.ToUpper(in.Includes)), own)
 	}
 	return views, err
 }
 
-func (h *queries) myRooms(ctx context.Context, entries []projections.Entry) ([]MyRoom, error) {
+func (h *Queries) myRooms(ctx context.Context, entries []projections.InboxEntry) ([]wire.MyRoom, error) {
 	var last []projections.Message
 	for _, e := range entries {
 		if e.Last != nil {
@@ -111,12 +143,9 @@ func (h *queries) myRooms(ctx context.Context, entries []projections.Entry) ([]M
 	if err != nil {
 		return nil, err
 	}
-	rooms := make([]MyRoom, len(entries))
+	rooms := make([]wire.MyRoom, len(entries))
 	for i, e := range entries {
-		rooms[i] = MyRoom{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread}
-		if e.ReadTo != (events.ID{}) {
-			rooms[i].ReadTo = e.ReadTo.String()
-		}
+		rooms[i] = wire.MyRoom{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread, ReadTo: e.ReadTo}
 		if e.Last != nil {
 			rooms[i].Last, opened = &opened[0], opened[1:]
 		}
@@ -130,14 +159,12 @@ type RoomInput struct {
 	Room string `path:"room"`
 }
 
-type roomOutput struct{ Body api.Room }
-
-func (h *queries) room(ctx context.Context, in *RoomInput) (*roomOutput, error) {
+func (h *Queries) room(ctx context.Context, in *RoomInput) (*api.Response[wire.Room], error) {
 	_, access, err := h.see(ctx, in.Room, in.Including)
 	if err != nil {
 		return nil, err
 	}
-	return &roomOutput{api.RoomOf(access.Room, access.Member)}, nil
+	return api.OK(api.RoomOf(access.Room, access.Member)), nil
 }
 
 type membersInput struct {
@@ -146,15 +173,7 @@ type membersInput struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
 
-// MemberPage is a part of a room's members.
-type MemberPage struct {
-	Members []api.Member `json:"members"`
-	After   *string      `json:"after" doc:"Give it as after= to get the next page; null if there is none."`
-}
-
-type membersOutput struct{ Body MemberPage }
-
-func (h *queries) members(ctx context.Context, in *membersInput) (*membersOutput, error) {
+func (h *Queries) members(ctx context.Context, in *membersInput) (*api.Response[wire.MemberPage], error) {
 	if in.After != "" {
 		if err := events.ValidateUser("after", in.After); err != nil {
 			return nil, err
@@ -164,35 +183,28 @@ func (h *queries) members(ctx context.Context, in *membersInput) (*membersOutput
 	if err != nil {
 		return nil, err
 	}
-	out := &membersOutput{}
-	out.Body.Members = []api.Member{}
-	for after := in.After; ; {
-		page, err := projections.ListMembers(ctx, views, access.Room.ID, after, maxLimit)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range page {
-			after = m.User
-			if !visible(m, access.Member) {
-				continue
-			}
-			if len(out.Body.Members) == in.Limit {
-				last := out.Body.Members[in.Limit-1].User
-				out.Body.After = &last
-				return out, nil
-			}
+	out := api.OK(wire.MemberPage{})
+	out.Body.Members = []wire.Member{}
+	after, err := projections.EachMember(ctx, views, access.Room.ID, in.After, projections.MaxRows, func(m projections.Member) bool {
+		switch {
+		case !visible(m, access.Member):
+		case len(out.Body.Members) == in.Limit:
+			return false
+		default:
 			out.Body.Members = append(out.Body.Members, api.MemberOf(m))
 		}
-		if len(page) < maxLimit {
-			return out, nil
-		}
+		return true
+	})
+	if after != "" {
+		out.Body.After = &after
 	}
+	return out, err
 }
 
-// visible says whether a reader may see what a user is in a room: who has left is gone, and who
-// is banned concerns the admins.
+// visible reports whether a reader may see a member: users who have left are gone, and only admins see
+// who is banned or invited.
 func visible(m, reader projections.Member) bool {
-	return m.In || m.Banned && reader.Can(events.RoleAdmin)
+	return m.In || (m.Banned || m.Invited != events.ID{}) && reader.Can(events.RoleAdmin)
 }
 
 type memberInput struct {
@@ -200,9 +212,7 @@ type memberInput struct {
 	User string `path:"user"`
 }
 
-type memberOutput struct{ Body api.Member }
-
-func (h *queries) member(ctx context.Context, in *memberInput) (*memberOutput, error) {
+func (h *Queries) member(ctx context.Context, in *memberInput) (*api.Response[wire.Member], error) {
 	if err := events.ValidateUser("user", in.User); err != nil {
 		return nil, err
 	}
@@ -215,9 +225,9 @@ func (h *queries) member(ctx context.Context, in *memberInput) (*memberOutput, e
 		return nil, err
 	}
 	if !visible(m, access.Member) {
-		return nil, api.NotYet("member_not_found", "the user is no member of this room")
+		return nil, api.NotYet("member_not_found", "the user is not a member of this room")
 	}
-	return &memberOutput{api.MemberOf(m)}, nil
+	return api.OK(api.MemberOf(m)), nil
 }
 
 type userInput struct {
@@ -225,15 +235,13 @@ type userInput struct {
 	User string `path:"user"`
 }
 
-type userOutput struct{ Body api.User }
-
-func (h *queries) user(ctx context.Context, in *userInput) (*userOutput, error) {
+func (h *Queries) user(ctx context.Context, in *userInput) (*api.Response[wire.User], error) {
 	if err := events.ValidateUser("user", in.User); err != nil {
 		return nil, err
 	}
 	views, err := h.views(ctx, in.Including, events.UserStream(in.User), func(e events.Event) bool {
 		_, profile := e.Payload.(events.UserProfileSet)
-		return profile // where the user has read to is her own business
+		return profile // read markers are private
 	})
 	if err != nil {
 		return nil, err
@@ -243,11 +251,11 @@ func (h *queries) user(ctx context.Context, in *userInput) (*userOutput, error) 
 		return nil, err
 	}
 	if u.Set == (events.ID{}) && u.Erased == (events.ID{}) {
-		return nil, api.NotYet("user_not_found", "the user has not set a profile")
+		return nil, api.NotYet("user_not_found", "the user has not set a profile; if it is new, retry in a moment")
 	}
 	user, err := api.UserOf(ctx, h.Keys, u)
 	if err != nil {
 		return nil, err
 	}
-	return &userOutput{user}, nil
+	return api.OK(user), nil
 }

@@ -5,11 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"strings"
 	"time"
 
 	"parley/events"
 	"parley/events/keys"
+)
+
+// The sources of entries. Ordinary subscribers have rules for Source; no rule of theirs matches
+// ReplaySource, whose detail types are "<prefix>/message.posted".
+const (
+	Source       = "parley"
+	ReplaySource = "parley.replay"
 )
 
 // The limits of one call to the bus, those of EventBridge's PutEvents. The size of an entry is
@@ -19,18 +26,16 @@ const (
 	MaxCallBytes = 1 << 20
 )
 
-// tries is how often an entry is sent before its event is parked.
-const tries = 5
-
 // Entry is an event as it is put on the bus.
 type Entry struct {
-	Source     string          // always "parley"
-	DetailType string          // the event's wire name
-	Detail     json.RawMessage // the event, and in published_by the region whose bus this is
+	Source     string          // Source or ReplaySource
+	DetailType string          // the event's wire name; in a replay "<prefix>/" and that
+	Detail     json.RawMessage // the event, in published_by the region whose bus this is, and in replay the replay's id
 	Time       time.Time       // the time in the event's id
 }
 
-func (e Entry) size() int { return len(e.Source) + len(e.DetailType) + len(e.Detail) + 14 }
+// Size is what the entry counts in bytes towards [MaxCallBytes].
+func (e Entry) Size() int { return len(e.Source) + len(e.DetailType) + len(e.Detail) + 14 }
 
 // Bus takes entries in calls of at most [MaxEntries] and [MaxCallBytes].
 type Bus interface {
@@ -40,94 +45,47 @@ type Bus interface {
 	Publish(ctx context.Context, entries []Entry) (refused []error, err error)
 }
 
-// publish puts a batch on the bus. If that fails it returns the first arrival that is not
-// known to be there, and the error.
-func (h *Handler) publish(ctx context.Context, batch []arrival) (arrival, error) {
-	call := make([]Entry, 0, MaxEntries)
-	first, bytes := 0, 0 // the first of batch in this call, and its size
-	sent := make([]arrival, 0, MaxEntries)
-	flush := func(next int) error {
-		if err := h.call(ctx, sent, call); err != nil {
-			return err
-		}
-		call, sent, bytes, first = call[:0], sent[:0], 0, next
-		return nil
-	}
-	for i, a := range batch {
-		if h.OwnOnly && a.Event.Region != h.Region {
-			continue
-		}
-		entry, err := h.entry(ctx, a.Event)
-		if errors.Is(err, keys.ErrDamaged) { // it stays so
-			if err := h.Park(ctx, "publish", Record{Event: a.Event}, err); err != nil {
-				return batch[first], err
-			}
-			continue
-		}
-		if err != nil {
-			return batch[first], err
-		}
-		if len(call) == MaxEntries || len(call) > 0 && bytes+entry.size() > MaxCallBytes {
-			if err := flush(i); err != nil {
-				return batch[first], err
-			}
-		}
-		call, sent, bytes = append(call, entry), append(sent, a), bytes+entry.size()
-	}
-	if len(call) > 0 {
-		if err := flush(len(batch)); err != nil {
-			return batch[first], err
+// ReplayBus is a bus that takes entries of replays only: nothing that is published through it
+// reaches ordinary subscribers. Make one with [NewReplayBus].
+type ReplayBus struct{ bus Bus }
+
+// NewReplayBus returns the part of a bus that replays may use.
+func NewReplayBus(bus Bus) ReplayBus { return ReplayBus{bus} }
+
+// Publish implements [Bus]. A call with an entry that ordinary subscribers could get fails.
+func (b ReplayBus) Publish(ctx context.Context, entries []Entry) ([]error, error) {
+	for _, e := range entries {
+		prefix, name, _ := strings.Cut(e.DetailType, "/")
+		if e.Source != ReplaySource || !ValidPrefix(prefix) || name == "" {
+			return nil, errors.New("publish a replay: an entry is not of a replay")
 		}
 	}
-	return arrival{}, nil
+	return b.bus.Publish(ctx, entries)
 }
 
-// call makes one call, sends again only what was refused, and parks what is refused for good.
-func (h *Handler) call(ctx context.Context, batch []arrival, entries []Entry) error {
-	for try := 1; ; try++ {
-		refused, err := h.Bus.Publish(ctx, entries)
-		if err != nil && try == tries {
-			return err // the bus is away: the batch must come again
-		}
-		if err == nil {
-			if batch, entries, err = h.refused(ctx, batch, entries, refused, try == tries); err != nil {
-				return err
-			}
-		}
-		if len(entries) == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(rand.N(10*time.Millisecond) << try):
-		}
-	}
+// MaxPrefix is the length of the longest prefix of a replay's detail types.
+const MaxPrefix = 32
+
+// ValidPrefix reports whether a replay's detail types may begin with prefix and a slash: it has 1 to
+// [MaxPrefix] characters of a-z 0-9 -, like the name of a region.
+func ValidPrefix(prefix string) bool { return events.ValidateRegion("to", prefix) == nil }
+
+// Publisher makes events into entries and puts them on a bus.
+type Publisher struct {
+	Bus    Bus
+	Region string // whose bus it is
+	Source string // Source, or ReplaySource for a [ReplayBus]
+	Prefix string // of the detail types: "" or "<prefix>/"
+	Replay string // the id of the replay; "" if it is none
+	// Open decrypts an event before it leaves; nil: the bus decrypts what it delivers.
+	Open func(context.Context, events.Event) (events.Event, error)
 }
 
-// refused returns those entries that must be sent again; after the last try it parks them.
-func (h *Handler) refused(ctx context.Context, batch []arrival, entries []Entry, refused []error, last bool) ([]arrival, []Entry, error) {
-	var again []arrival
-	var entriesAgain []Entry
-	for i, err := range refused {
-		if err == nil {
-			h.passed(ctx, batch[i].Event, Published)
-			continue
-		}
-		if !last {
-			again, entriesAgain = append(again, batch[i]), append(entriesAgain, entries[i])
-		} else if err := h.Park(ctx, "publish", Record{Event: batch[i].Event}, err); err != nil {
-			return nil, nil, err
-		}
-	}
-	return again, entriesAgain, nil
-}
-
-// entry is the edge at which an event leaves for subscribers, opened.
-func (h *Handler) entry(ctx context.Context, e events.Event) (Entry, error) {
-	if !h.BusOpens {
+// Entry returns the entry of an event, decrypted: here it leaves Parley for subscribers.
+func (p *Publisher) Entry(ctx context.Context, e events.Event) (Entry, error) {
+	if p.Open != nil {
 		var err error
-		if e, err = h.Keys.OpenEvent(ctx, e); err != nil {
+		if e, err = p.Open(ctx, e); err != nil {
 			return Entry{}, err
 		}
 	}
@@ -136,7 +94,112 @@ func (h *Handler) entry(ctx context.Context, e events.Event) (Entry, error) {
 		return Entry{}, fmt.Errorf("encode an event for the bus: %w", err)
 	}
 	detail := append(text[:len(text)-1], `,"published_by":"`...) // mostly there is room for it
-	detail = append(detail, h.Region...)                         // a-z 0-9 -
+	detail = append(detail, p.Region...)                         // a-z 0-9 -
+	if p.Replay != "" {
+		detail = append(append(detail, `","replay":"`...), p.Replay...) // a ULID
+	}
 	detail = append(detail, `"}`...)
-	return Entry{Source: "parley", DetailType: e.Type, Detail: detail, Time: e.ID.Timestamp()}, nil
+	return Entry{Source: p.Source, DetailType: p.Prefix + e.Type, Detail: detail, Time: e.ID.Timestamp()}, nil
+}
+
+// publishTries is how often an entry is sent before it counts as refused for good.
+const publishTries = 5
+
+// publishBackoff is the wait between two tries.
+var publishBackoff = events.Backoff{First: 20 * time.Millisecond, Max: 160 * time.Millisecond}
+
+// Send makes one call for entries that are within its limits, and retries those that were refused.
+// It calls done with the index of each entry as soon as its outcome is known: nil if it is on the
+// bus, the refusal if it was refused for good. If the bus is unavailable, or done fails, that is the
+// error, and any of the entries that done was not called for may be on the bus.
+func (p *Publisher) Send(ctx context.Context, entries []Entry, done func(i int, refused error) error) error {
+	left, at := entries, make([]int, len(entries)) // what is left to send, and where it is in entries
+	for i := range at {
+		at[i] = i
+	}
+	for try := 1; ; try++ {
+		refused, err := p.Bus.Publish(ctx, left)
+		if err != nil && try == publishTries {
+			return err
+		}
+		if err == nil {
+			var again []Entry
+			var atAgain []int
+			for i, refusal := range refused {
+				if refusal != nil && try < publishTries {
+					again, atAgain = append(again, left[i]), append(atAgain, at[i])
+				} else if err := done(at[i], refusal); err != nil {
+					return err
+				}
+			}
+			left, at = again, atAgain
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		if err := publishBackoff.Wait(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// keyPatience is how long an event whose data key has not been replicated holds up the events behind
+// it, from when a process first misses the key. Then the event is parked; retried, it is published.
+const keyPatience = 30 * time.Second
+
+// unpublishable reports whether an event cannot be decrypted, and more tries will hardly help.
+func unpublishable(err error) bool {
+	missing, is := errors.AsType[*keys.MissingError](err)
+	return errors.Is(err, keys.ErrDamaged) || is && missing.For > keyPatience
+}
+
+// publish puts a batch on the bus, and parks what cannot be decrypted or is refused for good. If the
+// bus is unavailable it returns the index of the first record that may not be published.
+func (h *Handler) publish(ctx context.Context, batch []arrival) (unpublished int, err error) {
+	p := Publisher{Bus: h.Bus, Region: h.Region, Source: Source}
+	if !h.BusOpens {
+		p.Open = h.Keys.OpenEvent
+	}
+	entries, sent := make([]Entry, 0, MaxEntries), make([]arrival, 0, MaxEntries) // of the next call
+	first, bytes := 0, 0                                                          // where the call begins in batch, and its size
+	send := func(next int) error {
+		err := p.Send(ctx, entries, func(i int, refused error) error {
+			if refused != nil {
+				return h.Park(ctx, "publish", events.Record{Event: sent[i].Event}, refused)
+			}
+			h.passed(ctx, sent[i].Event, Published)
+			return nil
+		})
+		if err == nil {
+			entries, sent, first, bytes = entries[:0], sent[:0], next, 0
+		}
+		return err
+	}
+	for i, a := range batch {
+		if h.OwnOnly && a.Event.Region != h.Region {
+			continue
+		}
+		entry, err := p.Entry(ctx, a.Shown())
+		if unpublishable(err) {
+			if err := h.Park(ctx, "publish", events.Record{Event: a.Event}, err); err != nil {
+				return batch[first].index, err
+			}
+			continue
+		}
+		if err != nil {
+			return batch[first].index, err
+		}
+		if len(entries) == MaxEntries || len(entries) > 0 && bytes+entry.Size() > MaxCallBytes {
+			if err := send(i); err != nil {
+				return batch[first].index, err
+			}
+		}
+		entries, sent, bytes = append(entries, entry), append(sent, a), bytes+entry.Size()
+	}
+	if len(entries) > 0 {
+		if err := send(len(batch)); err != nil {
+			return batch[first].index, err
+		}
+	}
+	return 0, nil
 }

@@ -3,13 +3,13 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"parley/events"
-	"parley/events/logtest"
 	"parley/functions/stream"
 	"parley/projections"
 	"parley/projections/viewtest"
@@ -41,7 +41,7 @@ func TestBusRefuses(t *testing.T) {
 		if !slices.Equal(sizes, []int{10, 2, 2, 1, 1, 2}) {
 			t.Errorf("the calls had %v entries", sizes)
 		}
-		if p := s.parked(); len(p) != 1 || p["publish/"+never+"/room/"+s.room].Error != errFault.Error() {
+		if p := s.parked(); len(p) != 1 || p["publish/"+records[5].Event.Ref().String()+"/room/"+s.room].Error != errFault.Error() {
 			t.Errorf("parked are %v", p)
 		}
 		s.wantFeed(ids(records)...)
@@ -53,7 +53,7 @@ func TestBusAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for failing, done := range map[int]int{1: 0, 2: 10, 3: 20} {
 			s := newSetup(t)
-			poison := stream.Record{Err: errFault, Sequence: "1"}
+			poison := events.Record{Err: errFault, Sequence: "1"}
 			records := s.posts(25, 10)
 			s.bus.failing = func(call int) (int, error) {
 				if call >= failing && call < failing+5 {
@@ -79,14 +79,14 @@ func TestBusAway(t *testing.T) {
 			}
 			s.handle(batch, 12, errFault) // one foreign, one poison, ten published
 			s.handle(batch[12:], len(batch)-12, nil)
-			s.wantAll(slices.DeleteFunc(slices.Clone(records), func(r stream.Record) bool { return r.Event.Region == "us" }))
+			s.wantAll(slices.DeleteFunc(slices.Clone(records), func(r events.Record) bool { return r.Event.Region == "us" }))
 			s.wantFeed(ids(records)...)
 		}
 	})
 }
 
 // wantAll checks that each of the records is on the bus, at least once.
-func (s *setup) wantAll(records []stream.Record) {
+func (s *setup) wantAll(records []events.Record) {
 	s.t.Helper()
 	for _, id := range ids(records) {
 		if !slices.Contains(s.bus.taken, id) {
@@ -95,7 +95,7 @@ func (s *setup) wantAll(records []stream.Record) {
 	}
 }
 
-// A call that fails now and then is tried again; nobody hears of it.
+// A call that fails now and then is retried, without any other effect.
 func TestBusHiccups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t)
@@ -156,25 +156,59 @@ func TestCancelled(t *testing.T) {
 	})
 }
 
-// An event that took another's place is folded again and arrives a second time.
-func TestReplaced(t *testing.T) {
+// Two events with one id, which two regions accepted, arrive and are published one by one; of the two
+// messages the one with the lesser digest shows.
+func TestOneIDTwoContents(t *testing.T) {
 	s := newSetup(t)
-	log := logtest.NewModel()
-	s.Engine = projections.NewEngine(log, s.views, projections.All()...)
-	first := s.posts(1, 10)
-	s.handle(first, 1, nil)
-	other, err := events.New(first[0].Event.ID, first[0].Event.Stream, "ada", "us", events.MessagePosted{Text: events.Plain("other")})
+	first := s.posts(1, 10)[0].Event
+	other, err := events.New(first.ID, first.Stream, "ada", "us", events.MessagePosted{Text: events.Plain("other")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := log.Append(t.Context(), other); err != nil {
-		t.Fatal(err)
+	s.handle([]events.Record{{Event: first}}, 1, nil)
+	s.handle([]events.Record{{Event: other}, {Event: first}}, 2, nil)
+	shows := events.Plain("other")
+	if first.Ref().Compare(other.Ref()) < 0 {
+		shows = first.Payload.(events.MessagePosted).Text
 	}
-	s.handle([]stream.Record{{Event: other, Replaced: true}}, 1, nil)
 	m, err := projections.LoadMessages(t.Context(), s.views, s.room, other.ID)
-	if err != nil || len(m) != 1 || m[0].Text != events.Plain("other") {
+	if err != nil || len(m) != 1 || m[0].Text != shows {
 		t.Errorf("the message is %+v, %v", m, err)
 	}
-	s.wantFeed(other.ID.String(), other.ID.String())
-	s.wantTaken(other.ID.String(), other.ID.String())
+	s.wantFeed(first.ID.String(), other.ID.String())
+	s.wantTaken(first.ID.String(), other.ID.String(), first.ID.String())
+}
+
+// Each outcome of an event is observed once, when it is known and not before.
+func TestPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		records := s.posts(12, 10)
+		batch := append([]events.Record{{Err: errFault, Sequence: "poison"}}, records...)
+		reported := map[stream.Outcome]int{}
+		s.Passed = func(_ context.Context, e events.Event, outcome stream.Outcome) {
+			if (e.ID == events.ID{}) != (outcome == stream.Parked && reported[stream.Parked] == 0) {
+				t.Errorf("%s is said of event %s", outcome, e.ID)
+			}
+			reported[outcome]++
+		}
+		never := records[5].Event.ID.String()
+		s.bus.refuse = func(_ int, e stream.Entry) error {
+			if idOf(e) == never {
+				return errFault
+			}
+			return nil
+		}
+		s.bus.failing = func(call int) (int, error) {
+			if call > 5 { // the second ten
+				return 0, errFault
+			}
+			return 0, nil
+		}
+		s.handle(batch, 11, errFault)
+		want := map[stream.Outcome]int{stream.Projected: 12, stream.Published: 9, stream.Parked: 2}
+		if !maps.Equal(reported, want) {
+			t.Errorf("reported %v, want %v", reported, want)
+		}
+	})
 }

@@ -20,7 +20,7 @@ import (
 
 var errFault = errors.New("a fault that a test asked for")
 
-// bus takes what the limits allow, and fails as it is told.
+// bus takes what the limits allow, and fails as the test says.
 type bus struct {
 	mu      sync.Mutex
 	calls   [][]stream.Entry                      // as they came
@@ -81,10 +81,10 @@ type setup struct {
 
 func newSetup(t *testing.T) *setup {
 	t.Helper()
-	s := &setup{t: t, log: logtest.NewModel(), bus: &bus{}, views: &viewtest.Faults{Views: viewtest.NewModel()}, clock: events.NewClock(time.Now)}
+	s := &setup{t: t, log: logtest.NewModel(), bus: &bus{}, views: &viewtest.Faults{Views: viewtest.NewModel()}, clock: events.NewClock(time.Now, events.NewMarks(nil))}
 	s.Handler = &stream.Handler{
 		Region: "eu", Engine: projections.NewEngine(s.log, s.views, projections.All()...),
-		Feed: projections.NewFeed(s.views), Views: s.views, Bus: s.bus, Events: s.log,
+		Feed: projections.NewFeed("eu", s.views), Views: s.views, Bus: s.bus, Log: s.log,
 	}
 	s.room = s.mint().String()
 	return s
@@ -100,20 +100,20 @@ func (s *setup) mint() events.ID {
 }
 
 // posts makes the records of n messages, each with a text of so many bytes.
-func (s *setup) posts(n, size int) []stream.Record {
+func (s *setup) posts(n, size int) []events.Record {
 	s.t.Helper()
-	records := make([]stream.Record, n)
+	records := make([]events.Record, n)
 	for i := range records {
 		e, err := events.New(s.mint(), events.RoomStream(s.room), "ada", "eu", events.MessagePosted{Text: events.Plain(strings.Repeat("x", size))})
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		records[i] = stream.Record{Event: e, Sequence: fmt.Sprint(i)}
+		records[i] = events.Record{Event: e, Sequence: fmt.Sprint(i)}
 	}
 	return records
 }
 
-func ids(records []stream.Record) []string {
+func ids(records []events.Record) []string {
 	var all []string
 	for _, r := range records {
 		all = append(all, r.Event.ID.String())
@@ -121,7 +121,7 @@ func ids(records []stream.Record) []string {
 	return all
 }
 
-func (s *setup) handle(records []stream.Record, done int, cause error) {
+func (s *setup) handle(records []events.Record, done int, cause error) {
 	s.t.Helper()
 	got, err := s.Handle(context.Background(), records)
 	if got != done || !errors.Is(err, cause) {
@@ -148,9 +148,9 @@ func (s *setup) wantFeed(want ...string) {
 		if e.Position != uint64(i+1) {
 			s.t.Errorf("entry %d has position %d", i, e.Position)
 		}
-		got = append(got, e.ID.String())
-		if m, err := projections.LoadMessages(context.Background(), s.views, s.room, e.ID); err != nil || len(m) != 1 {
-			s.t.Errorf("%s is in the feed and not in the views: %v", e.ID, err)
+		got = append(got, e.Ref.ID.String())
+		if m, err := projections.LoadMessages(context.Background(), s.views, s.room, e.Ref.ID); err != nil || len(m) != 1 {
+			s.t.Errorf("%s is in the feed and not in the views: %v", e.Ref.ID, err)
 		}
 	}
 	if !slices.Equal(got, want) {

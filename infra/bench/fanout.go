@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,86 +17,162 @@ import (
 
 	"github.com/coder/websocket"
 	"golang.org/x/sync/errgroup"
+
+	"parley/events"
 )
 
 const (
-	// inFlight is how many messages are on their way to the sockets at the same time while the most
-	// that can be delivered is looked for.
-	inFlight = 16
-	// steadyRate is how many messages a second are posted while the delay is measured.
-	steadyRate = 100
-	// dialAtOnce bounds the handshakes under way at the same time.
-	dialAtOnce = 32
+	inFlight    = 16               // messages under way to the sockets while the maximum is measured
+	steadyRate  = 100              // messages a second while the delay is measured
+	dialAtOnce  = 32               // handshakes under way
+	maxMessages = 1 << 18          // posted in a round
+	silence     = 10 * time.Second // without a delivery: frames were lost
 )
 
-// compareFanOut holds what sockets of one room are told against a bare broadcast of the same frames
-// with the same library; then it takes the delay, in the same region and in another.
-func compareFanOut(ctx context.Context, o options, bin *binaries, out io.Writer) error {
+// fanOut compares the deliveries to the sockets of one room with a bare broadcast of the same frames
+// by the same library; then it measures the delay, in the same region and in another one.
+func (b *bench) fanOut(ctx context.Context) error {
 	var bare, parley []float64
-	for round := range o.rounds {
-		n, err := fanOutBare(ctx, o, bin, filepath.Join(bin.dir, "fan-bare"+strconv.Itoa(round)))
+	for round := range b.rounds {
+		limit, err := b.broadcastBare(ctx, filepath.Join(b.dir, "fan-bare"+strconv.Itoa(round)))
 		if err != nil {
 			return err
 		}
-		p, err := fanOutLocal(ctx, o, bin, filepath.Join(bin.dir, "fan"+strconv.Itoa(round)))
+		rate, err := b.broadcastLocal(ctx, filepath.Join(b.dir, "fan"+strconv.Itoa(round)))
 		if err != nil {
 			return err
 		}
-		bare, parley = append(bare, n), append(parley, p)
-		fmt.Fprintf(out, "   round %d: bare %.0f/s, Parley %.0f/s\n", round+1, n, p)
+		bare, parley = append(bare, limit), append(parley, rate)
+		b.printf("   round %d: bare %.0f/s, Parley %.0f/s\n", round+1, limit, rate)
 	}
-	fmt.Fprintf(out, "   deliveries/s to %d sockets in one room, median of %d:\n", o.sockets, o.rounds)
-	fmt.Fprintf(out, "     bare WebSocket broadcast     %8.0f\n", median(bare))
-	fmt.Fprintf(out, "     Parley, posts and all        %8.0f   %.2f of it\n", median(parley), median(parley)/median(bare))
-	for _, sockets := range []int{o.sockets / 10, o.sockets} {
-		if asked := float64(sockets * steadyRate); asked > median(bare) {
-			fmt.Fprintf(out, "   below: %.0f deliveries/s are asked for, more than the bare broadcast can do here: frames wait\n", asked)
+	b.printf("   deliveries/s to %d sockets in one room, median of %d:\n", b.sockets, b.rounds)
+	b.printf("     bare WebSocket broadcast     %8.0f\n", median(bare))
+	b.printf("     Parley, with the posts       %8.0f   %.2f of it\n", median(parley), median(parley)/median(bare))
+	for _, sockets := range []int{b.sockets / 10, b.sockets} {
+		if needed := float64(sockets * steadyRate); needed > median(bare) {
+			b.printf("   next: needs %.0f deliveries/s, more than the bare broadcast reaches here, so frames queue\n", needed)
 		}
-		if err := fanOutDelay(ctx, o, bin, sockets, out); err != nil {
-			return err
+		for at, where := range []string{"same region", "another region, replication about " + lag.String()} {
+			took, err := b.measureDelay(ctx, filepath.Join(b.dir, fmt.Sprint("fan-delay", sockets, at)), sockets, at)
+			if err != nil {
+				return err
+			}
+			b.printf("   %d messages/s to %d sockets, accepted to delivered, %s: %s\n", steadyRate, sockets, where, took)
 		}
 	}
 	return nil
 }
 
-// crew is sockets that listen, and what they hear: messages whose text ends with a number.
-type crew struct {
-	heard   []atomic.Int64   // by message, how many sockets have it
-	at      [][]atomic.Int64 // by message and socket, when it came, Unix ns; nil: not noted
-	total   atomic.Int64
-	whole   chan struct{} // one for each message that all have
-	sockets int
-	stop    context.CancelFunc
-	group   *errgroup.Group
+func (b *bench) broadcastBare(ctx context.Context, dir string) (float64, error) {
+	p, err := b.startBare(ctx, dir)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	frame := `{"type":"event","room":"01M86E1BAGZQQ463D8V3KNKKQD","stream":"room/01M86E1BAGZQQ463D8V3KNKKQD","position":123456,"cursor":"` + strings.Repeat("x", 104) +
+		`","event":{"id":"01M86E1DJTG6V3FP3R9T1BXK52","stream":"room/01M86E1BAGZQQ463D8V3KNKKQD","type":"message.posted","version":1,"actor":"user-00","region":"us-east-1","data":{"text":"`
+	l, err := listen(ctx, p.url, make([]string, b.sockets), func(ctx context.Context, n int) error {
+		return new(client).postOnce(ctx, p.url+"/broadcast", "", json.RawMessage(frame+numbered(n)+string(endOfText)))
+	})
+	if err != nil {
+		return 0, err
+	}
+	return l.flood(ctx, b.seconds)
 }
 
-// most is more messages than are posted in a round.
-const most = 1 << 16
+func (b *bench) broadcastLocal(ctx context.Context, dir string) (float64, error) {
+	p, c, err := b.startLocal(ctx, dir, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	l, err := c.listenRoom(ctx, b.sockets, c.regions[0])
+	if err != nil {
+		return 0, err
+	}
+	return l.flood(ctx, b.seconds)
+}
 
-// listen opens sockets and waits until each listens.
-func listen(ctx context.Context, url string, n int, token func(int) string) (*crew, error) {
-	ctx, stop := context.WithCancel(ctx)
-	c := &crew{heard: make([]atomic.Int64, most), whole: make(chan struct{}, most), sockets: n, stop: stop}
-	dialing, ready := errgroup.Group{}, make([]*websocket.Conn, n)
-	dialing.SetLimit(dialAtOnce)
+// measureDelay posts at a steady rate in the first region, and takes the time from the answer to the
+// post until a socket of a region has the message.
+func (b *bench) measureDelay(ctx context.Context, dir string, sockets, at int) (delays, error) {
+	p, c, err := b.startLocal(ctx, dir, 2, "-lag", lag.String())
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	l, err := c.listenRoom(ctx, sockets, c.regions[at])
+	if err != nil {
+		return nil, err
+	}
+	n := b.seconds * steadyRate
+	accepted := make([]time.Time, n)
+	group, posting := errgroup.WithContext(ctx)
+	ticker := time.NewTicker(time.Second / steadyRate)
+	defer ticker.Stop()
 	for i := range n {
-		dialing.Go(func() (err error) {
-			ready[i], err = dialLive(ctx, url, token(i))
-			return err
+		<-ticker.C
+		group.Go(func() error {
+			defer func() { accepted[i] = time.Now() }()
+			return l.post(posting, i)
 		})
 	}
-	if err := dialing.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for range n {
+		if err := l.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.close(); err != nil {
+		return nil, err
+	}
+	var took delays
+	for _, d := range l.deliveries() {
+		took = append(took, max(0, d.at.Sub(accepted[d.message])))
+	}
+	return took, nil
+}
+
+// listeners are sockets that receive numbered messages.
+type listeners struct {
+	post    func(ctx context.Context, n int) error // posts message n
+	sockets [][]delivery                           // by socket: what it has received
+	missing []atomic.Int64                         // by message: minus the sockets that have it
+	total   atomic.Int64                           // deliveries
+	whole   chan struct{}                          // one for each message that all sockets have
+	stop    context.CancelFunc
+	reading *errgroup.Group
+}
+
+type delivery struct {
+	message int
+	at      time.Time
+}
+
+// listen opens a socket for each token.
+func listen(ctx context.Context, url string, tokens []string, post func(context.Context, int) error) (*listeners, error) {
+	ctx, stop := context.WithCancel(ctx)
+	l := &listeners{
+		post: post, sockets: make([][]delivery, len(tokens)), missing: make([]atomic.Int64, maxMessages),
+		whole: make(chan struct{}, maxMessages), stop: stop,
+	}
+	l.reading, ctx = errgroup.WithContext(ctx)
+	if err := forEach(ctx, len(tokens), dialAtOnce, func(_ context.Context, i int) error {
+		conn, err := dialLive(ctx, url, tokens[i])
+		if err == nil {
+			l.reading.Go(func() error { return l.read(ctx, i, conn) })
+		}
+		return err
+	}); err != nil {
 		stop()
 		return nil, err
 	}
-	c.group, ctx = errgroup.WithContext(ctx)
-	for i, conn := range ready {
-		c.group.Go(func() error { return c.read(ctx, i, conn) })
-	}
-	return c, nil
+	return l, nil
 }
 
-// dialLive opens a socket that listens to all rooms of its user; the bare broadcast just answers.
+// dialLive opens a socket that subscribes to all rooms of its user; the bare handler just answers.
 func dialLive(ctx context.Context, url, token string) (*websocket.Conn, error) {
 	conn, _, err := websocket.Dial(ctx, strings.Replace(url, "http", "ws", 1)+"/v1/live", &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
@@ -107,15 +185,17 @@ func dialLive(ctx context.Context, url, token string) (*websocket.Conn, error) {
 	}
 	_, text, err := conn.Read(ctx)
 	if err == nil && !bytes.Contains(text, []byte(`"subscribed"`)) {
-		err = fmt.Errorf("a socket is answered with %s", text)
+		err = fmt.Errorf("a subscription is answered with %s", text)
 	}
 	return conn, err
 }
 
-var endOfNumber = []byte(`"}}}`)
+var endOfText = []byte(`"}}}`)
 
-// read notes what one socket hears.
-func (c *crew) read(ctx context.Context, socket int, conn *websocket.Conn) error {
+func numbered(n int) string { return text + " " + strconv.Itoa(n) }
+
+// read records what one socket receives: frames whose text ends with a number.
+func (l *listeners) read(ctx context.Context, socket int, conn *websocket.Conn) error {
 	defer func() { _ = conn.CloseNow() }()
 	for {
 		_, frame, err := conn.Read(ctx)
@@ -123,249 +203,159 @@ func (c *crew) read(ctx context.Context, socket int, conn *websocket.Conn) error
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("a socket that listens: %w", err)
+			return fmt.Errorf("read from a socket: %w", err)
 		}
-		number, ok := bytes.CutSuffix(frame, endOfNumber)
-		if !ok {
-			continue
-		}
+		number, _ := bytes.CutSuffix(frame, endOfText)
 		n, err := strconv.Atoi(string(number[bytes.LastIndexByte(number, ' ')+1:]))
-		if err != nil || n >= most {
-			continue
+		if err != nil || n >= maxMessages {
+			continue // not a message of this benchmark
 		}
-		if c.at != nil {
-			c.at[n][socket].Store(time.Now().UnixNano())
-		}
-		c.total.Add(1)
-		if c.heard[n].Add(1) == int64(c.sockets) {
-			c.whole <- struct{}{}
+		l.sockets[socket] = append(l.sockets[socket], delivery{n, time.Now()})
+		l.total.Add(1)
+		if l.missing[n].Add(-1) == -int64(len(l.sockets)) {
+			l.whole <- struct{}{}
 		}
 	}
 }
 
-func (c *crew) close() error {
-	c.stop()
-	return c.group.Wait()
+// wait waits until another message has reached all sockets.
+func (l *listeners) wait(ctx context.Context) error {
+	select {
+	case <-l.whole:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(silence):
+		return fmt.Errorf("no message reached all sockets for %s", silence)
+	}
 }
 
-// flood posts messages, always so many at a time until all have them, and returns how many
-// deliveries a second that makes.
-func (c *crew) flood(ctx context.Context, o options, post func(ctx context.Context, n int) error) (float64, error) {
-	var numbers atomic.Int64
-	flood := func(d time.Duration) (float64, error) {
-		until, before, start := time.Now().Add(d), c.total.Load(), time.Now()
-		group, ctx := errgroup.WithContext(ctx)
-		tokens := make(chan struct{}, inFlight)
+// flood posts messages, [inFlight] at a time until all sockets have them, and returns how many
+// deliveries a second that makes. It closes the sockets.
+func (l *listeners) flood(ctx context.Context, seconds int) (rate float64, err error) {
+	next := 0
+	for _, d := range []time.Duration{time.Second, time.Duration(seconds) * time.Second} { // the first warms up
+		before, start := l.total.Load(), time.Now()
+		group, posting := errgroup.WithContext(ctx)
+		for posted := 0; posted < inFlight || time.Since(start) < d; posted++ {
+			if posted >= inFlight {
+				if err := l.wait(posting); err != nil {
+					return 0, errors.Join(err, group.Wait())
+				}
+			}
+			n := next
+			next++
+			group.Go(func() error { return l.post(posting, n) })
+		}
+		if err := group.Wait(); err != nil {
+			return 0, err
+		}
 		for range inFlight {
-			tokens <- struct{}{}
-		}
-		posted := 0
-		for time.Now().Before(until) {
-			select {
-			case <-tokens:
-				n := int(numbers.Add(1))
-				group.Go(func() error { return post(ctx, n) })
-				posted++
-			case <-c.whole:
-				posted--
-				tokens <- struct{}{}
-			case <-ctx.Done():
-				return 0, group.Wait()
-			case <-time.After(silence):
-				return 0, lostMessages(posted)
+			if err := l.wait(ctx); err != nil {
+				return 0, err
 			}
 		}
-		for posted > 0 {
-			select {
-			case <-c.whole:
-				posted--
-			case <-ctx.Done():
-				return 0, group.Wait()
-			case <-time.After(silence):
-				return 0, lostMessages(posted)
-			}
-		}
-		return float64(c.total.Load()-before) / time.Since(start).Seconds(), group.Wait()
+		rate = float64(l.total.Load()-before) / time.Since(start).Seconds()
 	}
-	if _, err := flood(time.Second); err != nil { // to warm up
-		return 0, err
-	}
-	return flood(time.Duration(o.seconds) * time.Second)
+	return rate, l.close()
 }
 
-// silence is how long nothing may come before something is wrong.
-const silence = 10 * time.Second
-
-func lostMessages(n int) error {
-	return fmt.Errorf("of %d messages some did not come to all sockets", n)
+// close closes the sockets. After that deliveries may be called.
+func (l *listeners) close() error {
+	l.stop()
+	return l.reading.Wait()
 }
 
-func numbered(n int) string { return text + " " + strconv.Itoa(n) }
-
-func fanOutBare(ctx context.Context, o options, bin *binaries, dir string) (float64, error) {
-	p, err := bin.startBare(ctx, dir)
-	if err != nil {
-		return 0, err
+func (l *listeners) deliveries() (all []delivery) {
+	for _, received := range l.sockets {
+		all = append(all, received...)
 	}
-	defer p.stop()
-	c, err := listen(ctx, p.global(), o.sockets, func(int) string { return "x" })
-	if err != nil {
-		return 0, err
-	}
-	frame := `{"type":"event","room":"01M86E1BAGZQQ463D8V3KNKKQD","stream":"room/01M86E1BAGZQQ463D8V3KNKKQD","position":123456,"cursor":"` + strings.Repeat("x", 104) +
-		`","event":{"id":"01M86E1DJTG6V3FP3R9T1BXK52","stream":"room/01M86E1BAGZQQ463D8V3KNKKQD","type":"message.posted","version":1,"actor":"user-00","region":"us-east-1","data":{"text":"`
-	rate, err := c.flood(ctx, o, func(ctx context.Context, n int) error {
-		return post(ctx, p.global()+"/broadcast", "", frame+numbered(n)+string(endOfNumber))
-	})
-	if err != nil {
-		return 0, err
-	}
-	return rate, c.close()
+	return all
 }
 
-// post sends a body and wants 2xx.
-func post(ctx context.Context, url, token, body string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+token)
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = res.Body.Close() }()
-	if answer, _ := io.ReadAll(res.Body); res.StatusCode >= 300 {
-		return fmt.Errorf("POST %s: %s %s", url, res.Status, answer)
-	}
-	return nil
-}
-
-// fanOut is a room whose members listen, and who posts there.
-type fanOut struct {
-	*crew
-	client *client
-	room   string
-	token  string
-}
-
-// gather makes a room with as many members as sockets, and has them listen in a region.
-func gather(ctx context.Context, c *client, sockets int, at region) (*fanOut, error) {
-	f := &fanOut{client: c}
+// listenRoom makes a room with as many members as sockets, opens those in a region, and returns when
+// the change stream has passed the joins.
+func (c *client) listenRoom(ctx context.Context, sockets int, at region) (*listeners, error) {
 	var created struct{ ID string }
 	err := c.must(ctx, "POST", c.regions[0].URL+"/v1/rooms", "user-00", map[string]any{"name": "bench"}, &created)
 	if err != nil {
 		return nil, err
 	}
-	f.room = created.ID
+	room := "/v1/rooms/" + created.ID
 	tokens := make([]string, sockets)
-	group, joining := errgroup.WithContext(ctx)
-	group.SetLimit(dialAtOnce)
-	for i := range sockets {
-		group.Go(func() (err error) {
-			user := fmt.Sprintf("user-%02d", i)
-			if tokens[i], err = c.token(joining, user); err != nil {
-				return err
-			}
-			return c.must(joining, "PUT", at.URL+"/v1/rooms/"+f.room+"/members/"+user, user, nil, nil)
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	f.token = tokens[0]
-	time.Sleep(time.Second) // what all that was to the stream is over
-	f.crew, err = listen(ctx, at.URL, sockets, func(i int) string { return tokens[i] })
-	return f, err
-}
-
-func (f *fanOut) post(ctx context.Context, n int) error {
-	return post(ctx, f.client.regions[0].URL+"/v1/rooms/"+f.room+"/messages", f.token, `{"text":"`+numbered(n)+`"}`)
-}
-
-func fanOutLocal(ctx context.Context, o options, bin *binaries, dir string) (float64, error) {
-	p, err := bin.startLocal(ctx, dir, 1)
-	if err != nil {
-		return 0, err
-	}
-	defer p.stop()
-	c, err := dial(ctx, p.global())
-	if err != nil {
-		return 0, err
-	}
-	f, err := gather(ctx, c, o.sockets, c.regions[0])
-	if err != nil {
-		return 0, err
-	}
-	rate, err := f.flood(ctx, o, f.post)
-	if err != nil {
-		return 0, err
-	}
-	return rate, f.close()
-}
-
-// fanOutDelay posts at a steady rate and takes the time from the answer to the post until a socket
-// has the message.
-func fanOutDelay(ctx context.Context, o options, bin *binaries, sockets int, out io.Writer) error {
-	for at, where := range []string{"same region", "another region, replication about " + lag.String()} {
-		p, err := bin.startLocal(ctx, filepath.Join(bin.dir, fmt.Sprint("fan-delay", sockets, at)), 2, "-lag", lag.String())
-		if err != nil {
+	if err := forEach(ctx, sockets, dialAtOnce, func(ctx context.Context, i int) (err error) {
+		user := fmt.Sprintf("user-%02d", i)
+		if tokens[i], err = c.token(ctx, user); err != nil {
 			return err
 		}
-		delays, err := p.delays(ctx, o, sockets, at)
-		p.stop()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "   %d messages/s to %d sockets, accepted to delivered, %s: %s\n", steadyRate, sockets, where, delays)
+		return c.must(ctx, "PUT", at.URL+room+"/members/"+user, user, nil, nil)
+	}); err != nil {
+		return nil, err
 	}
-	return nil
+	if err := events.Sleep(ctx, time.Second); err != nil { // until the stream has handled the joins
+		return nil, err
+	}
+	return listen(ctx, at.URL, tokens, func(ctx context.Context, n int) error {
+		return c.postOnce(ctx, c.regions[0].URL+room+"/messages", "user-00", map[string]string{"text": numbered(n)})
+	})
 }
 
-func (p *process) delays(ctx context.Context, o options, sockets, at int) (lags, error) {
-	c, err := dial(ctx, p.global())
+// postOnce posts a body as a user, "" for none, and fails unless the answer is 2xx.
+func (c *client) postOnce(ctx context.Context, url, user string, body any) error {
+	status, err := c.do(ctx, "POST", url, user, body, nil)
+	if err == nil && status >= 300 {
+		err = fmt.Errorf("POST %s: status %d", url, status)
+	}
+	return err
+}
+
+// bareSockets is the limit of deliveries to sockets: each body posted goes into the channel of every
+// socket, and from there out. It checks nothing and keeps nothing.
+type bareSockets struct {
+	mu   sync.RWMutex
+	open []chan []byte
+}
+
+// ServeHTTP serves a socket.
+func (b *bareSockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	conn, err := websocket.Accept(w, r, nil)
 	if err != nil {
-		return nil, err
+		return
 	}
-	f, err := gather(ctx, c, sockets, c.regions[at])
-	if err != nil {
-		return nil, err
+	ctx := context.WithoutCancel(r.Context())
+	if _, _, err := conn.Read(ctx); err != nil {
+		return
 	}
-	n := o.seconds * steadyRate
-	f.at = make([][]atomic.Int64, n)
-	for i := range f.at {
-		f.at[i] = make([]atomic.Int64, sockets)
-	}
-	accepted := make([]time.Time, n)
-	var posting sync.WaitGroup
-	ticker := time.NewTicker(time.Second / steadyRate)
-	defer ticker.Stop()
-	errs := make(chan error, n)
-	for i := range n {
-		<-ticker.C
-		posting.Go(func() {
-			if err := f.post(ctx, i); err != nil {
-				errs <- err
-			}
-			accepted[i] = time.Now()
-		})
-	}
-	posting.Wait()
-	for range n {
+	frames := make(chan []byte, 1024)
+	frames <- []byte(`{"type":"subscribed"}`)
+	b.mu.Lock()
+	b.open = append(b.open, frames)
+	b.mu.Unlock()
+	ctx = conn.CloseRead(ctx)
+	for {
 		select {
-		case <-f.whole:
-		case err := <-errs:
-			return nil, err
-		case <-time.After(silence):
-			return nil, lostMessages(n)
+		case frame := <-frames:
+			_ = conn.Write(ctx, websocket.MessageText, frame) // the client may be gone
+		case <-ctx.Done():
+			return
 		}
 	}
-	var delays lags
-	for i := range n {
-		for s := range sockets {
-			delays = append(delays, max(0, time.Unix(0, f.at[i][s].Load()).Sub(accepted[i])))
+}
+
+// broadcast sends a body to all sockets.
+func (b *bareSockets) broadcast(w http.ResponseWriter, r *http.Request) {
+	frame, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, frames := range b.open {
+		select {
+		case frames <- frame:
+		case <-r.Context().Done():
+			return
 		}
 	}
-	return delays, f.close()
 }

@@ -2,135 +2,99 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"parley/events"
 	"parley/events/dynamolocal"
 	"parley/events/dynamolog"
+	"parley/events/pebbledb"
 	"parley/events/pebblelog"
 	"parley/projections"
 	"parley/projections/dynamoview"
 	"parley/projections/pebbleview"
 )
 
-// compareRebuild holds a rebuild of all views against a bare scan of the log that decodes every
-// event, in as many parts: on the embedded stores and on DynamoDB Local.
-func compareRebuild(ctx context.Context, o options, bin *binaries, out io.Writer) error {
-	if err := rebuildEmbedded(ctx, o, filepath.Join(bin.dir, "rebuild"), out); err != nil {
-		return err
-	}
-	return rebuildDynamo(ctx, o, out)
-}
-
-func rebuildEmbedded(ctx context.Context, o options, dir string, out io.Writer) (err error) {
-	log, err := pebblelog.Open(filepath.Join(dir, "log"), pebblelog.Options{})
+// rebuild compares a rebuild of all views with a bare scan of the log that decodes every event, in as
+// many parts: on the embedded stores and on DynamoDB Local.
+func (b *bench) rebuild(ctx context.Context) (err error) {
+	log, err := pebblelog.Open(filepath.Join(b.dir, "rebuild", "log"), pebblelog.Options{})
 	if err != nil {
 		return err
 	}
-	defer func() { err = closing(log, err) }()
-	db, err := pebbleview.Open(filepath.Join(dir, "views"), pebbleview.Options{})
+	defer func() { err = errors.Join(err, log.Close()) }()
+	db, err := pebbleview.Open(filepath.Join(b.dir, "rebuild", "views"), pebbledb.Options{})
 	if err != nil {
 		return err
 	}
-	defer func() { err = closing(db, err) }()
-	return rebuildOn(ctx, "embedded", log, pebbleview.New(db, 'v'), o.rows/5, 2, o.rounds, out)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := b.rebuildOn(ctx, "embedded", log, pebbleview.New(db, 'v'), b.rows/5, 2); err != nil {
+		return err
+	}
+	return onDynamoDB(ctx, func(place dynamolocal.Endpoint) error {
+		cfg := place.Config("us-east-1")
+		if err := errors.Join(dynamolog.CreateTable(ctx, cfg, "events"), dynamoview.CreateTable(ctx, cfg, "views")); err != nil {
+			return err
+		}
+		return b.rebuildOn(ctx, "DynamoDB Local", dynamolog.New(cfg, "events"), dynamoview.New(cfg, "views"), b.rows/50, 4)
+	})
 }
 
-func rebuildDynamo(ctx context.Context, o options, out io.Writer) error {
-	server, err := dynamolocal.Start(ctx, dynamolocal.Options{})
-	if err != nil {
+// rebuildOn fills a log with n events and measures scans, rebuilds and audits in turns.
+func (b *bench) rebuildOn(ctx context.Context, name string, log events.Log, views projections.Views, n, parts int) error {
+	if err := appendActivity(ctx, log, n); err != nil {
 		return err
 	}
-	defer server.Close()
-	client := dynamolocal.NewClient()
-	defer client.CloseIdleConnections()
-	cfg := dynamolocal.Endpoint{URL: server.URL, Key: dynamolocal.NewKey(), Client: client}.Config("us-east-1")
-	if err := dynamolog.CreateTable(ctx, cfg, "events"); err != nil {
-		return err
-	}
-	if err := dynamoview.CreateTable(ctx, cfg, "views"); err != nil {
-		return err
-	}
-	return rebuildOn(ctx, "DynamoDB Local", dynamolog.New(cfg, "events"), dynamoview.New(cfg, "views"), o.rows/50, 4, o.rounds, out)
-}
-
-// rebuildOn fills a log with n events and takes the rates of scans and rebuilds in turns.
-func rebuildOn(ctx context.Context, name string, log events.Log, views projections.Views, n, parts, rounds int, out io.Writer) error {
-	if err := talk(ctx, log, n); err != nil {
-		return err
-	}
-	gens := projections.NewGenerations(views)
-	rebuilder := projections.NewRebuilder(log, views, gens)
-	rebuilder.Grace, rebuilder.Settle, rebuilder.Parts = 0, 0, parts
+	rebuilder := projections.NewRebuilder(log, views, projections.NewGenerations(views))
+	rebuilder.Grace, rebuilder.Confirm, rebuilder.Parts = 0, 0, parts
 	var scans, folds, wholes, audits []float64
-	first, err := projections.NewRebuild("first") // beside which the others are built
-	if err == nil {
-		_, _, err = stepThrough(ctx, rebuilder, first)
-	}
-	if err == nil {
-		err = dropPrevious(ctx, rebuilder)
-	}
-	if err != nil {
-		return err
-	}
-	for round := range rounds {
-		rate, err := scanRate(ctx, log, parts)
+	for round := range b.rounds + 1 {
+		build, err := projections.NewRebuild(fmt.Sprint("rebuild ", round))
 		if err != nil {
 			return err
 		}
-		scans = append(scans, rate)
-		b, err := projections.NewRebuild(fmt.Sprint("rebuild ", round))
+		audit, err := projections.NewAudit(fmt.Sprint("audit ", round), false)
 		if err != nil {
 			return err
 		}
-		fold, whole, err := stepThrough(ctx, rebuilder, b)
+		scan, err := scanRate(ctx, log, parts)
 		if err != nil {
 			return err
 		}
-		if b.Events() < int64(n) || b.Compared.Differ > 0 {
-			return fmt.Errorf("the rebuild folded %d events of %d, and %d views differ", b.Events(), n, b.Compared.Differ)
+		fold, whole, err := buildRate(ctx, rebuilder, build)
+		if err != nil {
+			return err
 		}
-		folds, wholes = append(folds, fold), append(wholes, whole)
+		if build.Events() < int64(n) || round > 0 && build.Compared.Differ > 0 {
+			return fmt.Errorf("the rebuild folded %d events of %d, and %d views differ", build.Events(), n, build.Compared.Differ)
+		}
 		if err := dropPrevious(ctx, rebuilder); err != nil {
 			return err
 		}
-		if b, err = projections.NewAudit(fmt.Sprint("audit ", round), false); err != nil {
+		_, audited, err := buildRate(ctx, rebuilder, audit)
+		if err != nil {
 			return err
 		}
-		if _, whole, err = stepThrough(ctx, rebuilder, b); err != nil {
-			return err
+		if round > 0 { // the first has no views to compare with
+			scans, folds, wholes, audits = append(scans, scan), append(folds, fold), append(wholes, whole), append(audits, audited)
 		}
-		audits = append(audits, whole)
 	}
-	scan := median(scans)
-	fmt.Fprintf(out, "   %s, %d events, %d parts side by side; events/s\n", name, n, parts)
-	fmt.Fprintf(out, "     bare scan, decoding        %8.0f\n", scan)
-	fmt.Fprintf(out, "     rebuild of all views       %8.0f, %.2f of it (aim 0.5)\n", median(folds), median(folds)/scan)
-	fmt.Fprintf(out, "     and comparing them         %8.0f, %.2f of it\n", median(wholes), median(wholes)/scan)
-	fmt.Fprintf(out, "     audit of all views         %8.0f, %.2f of it: build, compare, drop\n", median(audits), median(audits)/scan)
+	limit := median(scans)
+	b.printf("   %s, %d events, %d parts side by side; events/s\n", name, n, parts)
+	b.printf("     bare scan, decoding        %8.0f\n", limit)
+	for _, line := range []struct {
+		what  string
+		rates []float64
+	}{{"rebuild of all views (aim 0.5)", folds}, {"with comparing them", wholes}, {"audit: build, compare, drop", audits}} {
+		b.printf("     %-30s %8.0f, %.2f of it\n", line.what, median(line.rates), median(line.rates)/limit)
+	}
 	return nil
 }
 
-// dropPrevious drops the previous generations of all projections.
-func dropPrevious(ctx context.Context, rebuilder *projections.Rebuilder) error {
-	var names []string
-	for _, p := range projections.All() {
-		names = append(names, p.Name())
-	}
-	d, err := projections.NewDrop(names...)
-	for err == nil && d.Phase != projections.Done {
-		err = rebuilder.StepDrop(ctx, d)
-	}
-	return err
-}
-
-// stepThrough takes a rebuild to its end and returns the events a second of its fold, and of all.
-func stepThrough(ctx context.Context, rebuilder *projections.Rebuilder, b *projections.Rebuild) (fold, whole float64, err error) {
+// buildRate takes a rebuild to its end and returns the events a second of its fold, and of all.
+func buildRate(ctx context.Context, rebuilder *projections.Rebuilder, b *projections.Rebuild) (fold, whole float64, err error) {
 	start := time.Now()
 	var folding time.Duration
 	for b.Phase != projections.Done {
@@ -146,23 +110,32 @@ func stepThrough(ctx context.Context, rebuilder *projections.Rebuilder, b *proje
 	return n / folding.Seconds(), n / time.Since(start).Seconds(), nil
 }
 
-// scanRate is how many events a second the parts of a log bring, side by side.
+// dropPrevious drops the previous generations of all projections.
+func dropPrevious(ctx context.Context, rebuilder *projections.Rebuilder) error {
+	var names []string
+	for _, p := range projections.All() {
+		names = append(names, p.Name())
+	}
+	d, err := projections.NewDrop(names...)
+	for err == nil && d.Phase != projections.Done {
+		err = rebuilder.StepDrop(ctx, d)
+	}
+	return err
+}
+
+// scanRate returns how many events a second the parts of a log yield side by side.
 func scanRate(ctx context.Context, log events.Log, parts int) (float64, error) {
 	counts := make([]int, parts)
 	start := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
-	for i := range parts {
-		group.Go(func() error {
-			for _, err := range log.Scan(ctx, events.Part{Index: i, Of: parts}, events.Key{}) {
-				if err != nil {
-					return err
-				}
-				counts[i]++
+	err := forEach(ctx, parts, parts, func(ctx context.Context, i int) error {
+		for _, err := range log.Scan(ctx, events.Part{Index: i, Of: parts}, events.Key{}) {
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-	}
-	err := group.Wait()
+			counts[i]++
+		}
+		return nil
+	})
 	n := 0
 	for _, count := range counts {
 		n += count
@@ -170,67 +143,33 @@ func scanRate(ctx context.Context, log events.Log, parts int) (float64, error) {
 	return float64(n) / time.Since(start).Seconds(), err
 }
 
-// talkRooms is over how many rooms the events of a rebuild are spread; half are in the first.
-const talkRooms = 200
-
-// talk appends n events to a log, in the proportions of usual talk: of 20 events 13 are messages, 2
-// replies in a thread, 3 reactions, one an edit and one a read marker.
-func talk(ctx context.Context, log events.Log, n int) error {
-	tick := time.Now().Add(-24 * time.Hour)
-	clock := events.NewClock(func() time.Time { return tick })
-	rooms := make([]events.Stream, talkRooms)
-	last := make([]events.ID, talkRooms)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(256)
-	put := func(stream events.Stream, actor string, p events.Payload) (events.ID, error) {
-		tick = tick.Add(time.Millisecond)
-		id, err := clock.Mint(actor)
-		if err != nil {
-			return id, err
-		}
-		if room, ok := p.(events.RoomCreated); ok && room.Name != "" {
-			stream = events.RoomStream(id.String())
-		}
-		e, err := events.New(id, stream, actor, "us-east-1", p)
-		if err != nil {
-			return id, err
-		}
-		group.Go(func() error {
-			_, _, err := log.Append(ctx, e)
-			return err
-		})
-		return id, nil
-	}
-	for i := range n {
-		at := (i / 2 % talkRooms) * (i % 2) // every other event is in the first
-		actor := user(i % 50)
+// appendActivity appends n events to a log in the proportions of usual conversations: of 20 events 13 are
+// messages, 2 replies in a thread, 3 reactions, one an edit and one a read marker. They are spread over
+// 200 rooms, half of them in the first.
+func appendActivity(ctx context.Context, log events.Log, n int) error {
+	rooms, last := make([]events.Stream, 200), make([]events.ID, 200)
+	author := func(i int) string { return user(i % 50) }
+	return appendEvents(ctx, log, n, time.Now().Add(-24*time.Hour), author, func(i int, id events.ID) (events.Stream, events.Payload) {
+		at := (i / 2 % len(rooms)) * (i % 2)
+		stream, target := rooms[at], last[at]
 		var payload events.Payload = events.MessagePosted{Text: events.Plain(text)}
-		stream, mine := rooms[at], last[at]
 		switch kind := i / 2 % 20; {
 		case stream == "":
-			payload = events.RoomCreated{Name: "a room"}
-		case mine == (events.ID{}):
+			stream, payload = events.RoomStream(id.String()), events.RoomCreated{Name: "a room"}
+			rooms[at] = stream
+		case target == (events.ID{}):
+			last[at] = id
 		case kind < 2:
-			payload = events.MessagePosted{Text: events.Plain(text), Thread: &mine}
+			payload = events.MessagePosted{Text: events.Plain(text), Thread: &target}
 		case kind < 5:
-			payload = events.ReactionAdded{Message: mine, Emoji: ":tada:"}
+			payload = events.ReactionAdded{Message: target, Emoji: ":tada:"}
 		case kind == 5:
-			payload = events.MessageEdited{Message: mine, Text: events.Plain(text)}
+			payload = events.MessageEdited{Message: target, Text: events.Plain(text)}
 		case kind == 6:
-			payload, stream = events.RoomRead{Room: stream.Name(), UpTo: mine}, events.UserStream(actor)
+			payload, stream = events.RoomRead{Room: stream.Name(), UpTo: target}, events.UserStream(author(i))
+		default:
+			last[at] = id
 		}
-		id, err := put(stream, actor, payload)
-		if err != nil {
-			return err
-		}
-		switch p := payload.(type) {
-		case events.RoomCreated:
-			rooms[at] = events.RoomStream(id.String())
-		case events.MessagePosted:
-			if p.Thread == nil {
-				last[at] = id
-			}
-		}
-	}
-	return group.Wait()
+		return stream, payload
+	})
 }

@@ -1,72 +1,87 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"parley/events"
+	"parley/functions/wire"
 )
 
-// patience bounds how long one message is sent again, and how long the regions may take to
-// become equal once all messages are accepted.
+// patience bounds how long one message is retried, and how long the regions may take to agree after
+// all messages are accepted.
 const patience = 2 * time.Minute
 
-// replay plays a conversation and checks what became of it.
-func replay(ctx context.Context, o options, out io.Writer) error {
-	lines, err := readConversation(o.replay)
-	if err != nil {
-		return err
-	}
-	c, err := dial(ctx, o.url)
-	if err != nil {
-		return err
-	}
-	p := &play{client: c, options: o, out: out, clock: events.NewClock(time.Now), rooms: map[string]string{}}
-	if err := p.prepare(ctx, lines); err != nil {
-		return err
-	}
-	if err := p.send(ctx, lines); err != nil {
-		return err
-	}
-	return p.check(ctx)
-}
-
-// play is one replay under way.
+// play is a replay under way.
 type play struct {
 	*client
 	options options
 	out     io.Writer
 	clock   *events.Clock
-	owner   string            // a user of this replay's own: her rooms are its rooms
-	rooms   map[string]string // ids by name
+	marks   map[string]events.Mark // by user
+	owner   string                 // a user of this replay alone, who has its rooms and no others
+	rooms   map[string]string      // ids by name
 	sent    []sent
 
 	retries, repeats atomic.Int64
+	twice            atomic.Int64 // ids whose two contents were both accepted
 }
 
-// sent is a message with the id it is sent under.
+// twoContents is how many messages there are to one whose id is sent with two contents.
+const twoContents = 50
+
+// sent is a message with the id under which it is sent.
 type sent struct {
 	line
-	id events.ID
+	id    events.ID
+	other string // another text, sent under the same id to another region at once; "": none
 }
 
-// prepare creates the rooms, lets everyone join, and waits until all regions know.
-func (p *play) prepare(ctx context.Context, lines []line) error {
-	names, authors := members(lines)
-	owner, err := p.clock.Mint("owner")
+// replay plays a conversation and checks that every region has exactly that.
+func replay(ctx context.Context, c *client, o options, out io.Writer) error {
+	lines, err := readConversation(o.replay)
 	if err != nil {
 		return err
 	}
-	p.owner = "owner-" + strings.ToLower(owner.String())
+	if o.faults && len(c.regions) < 3 {
+		return errors.New("-faults needs three regions")
+	}
+	p := &play{client: c, options: o, out: out, marks: map[string]events.Mark{}, rooms: map[string]string{}}
+	p.clock = events.NewClock(time.Now, func(user string) events.Mark { return p.marks[user] })
+	if err := p.prepare(ctx, lines); err != nil {
+		return err
+	}
+	if err := p.send(ctx, lines); err != nil {
+		if o.faults {
+			err = errors.Join(err, p.setStates(context.WithoutCancel(ctx), "up", "up"))
+		}
+		return err
+	}
+	return p.check(ctx)
+}
+
+// prepare creates the rooms, lets all authors join, and waits until all regions know the members.
+func (p *play) prepare(ctx context.Context, lines []line) error {
+	names, authors := members(lines)
+	p.owner = "owner-" + strconv.FormatInt(time.Now().UnixMilli(), 36)
+	if err := p.getMark(ctx, p.owner); err != nil {
+		return err
+	}
 	for _, name := range names {
 		id, err := p.clock.Mint(p.owner)
 		if err != nil {
@@ -78,7 +93,10 @@ func (p *play) prepare(ctx context.Context, lines []line) error {
 			return err
 		}
 		for _, author := range authors[name] {
-			if err := p.must(ctx, "PUT", p.home(author).URL+room+"/members/"+author, author, nil, nil); err != nil {
+			if err := p.getMark(ctx, author); err != nil {
+				return err
+			}
+			if err := p.must(ctx, "PUT", p.region(author, 0).URL+room+"/members/"+author, author, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -90,160 +108,156 @@ func (p *play) prepare(ctx context.Context, lines []line) error {
 			}
 		}
 	}
-	fmt.Fprintf(p.out, "%d messages, %d rooms, regions %s\n", len(lines), len(names), p.regionNames())
+	var regions []string
+	for _, r := range p.regions {
+		regions = append(regions, r.Name)
+	}
+	fmt.Fprintf(p.out, "%d messages, %d rooms, regions %s\n", len(lines), len(names), strings.Join(regions, ", "))
 	return nil
 }
 
-// home is the region an author sends to while it answers.
-func (p *play) home(author string) region {
-	return p.regions[p.homeIndex(author)]
-}
-
-func (p *play) homeIndex(author string) int {
-	mark := events.Mark(author)
-	return int(mark[0]) % len(p.regions)
-}
-
-func (p *play) regionNames() string {
-	names := make([]string, len(p.regions))
-	for i, r := range p.regions {
-		names[i] = r.Name
+// getMark gets the mark of a user.
+func (p *play) getMark(ctx context.Context, user string) error {
+	var me wire.Me
+	if err := p.must(ctx, "GET", p.regions[0].URL+"/v1/me", user, nil, &me); err != nil {
+		return err
 	}
-	return strings.Join(names, ", ")
+	mark, err := events.ParseMark("mark", me.Mark)
+	p.marks[user] = mark
+	return err
+}
+
+// region returns the region for an author's try: the author's own first, then the next ones.
+func (p *play) region(author string, try int) region {
+	mark := events.FormerMark(author)
+	return p.regions[(int(mark[0])%len(p.regions)+try)%len(p.regions)]
 }
 
 // send plays the lines, each under an id that sorts after the one before it in its room.
 func (p *play) send(ctx context.Context, lines []line) error {
 	start := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
-	work := make(chan sent)
-	for range p.options.conns {
-		group.Go(func() error {
-			for s := range work {
-				if err := p.post(ctx, s); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	group.Go(func() error {
-		defer close(work)
-		return p.dispatch(ctx, lines, start, work)
-	})
-	if err := group.Wait(); err != nil {
-		return errors.Join(err, p.mend(context.WithoutCancel(ctx)))
+	group, posting := errgroup.WithContext(ctx)
+	group.SetLimit(p.options.conns)
+	err := p.dispatch(posting, lines, start, func(s sent) { group.Go(func() error { return p.post(posting, s) }) })
+	if failed := group.Wait(); failed != nil || err != nil {
+		return cmp.Or(failed, err)
 	}
 	took := time.Since(start)
-	fmt.Fprintf(p.out, "accepted %d in %.1f s, %.0f/s; sent again %d times, of which %d had been stored already\n",
+	fmt.Fprintf(p.out, "accepted %d in %.1f s, %.0f/s; %d retries, %d of them of messages already stored\n",
 		len(p.sent), took.Seconds(), float64(len(p.sent))/took.Seconds(), p.retries.Load(), p.repeats.Load())
 	return nil
 }
 
-// dispatch mints the ids in the order of the conversation and hands the messages out at their
-// time. With faults one region fails and one is isolated from a fifth of the way to three.
-func (p *play) dispatch(ctx context.Context, lines []line, start time.Time, work chan<- sent) error {
+// dispatch mints the ids in the order of the conversation and posts each message when it is due.
+// With faults, one region fails and one is isolated from a fifth to three fifths of the way.
+func (p *play) dispatch(ctx context.Context, lines []line, start time.Time, post func(sent)) error {
 	last := map[string]events.ID{}
 	for i, l := range lines {
-		if p.options.faults && i == len(lines)/5 {
-			if err := p.breakRegions(ctx); err != nil {
-				return err
-			}
+		var err error
+		switch {
+		case p.options.faults && i == len(lines)/5:
+			err = p.setStates(ctx, "failing", "isolated")
+		case p.options.faults && i == len(lines)*3/5:
+			err = p.setStates(ctx, "up", "up")
 		}
-		if p.options.faults && i == len(lines)*3/5 {
-			if err := p.mend(ctx); err != nil {
-				return err
-			}
-		}
-		due := time.Now()
-		if p.options.speed > 0 {
-			due = start.Add(time.Duration(float64(l.At.Sub(lines[0].At)) / p.options.speed))
-		}
-		id, err := p.mint(ctx, l.Author, last[l.Room])
 		if err != nil {
 			return err
 		}
-		if ahead := id.Timestamp().Add(-5 * time.Second); ahead.After(due) {
-			due = ahead // the server takes ids of the next 10 s
-		}
-		if err := sleep(ctx, time.Until(due)); err != nil {
-			return err
-		}
-		if p.options.speed > 0 { // the id carries the time it was sent
-			if id, err = p.mint(ctx, l.Author, last[l.Room]); err != nil {
+		if p.options.speed > 0 {
+			due := start.Add(time.Duration(float64(l.At.Sub(lines[0].At)) / p.options.speed))
+			if err := events.Sleep(ctx, time.Until(due)); err != nil {
 				return err
 			}
 		}
-		last[l.Room] = id
-		s := sent{l, id}
+		s := sent{line: l}
+		if s.id, err = p.mint(ctx, l.Author, last[l.Room]); err != nil {
+			return err
+		}
+		if p.options.faults && i%twoContents == 0 {
+			s.other = "another text under the same id"
+		}
+		last[l.Room] = s.id
 		p.sent = append(p.sent, s)
-		select {
-		case work <- s:
-		case <-ctx.Done():
+		if post(s); ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
 	return nil
 }
 
+// mint mints an id after another one. Ids of one room may run ahead of the time, so it waits while
+// the id is too far ahead for a server, which accepts 10 s.
 func (p *play) mint(ctx context.Context, author string, cause events.ID) (events.ID, error) {
 	for {
 		id, err := p.clock.Mint(author, cause)
+		if err == nil {
+			return id, events.Sleep(ctx, time.Until(id.Timestamp().Add(-5*time.Second)))
+		}
 		if !errors.Is(err, events.ErrIDFuture) {
 			return id, err
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil { // the room runs ahead of the time
+		if err := events.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return id, err
 		}
 	}
 }
 
-func (p *play) breakRegions(ctx context.Context) error {
-	if len(p.regions) < 3 {
-		return errors.New("-faults takes three regions")
-	}
-	failing, isolated := p.regions[0].Name, p.regions[1].Name
-	fmt.Fprintf(p.out, "%s fails, %s is isolated\n", failing, isolated)
-	if err := p.set(ctx, failing, "failing"); err != nil {
-		return err
-	}
-	return p.set(ctx, isolated, "isolated")
-}
-
-func (p *play) mend(ctx context.Context) error {
-	if !p.options.faults {
-		return nil
-	}
-	for _, r := range p.regions {
-		if err := p.set(ctx, r.Name, "up"); err != nil {
+// setStates sets the states of the first regions.
+func (p *play) setStates(ctx context.Context, states ...string) error {
+	for i, state := range states {
+		region := p.regions[i].Name
+		if err := p.must(ctx, "PUT", p.global+"/local/regions/"+region, "", map[string]string{"state": state}, nil); err != nil {
 			return err
 		}
+		fmt.Fprintf(p.out, "%s is %s\n", region, state)
 	}
-	fmt.Fprintln(p.out, "all regions are mended")
 	return nil
 }
 
-// post sends one message until it is accepted, to the author's region first, then to the next.
+// post sends one message until it is accepted, and its other text, if it has one, at the same time.
 func (p *play) post(ctx context.Context, s sent) error {
+	if s.other == "" {
+		_, err := p.put(ctx, s, s.Text, 0)
+		return err
+	}
+	var accepted [2]bool
+	group, both := errgroup.WithContext(ctx)
+	for i, text := range []string{s.Text, s.other} {
+		group.Go(func() (err error) {
+			accepted[i], err = p.put(both, s, text, i)
+			return err
+		})
+	}
+	err := group.Wait()
+	if accepted == [2]bool{true, true} {
+		p.twice.Add(1)
+	}
+	return err
+}
+
+// put sends a text until it is accepted, to the region of the author's try first, then to the next ones. Of
+// a message with two texts one may be refused, because the other was there before.
+func (p *play) put(ctx context.Context, s sent, text string, first int) (accepted bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	path := "/v1/rooms/" + p.rooms[s.Room] + "/messages/" + s.id.String()
-	body := map[string]string{"text": s.Text}
+	body := map[string]string{"text": text}
 	for try := 0; ; try++ {
-		to := p.regions[(p.homeIndex(s.Author)+try)%len(p.regions)]
-		status, err := p.do(ctx, "PUT", to.URL+path, s.Author, body, nil)
+		status, err := p.do(ctx, "PUT", p.region(s.Author, first+try).URL+path, s.Author, body, nil)
 		switch {
 		case err == nil && status == http.StatusOK:
 			p.repeats.Add(1)
-			return nil
+			return true, nil
 		case err == nil && status == http.StatusCreated:
-			return nil
+			return true, nil
+		case err == nil && status == http.StatusConflict && s.other != "":
+			return false, nil
 		case err == nil && status < 500 && status != http.StatusTooManyRequests:
-			return fmt.Errorf("a message was refused for good: status %d", status)
+			return false, fmt.Errorf("a message was refused for good: status %d", status)
 		}
 		p.retries.Add(1)
-		if err := sleep(ctx, time.Duration(min(try, 20))*10*time.Millisecond); err != nil {
-			return fmt.Errorf("a message was not accepted within %s: last status %d: %w", patience, status, err)
+		if err := events.Sleep(ctx, time.Duration(min(try, 20))*10*time.Millisecond); err != nil {
+			return false, fmt.Errorf("a message was not accepted within %s: last status %d: %w", patience, status, err)
 		}
 	}
 }
@@ -251,31 +265,57 @@ func (p *play) post(ctx context.Context, s sent) error {
 // check waits until every region answers with exactly what was sent.
 func (p *play) check(ctx context.Context) error {
 	start := time.Now()
-	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
 	for _, r := range p.regions {
-		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			var differs error
-			err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
-				differs = p.compare(ctx, r)
-				return differs == nil, nil
-			})
-			if err != nil {
-				return fmt.Errorf("%s never became equal: %w", r.Name, differs)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			fmt.Fprintf(p.out, "%s: the same %d rooms and %d messages in the same order, %.1f s after the last was accepted\n",
-				r.Name, len(p.rooms), len(p.sent), time.Since(start).Seconds())
-			return nil
+		checking, cancel := context.WithTimeout(ctx, patience)
+		var differs error
+		err := poll(checking, 200*time.Millisecond, func() (bool, error) {
+			differs = p.compare(checking, r)
+			return differs == nil, nil
 		})
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s still differs after %s: %w", r.Name, patience, differs)
+		}
+		fmt.Fprintf(p.out, "%s: the same %d rooms and %d messages in the same order, %.1f s after the last was accepted\n",
+			r.Name, len(p.rooms), len(p.sent), time.Since(start).Seconds())
 	}
-	return group.Wait()
+	return p.checkTwoContents(ctx)
 }
 
-// compare says how a region's answers differ from what was sent.
+// checkTwoContents waits until every region shows the same text of each message that was sent with two.
+func (p *play) checkTwoContents(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	pairs := 0
+	for _, s := range p.sent {
+		if s.other == "" {
+			continue
+		}
+		pairs++
+		var texts []string
+		err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
+			texts = nil
+			for _, r := range p.regions {
+				var m struct{ Text string }
+				url := r.URL + "/v1/rooms/" + p.rooms[s.Room] + "/messages/" + s.id.String()
+				if status, err := p.do(ctx, "GET", url, p.owner, nil, &m); err != nil || status != http.StatusOK {
+					return false, err
+				}
+				texts = append(texts, m.Text)
+			}
+			return len(slices.Compact(slices.Clone(texts))) == 1, nil
+		})
+		if err != nil {
+			return fmt.Errorf("of message %s the regions show the texts %q: %w", s.id, texts, err)
+		}
+	}
+	if pairs > 0 {
+		fmt.Fprintf(p.out, "%d ids were sent with two texts, %d accepted with both: every region shows the same of each\n", pairs, p.twice.Load())
+	}
+	return nil
+}
+
+// compare returns how a region's answers differ from what was sent.
 func (p *play) compare(ctx context.Context, r region) error {
 	var inbox struct {
 		Rooms []struct{ ID, Name string } `json:"rooms"`
@@ -318,8 +358,8 @@ func (p *play) compareRoom(ctx context.Context, r region, name string) error {
 			if next == len(want) {
 				return fmt.Errorf("more than the %d messages sent", len(want))
 			}
-			if w := want[next]; m.ID != w.id.String() || m.Author != w.Author || m.Text != w.Text {
-				return fmt.Errorf("message %d of %d is another", next+1, len(want))
+			if w := want[next]; m.ID != w.id.String() || m.Author != w.Author || m.Text != w.Text && (w.other == "" || m.Text != w.other) {
+				return fmt.Errorf("message %d of %d differs", next+1, len(want))
 			}
 			next++
 		}
@@ -333,15 +373,70 @@ func (p *play) compareRoom(ctx context.Context, r region, name string) error {
 	}
 }
 
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
+// line is one message of a conversation.
+type line struct {
+	Room   string    `json:"room"`
+	Author string    `json:"author"`
+	At     time.Time `json:"at"`
+	Text   string    `json:"text"`
+}
+
+// readConversation reads a file of JSON lines, or generates a conversation if that is its name.
+func readConversation(name string) (lines []line, err error) {
+	if name == "generated" {
+		return generate(11_291, 7, 33), nil
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read the conversation: %w", err)
 	}
+	defer func() { _ = f.Close() }()
+	in := json.NewDecoder(bufio.NewReader(f))
+	for {
+		var l line
+		if err := in.Decode(&l); errors.Is(err, io.EOF) && len(lines) > 0 {
+			return lines, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read the conversation: message %d of %s: %w", len(lines)+1, name, err)
+		}
+		lines = append(lines, l)
+	}
+}
+
+// generate makes a conversation, always the same: a few authors write most of the messages, of
+// various lengths.
+func generate(n, rooms, authors int) []line {
+	r := rand.New(rand.NewPCG(13, 1970))
+	words := strings.Fields("roger copy standby the we have a you to go for is okay 13 Houston pressure quad reading over that on")
+	lines := make([]line, n)
+	at := time.Unix(0, 0).UTC()
+	for i := range lines {
+		at = at.Add(time.Duration(1+r.IntN(60)) * time.Second)
+		text := make([]string, 1+int(r.ExpFloat64()*15))
+		for j := range text {
+			text[j] = words[r.IntN(len(words))]
+		}
+		lines[i] = line{
+			Room:   fmt.Sprintf("room %d", min(rooms-1, int(r.ExpFloat64()*2))),
+			Author: fmt.Sprintf("author-%02d", min(authors-1, int(r.ExpFloat64()*3))),
+			At:     at,
+			Text:   strings.Join(text, " "),
+		}
+	}
+	return lines
+}
+
+// members returns the rooms of a conversation, in order of their first message, and the authors in
+// each.
+func members(lines []line) (rooms []string, authors map[string][]string) {
+	authors = map[string][]string{}
+	for _, l := range lines {
+		if authors[l.Room] == nil {
+			rooms = append(rooms, l.Room)
+		}
+		if !slices.Contains(authors[l.Room], l.Author) {
+			authors[l.Room] = append(authors[l.Room], l.Author)
+		}
+	}
+	return rooms, authors
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -13,18 +14,133 @@ import (
 
 	"github.com/coder/websocket"
 
+	"parley/functions/api"
 	"parley/functions/live"
+	"parley/infra/lambda/awstest"
+	"parley/infra/lambda/config"
 )
 
-// fields is a frame.
-type fields = map[string]any
+// user calls the region through API Gateway.
+type user struct {
+	c     *cloud
+	name  string
+	token string
+}
 
-// client is a user at the other end of a socket.
+func (c *cloud) user(name string) user { return user{c, name, c.issuer.Token(name)} }
+
+// operator returns a user with the scope of operators.
+func (c *cloud) operator(name string) user {
+	return user{c, name, c.issuer.Token(name, api.ScopeOperator)}
+}
+
+// reply is the answer to a request.
+type reply struct {
+	t       testing.TB
+	asked   string
+	status  int
+	headers map[string]string
+	body    string
+}
+
+// do sends a request to the function to which the template's routes send it.
+func (u user) do(method, path, body string) reply {
+	u.c.t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	r.Header.Set("Authorization", "Bearer "+u.token)
+	name := config.Command
+	if method == http.MethodGet {
+		name = config.Query
+	}
+	switch {
+	case path == "/health":
+		name = config.Health
+	case strings.HasPrefix(path, "/v1/ops/"):
+		name = config.Operate
+	}
+	text, err := u.c.functions[name].Invoke(awstest.HTTPEvent(u.c.t, r, true))
+	if err != nil {
+		u.c.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	a := awstest.ReadHTTPAnswer(u.c.t, text)
+	return reply{u.c.t, method + " " + path, a.StatusCode, a.Headers, a.Body}
+}
+
+func (u user) get(path string) reply { u.c.t.Helper(); return u.do(http.MethodGet, path, "") }
+
+// must sends a command that must be accepted.
+func (u user) must(method, path, body string) reply {
+	u.c.t.Helper()
+	r := u.do(method, path, body)
+	if r.status != http.StatusOK && r.status != http.StatusCreated {
+		u.c.t.Fatalf("%s: %d %s", r.asked, r.status, r.body)
+	}
+	return r
+}
+
+// post posts a message and returns its id.
+func (u user) post(room, text string) string {
+	u.c.t.Helper()
+	return u.must("POST", room+"/messages", `{"text":"`+text+`"}`).text("id")
+}
+
+// into decodes the body.
+func (r reply) into(v any) {
+	r.t.Helper()
+	if err := json.Unmarshal([]byte(r.body), v); err != nil {
+		r.t.Fatalf("%s: %s: %v", r.asked, r.body, err)
+	}
+}
+
+// text returns a field of the body.
+func (r reply) text(field string) string {
+	r.t.Helper()
+	var fields map[string]any
+	r.into(&fields)
+	text, _ := fields[field].(string)
+	return text
+}
+
+// message has the fields of a message that the tests look at.
+type message struct {
+	ID, Author, Text string
+	Deleted, Erased  bool
+	Reactions        map[string][]string
+}
+
+// messages returns the messages of a page, oldest first.
+func (u user) messages(path string) []message {
+	u.c.t.Helper()
+	var page struct{ Messages []message }
+	r := u.get(path)
+	if r.status != http.StatusOK {
+		u.c.t.Fatalf("%s: %d %s", r.asked, r.status, r.body)
+	}
+	r.into(&page)
+	return page.Messages
+}
+
+// texts returns the texts of messages.
+func texts(messages []message) string {
+	var all []string
+	for _, m := range messages {
+		all = append(all, m.Text)
+	}
+	return strings.Join(all, " | ")
+}
+
+// fields is a frame.
+type fields = awstest.Frame
+
+// client is the user's end of a socket.
 type client struct {
 	t    testing.TB
 	name string
 	ws   *websocket.Conn
-	conn string // as the gateway calls it
+	conn string // its id at the gateway
 
 	mu      sync.Mutex
 	got     []fields
@@ -36,35 +152,35 @@ type client struct {
 // dial opens a socket with a header. The error is that of the handshake.
 func (c *cloud) dial(name string, header http.Header, protocols ...string) (*client, *http.Response, error) {
 	c.t.Helper()
-	ws, response, err := websocket.Dial(c.t.Context(), c.gateway.url, &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
+	ws, response, err := websocket.Dial(c.t.Context(), c.gateway.URL, &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
 	if err != nil {
 		return nil, response, err
 	}
-	ws.SetReadLimit(gatewayMessage)
+	ws.SetReadLimit(awstest.MaxMessage)
 	u := &client{t: c.t, name: name, ws: ws, conn: response.Header.Get("Conn"), changed: make(chan struct{})}
-	c.gateway.inFlight.Go(u.listen)
+	c.gateway.Go(u.listen)
 	return u, response, nil
 }
 
-// socket opens one for a user, who is greeted.
+// socket opens a socket for a user and waits for hello.
 func (u user) socket() *client {
 	u.c.t.Helper()
 	s, response, err := u.c.dial(u.name, http.Header{"Authorization": {"Bearer " + u.token}}, live.Protocol)
 	if err != nil || response.Header.Get("Sec-WebSocket-Protocol") != live.Protocol {
 		u.c.t.Fatalf("dial: %v, %v", err, response)
 	}
-	s.greeted(fields{"action": "auth"})
+	s.awaitHello(fields{"action": "auth"})
 	return s
 }
 
-func (u *client) greeted(auth fields) {
+func (u *client) awaitHello(auth fields) {
 	u.t.Helper()
 	if hello := u.ask(auth); hello["type"] != "hello" || hello["user"] != u.name || hello["region"] != inRegion {
-		u.t.Fatalf("%s is greeted with %v", u.name, hello)
+		u.t.Fatalf("%s gets hello %v", u.name, hello)
 	}
 }
 
-// listen takes what comes, until the socket is closed.
+// listen collects frames until the socket is closed.
 func (u *client) listen() {
 	for {
 		_, data, err := u.ws.Read(context.Background())
@@ -106,7 +222,7 @@ func (u *client) ask(f fields) fields {
 	return u.await(fmt.Sprint("the answer to ", f["action"]), func(got fields) bool { return got["ref"] == f["ref"] })
 }
 
-// await waits for a frame that came or will come, and returns the first that is wanted.
+// await waits until a frame is wanted, and returns the first such.
 func (u *client) await(what string, wanted func(fields) bool) fields {
 	u.t.Helper()
 	for deadline := time.After(30 * time.Second); ; {
@@ -117,12 +233,12 @@ func (u *client) await(what string, wanted func(fields) bool) fields {
 			return got[i]
 		}
 		if closed {
-			u.t.Fatalf("%s is closed before %s; she got %v", u.name, what, got)
+			u.t.Fatalf("%s is closed before %s; it got %v", u.name, what, got)
 		}
 		select {
 		case <-next:
 		case <-deadline:
-			u.t.Fatalf("%s waits in vain for %s; she got %v", u.name, what, got)
+			u.t.Fatalf("%s did not get %s; it got %v", u.name, what, got)
 		}
 	}
 }
@@ -143,7 +259,7 @@ func (u *client) awaitClosed() string {
 		select {
 		case <-next:
 		case <-deadline:
-			u.t.Fatalf("%s is not closed; she got %v", u.name, got)
+			u.t.Fatalf("%s is not closed; it got %v", u.name, got)
 		}
 	}
 }
@@ -154,7 +270,7 @@ func (u *client) awaitText(text string) fields {
 	return u.await(text, func(f fields) bool { return textOf(f) == text })
 }
 
-// textOf is the text of the message that a frame tells of, "" if it tells of none.
+// textOf returns the text of the posted message in a frame, "" if there is none.
 func textOf(f fields) string {
 	e, _ := f["event"].(fields)
 	data, _ := e["data"].(fields)
@@ -162,8 +278,8 @@ func textOf(f fields) string {
 	return text
 }
 
-// heard are the texts of all messages that were told so far.
-func (u *client) heard() string {
+// received returns the texts of all messages received so far.
+func (u *client) received() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var all []string
@@ -173,4 +289,16 @@ func (u *client) heard() string {
 		}
 	}
 	return strings.Join(all, " ")
+}
+
+// count returns how many frames have a message of the gateway itself.
+func (u *client) count(message string) (n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, f := range u.got {
+		if f["message"] == message {
+			n++
+		}
+	}
+	return n
 }

@@ -18,8 +18,8 @@ import (
 	"parley/functions/api"
 )
 
-// serve makes a function of an HTTP handler: it is invoked by an HTTP API of API Gateway, with
-// payload format 2.0, behind the stage $default.
+// serve adapts an HTTP handler to a function that is invoked by an HTTP API of API Gateway, with payload
+// format 2.0 and the stage $default.
 func serve(h http.Handler) function {
 	return func(ctx context.Context, payload []byte) (answer []byte, err error) {
 		r, err := readRequest(ctx, payload)
@@ -40,9 +40,9 @@ func serve(h http.Handler) function {
 	}
 }
 
-var errAborted = errors.New("the handler broke off its answer")
+var errAborted = errors.New("the handler aborted its answer")
 
-// httpEvent is what the gateway sends, as far as it is needed.
+// httpEvent has the needed fields of the gateway's events.
 type httpEvent struct {
 	RawPath         string            `json:"rawPath"`
 	RawQueryString  string            `json:"rawQueryString"`
@@ -58,18 +58,18 @@ type httpEvent struct {
 	} `json:"requestContext"`
 }
 
-// readRequest reads an event of the gateway. Nothing a client sends makes it fail: it fails where
-// something else than an HTTP API with payload format 2.0 invokes the function.
+// readRequest reads an event of the gateway. Nothing that a client sends makes it fail: it fails if
+// anything but an HTTP API with payload format 2.0 invokes the function.
 func readRequest(ctx context.Context, payload []byte) (*http.Request, error) {
 	var e httpEvent
 	if err := json.Unmarshal(payload, &e); err != nil || e.RequestContext.HTTP.Method == "" {
-		return nil, errors.New("no event of an HTTP API with payload format 2.0")
+		return nil, errors.New("the event is not one of an HTTP API with payload format 2.0")
 	}
 	body := []byte(e.Body)
 	if e.IsBase64Encoded {
 		var err error
 		if body, err = base64.StdEncoding.DecodeString(e.Body); err != nil {
-			return nil, fmt.Errorf("the body of an HTTP event: %w", err)
+			return nil, fmt.Errorf("decode the body of an HTTP event: %w", err)
 		}
 	}
 	u := target(e.RawPath, e.RawQueryString)
@@ -90,8 +90,8 @@ func readRequest(ctx context.Context, payload []byte) (*http.Request, error) {
 	return r.WithContext(ctx), nil
 }
 
-// target is the URL of a request. An HTTP API hands on the path with its escapes undone, other
-// sources of the same format hand it on as it came; both are taken.
+// target returns the URL of a request. An HTTP API passes on the path decoded, other sources of the
+// same format as it was sent; both are accepted.
 func target(path, query string) *url.URL {
 	if path == "" {
 		path = "/"
@@ -103,7 +103,7 @@ func target(path, query string) *url.URL {
 	return u
 }
 
-// recorder takes down an answer.
+// recorder records an answer.
 type recorder struct {
 	header http.Header
 	sent   http.Header // the header as it was when the status was written
@@ -114,8 +114,8 @@ type recorder struct {
 // Header implements [http.ResponseWriter].
 func (w *recorder) Header() http.Header { return w.header }
 
-// WriteHeader implements [http.ResponseWriter]. The first counts; there is no way to send a status
-// below 200 ahead of it.
+// WriteHeader implements [http.ResponseWriter]. The first call counts. A status below 200 cannot be
+// sent ahead of the answer and is ignored.
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 && status >= http.StatusOK {
 		w.status, w.sent = status, w.header.Clone()
@@ -128,7 +128,7 @@ func (w *recorder) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// httpAnswer is what the gateway takes.
+// httpAnswer is an answer in the form that the gateway reads.
 type httpAnswer struct {
 	StatusCode      int               `json:"statusCode"`
 	Headers         map[string]string `json:"headers"`
@@ -137,10 +137,10 @@ type httpAnswer struct {
 	IsBase64Encoded bool              `json:"isBase64Encoded,omitempty"`
 }
 
-// maxAnswer is what an invocation may answer, in bytes of JSON.
+// maxAnswer is how large the answer of an invocation may be, in bytes of JSON.
 const maxAnswer = 6 << 20
 
-// answer is what was taken down, as the gateway takes it.
+// answer returns the recorded answer in the form that the gateway reads.
 func (w *recorder) answer(method string) ([]byte, error) {
 	w.WriteHeader(http.StatusOK)
 	if method == http.MethodHead {
@@ -153,7 +153,7 @@ func (w *recorder) answer(method string) ([]byte, error) {
 	return text, err
 }
 
-// encode sends a body as text where it is text, and everything else in base 64.
+// encode encodes an answer. A body that is not UTF-8 is sent in base 64.
 func (w *recorder) encode() ([]byte, error) {
 	a := httpAnswer{StatusCode: w.status, Headers: map[string]string{}, Body: w.body.String()}
 	if !utf8.ValidString(a.Body) {
@@ -175,13 +175,13 @@ func (w *recorder) encode() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// tooLarge is the answer in place of one that Lambda would not pass on.
+// tooLarge returns the answer in place of one that Lambda would not pass on.
 func (w *recorder) tooLarge() *recorder {
-	p := api.Fail(http.StatusUnprocessableEntity, "answer_too_large", "the answer would have more than 6 MB; ask for fewer with limit")
+	p := api.Fail(http.StatusUnprocessableEntity, "answer_too_large", "the answer would exceed 6 MB; ask for fewer items with limit")
 	p.Type, p.Title, p.RequestID = "urn:parley:"+p.Code, http.StatusText(p.Status), w.sent.Get("X-Request-Id")
 	small := &recorder{header: w.sent}
 	small.header.Set("Content-Type", p.ContentType(""))
 	small.WriteHeader(p.Status)
-	_ = json.NewEncoder(small).Encode(p) // a buffer takes all
+	_ = json.NewEncoder(small).Encode(p) // a buffer does not fail
 	return small
 }

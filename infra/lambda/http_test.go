@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -15,49 +14,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
+
+	"parley/infra/lambda/awstest"
 )
 
-// eventOf is what the gateway makes of a request. decoded is how HTTP APIs hand on the path.
-func eventOf(t testing.TB, r *http.Request, decoded bool) []byte {
-	t.Helper()
-	e := map[string]any{
-		"version": "2.0", "routeKey": "$default", "rawPath": r.URL.EscapedPath(), "rawQueryString": r.URL.RawQuery,
-		"requestContext": map[string]any{
-			"requestId": "JKJaXmPLvHcESHA=", "stage": "$default",
-			"http": map[string]any{"method": r.Method, "path": r.URL.Path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
-		},
-	}
-	if decoded {
-		e["rawPath"] = r.URL.Path
-	}
-	headers := map[string]string{"host": r.Host}
-	for name, values := range r.Header {
-		if name == "Cookie" {
-			e["cookies"] = strings.Split(strings.Join(values, "; "), "; ")
-			continue
-		}
-		headers[strings.ToLower(name)] = strings.Join(values, ",")
-	}
-	e["headers"] = headers
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(body) > 0 {
-		e["body"] = string(body)
-		if !utf8.Valid(body) {
-			e["body"], e["isBase64Encoded"] = base64.StdEncoding.EncodeToString(body), true
-		}
-	}
-	text, err := json.Marshal(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-// seen is what of a request a handler can see.
+// seen has what a handler can see of a request.
 type seen struct {
 	Method, Path, Escaped, Query, URI, Host, Body string
 	Segment                                       string
@@ -65,8 +26,8 @@ type seen struct {
 	Header                                        http.Header
 }
 
-// look returns a handler that takes down what it sees.
-func look(s *seen) http.Handler {
+// see returns a handler that records what it sees.
+func see(s *seen) http.Handler {
 	mux := http.NewServeMux()
 	h := func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -80,7 +41,7 @@ func look(s *seen) http.Handler {
 	return mux
 }
 
-// A handler sees of a request through the gateway what it sees through net/http.
+// TestRequestAsInNetHTTP: a handler sees the same request through the gateway as through net/http.
 func TestRequestAsInNetHTTP(t *testing.T) {
 	for _, tt := range []struct {
 		path, body string
@@ -104,9 +65,9 @@ func TestRequestAsInNetHTTP(t *testing.T) {
 			}
 			return r
 		}
-		look(&direct).ServeHTTP(httptest.NewRecorder(), request())
+		see(&direct).ServeHTTP(httptest.NewRecorder(), request())
 		for decoded, through := range map[bool]*seen{false: &throughEscaped, true: &throughDecoded} {
-			if _, err := serve(look(through))(t.Context(), eventOf(t, request(), decoded)); err != nil {
+			if _, err := serve(see(through))(t.Context(), awstest.HTTPEvent(t, request(), decoded)); err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(*through, direct) {
@@ -116,7 +77,7 @@ func TestRequestAsInNetHTTP(t *testing.T) {
 	}
 }
 
-// What comes back through the gateway is what net/http would send.
+// TestAnswerAsInNetHTTP: the gateway returns the same answer as net/http.
 func TestAnswerAsInNetHTTP(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"nothing": func(http.ResponseWriter, *http.Request) {},
@@ -141,18 +102,18 @@ func TestAnswerAsInNetHTTP(t *testing.T) {
 		direct := httptest.NewRecorder()
 		r := httptest.NewRequest("GET", "/", nil)
 		h(direct, r)
-		text, err := serve(h)(t.Context(), eventOf(t, r, true))
+		text, err := serve(h)(t.Context(), awstest.HTTPEvent(t, r, true))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, want := readAnswer(t, text), direct.Result()
+		got, want := awstest.ReadHTTPAnswer(t, text), direct.Result()
 		headers := map[string]string{}
 		for name, values := range want.Header {
 			if name != "Set-Cookie" {
 				headers[name] = strings.Join(values, ",")
 			}
 		}
-		if got.StatusCode != want.StatusCode || !bytes.Equal(got.body, direct.Body.Bytes()) ||
+		if got.StatusCode != want.StatusCode || !bytes.Equal([]byte(got.Body), direct.Body.Bytes()) ||
 			!maps.Equal(got.Headers, headers) || !slices.Equal(got.Cookies, want.Header["Set-Cookie"]) {
 			t.Errorf("%s: %s, want %d %v %q", name, text, want.StatusCode, want.Header, direct.Body)
 		}
@@ -162,72 +123,50 @@ func TestAnswerAsInNetHTTP(t *testing.T) {
 	}
 }
 
-// No status below 200 can be sent ahead.
+// TestEarlyHints: a status below 200 is ignored.
 func TestEarlyHints(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusEarlyHints)
 		w.WriteHeader(http.StatusTeapot)
 	})
-	text, err := serve(h)(t.Context(), eventOf(t, httptest.NewRequest("GET", "/", nil), true))
-	if err != nil || readAnswer(t, text).StatusCode != http.StatusTeapot {
+	text, err := serve(h)(t.Context(), awstest.HTTPEvent(t, httptest.NewRequest("GET", "/", nil), true))
+	if err != nil || awstest.ReadHTTPAnswer(t, text).StatusCode != http.StatusTeapot {
 		t.Errorf("%s, %v", text, err)
 	}
-}
-
-// readBack is an answer with its body as it was written.
-type readBack struct {
-	httpAnswer
-	body []byte
-}
-
-func readAnswer(t testing.TB, text []byte) readBack {
-	t.Helper()
-	var a readBack
-	if err := json.Unmarshal(text, &a.httpAnswer); err != nil {
-		t.Fatalf("%s: %v", text, err)
-	}
-	a.body = []byte(a.Body)
-	if a.IsBase64Encoded {
-		var err error
-		if a.body, err = base64.StdEncoding.DecodeString(a.Body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return a
 }
 
 func TestHeadHasNoBody(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "text") })
-	text, err := serve(h)(t.Context(), eventOf(t, httptest.NewRequest("HEAD", "/", nil), true))
-	if a := readAnswer(t, text); err != nil || a.StatusCode != 200 || a.Body != "" {
+	text, err := serve(h)(t.Context(), awstest.HTTPEvent(t, httptest.NewRequest("HEAD", "/", nil), true))
+	if a := awstest.ReadHTTPAnswer(t, text); err != nil || a.StatusCode != 200 || a.Body != "" {
 		t.Errorf("%s, %v", text, err)
 	}
 }
 
-// What Lambda would not pass on is answered with a problem that says what to do.
+// TestAnswerTooLarge: an answer that Lambda would not pass on becomes a problem that says what to do.
 func TestAnswerTooLarge(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Request-Id", "abc")
 		_, _ = io.WriteString(w, strings.Repeat("x", maxAnswer))
 	})
-	text, err := serve(h)(t.Context(), eventOf(t, httptest.NewRequest("GET", "/", nil), true))
+	text, err := serve(h)(t.Context(), awstest.HTTPEvent(t, httptest.NewRequest("GET", "/", nil), true))
 	if err != nil || len(text) > 1000 {
 		t.Fatalf("%d bytes, %v", len(text), err)
 	}
-	a := readAnswer(t, text)
+	a := awstest.ReadHTTPAnswer(t, text)
 	var p struct {
 		Code      string
 		RequestID string `json:"request_id"`
 	}
-	if err := json.Unmarshal(a.body, &p); err != nil || a.StatusCode != 422 || p.Code != "answer_too_large" || p.RequestID != "abc" ||
+	if err := json.Unmarshal([]byte(a.Body), &p); err != nil || a.StatusCode != 422 || p.Code != "answer_too_large" || p.RequestID != "abc" ||
 		a.Headers["Content-Type"] != "application/problem+json" {
 		t.Errorf("%s, %v", text, err)
 	}
 }
 
-// What is no event of an HTTP API fails the invocation, and says so.
+// TestNoHTTPEvent: other events fail the invocation.
 func TestNoHTTPEvent(t *testing.T) {
-	f := serve(look(&seen{}))
+	f := serve(see(&seen{}))
 	for _, payload := range []string{
 		"", "null", "{}", "[]", `"text"`, `{"Records":[]}`, `{"httpMethod":"GET","path":"/"}`,
 		`{"requestContext":{"http":{"method":7}}}`,
@@ -237,32 +176,32 @@ func TestNoHTTPEvent(t *testing.T) {
 			t.Errorf("%s is answered with %s", payload, answer)
 		}
 	}
-	// As little as there can be.
-	if answer, err := f(t.Context(), []byte(`{"requestContext":{"http":{"method":"GET"}}}`)); err != nil || readAnswer(t, answer).StatusCode != 200 {
+	// The smallest valid event.
+	if answer, err := f(t.Context(), []byte(`{"requestContext":{"http":{"method":"GET"}}}`)); err != nil || awstest.ReadHTTPAnswer(t, answer).StatusCode != 200 {
 		t.Errorf("%s, %v", answer, err)
 	}
 }
 
-// A handler that breaks off its answer fails the invocation and not the process.
+// TestAborted: a handler that aborts its answer fails the invocation, not the process.
 func TestAborted(t *testing.T) {
 	f := serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
-	if _, err := f(t.Context(), eventOf(t, httptest.NewRequest("GET", "/", nil), true)); !errors.Is(err, errAborted) {
+	if _, err := f(t.Context(), awstest.HTTPEvent(t, httptest.NewRequest("GET", "/", nil), true)); !errors.Is(err, errAborted) {
 		t.Error(err)
 	}
 }
 
 func FuzzHTTP(f *testing.F) {
-	f.Add(string(eventOf(f, httptest.NewRequest("GET", "/v1/rooms?limit=1", nil), true)))
-	f.Add(string(eventOf(f, httptest.NewRequest("POST", "/reactions/%F0%9F%91%8D", strings.NewReader("\xff")), false)))
+	f.Add(string(awstest.HTTPEvent(f, httptest.NewRequest("GET", "/v1/rooms?limit=1", nil), true)))
+	f.Add(string(awstest.HTTPEvent(f, httptest.NewRequest("POST", "/reactions/%F0%9F%91%8D", strings.NewReader("\xff")), false)))
 	f.Add(`{"rawPath":"/%zz?#/../","rawQueryString":"%%;","cookies":["a"],"headers":{"":"","A b":"\n","HOST":"h","host":"g"},"requestContext":{"http":{"method":"G T"}}}`)
 	f.Add(`{"requestContext":{"http":{"method":"GET"}},"body":"AA==","isBase64Encoded":true}`)
 	f.Fuzz(func(t *testing.T, payload string) {
 		var s seen
-		answer, err := serve(look(&s))(context.Background(), []byte(payload))
+		answer, err := serve(see(&s))(context.Background(), []byte(payload))
 		if err != nil {
 			return
 		}
-		if a := readAnswer(t, answer); a.StatusCode < 200 || a.StatusCode > 599 {
+		if a := awstest.ReadHTTPAnswer(t, answer); a.StatusCode < 200 || a.StatusCode > 599 {
 			t.Errorf("%s is answered with %s", payload, answer)
 		}
 		if unescaped, err := url.PathUnescape(s.Escaped); err != nil || unescaped != s.Path {
@@ -271,8 +210,7 @@ func FuzzHTTP(f *testing.F) {
 	})
 }
 
-// Whatever the path, it is taken as it is or with its escapes undone, and no part of it becomes
-// a query.
+// FuzzTarget: any path is accepted as it is or decoded, and no part of it becomes a query.
 func FuzzTarget(f *testing.F) {
 	for _, path := range []string{"", "/", "/a b", "/👍", "/%F0%9F%91%8D", "/#️⃣", "/a?b=c", "/%", "/%2F%2f/..", "*", "//host/x", "/;%3b"} {
 		f.Add(path, "a=b&c")

@@ -18,8 +18,8 @@ import (
 	"parley/events/keys"
 )
 
-// kmsWrapper wraps users' data keys with a key of KMS that never leaves it. It is a multi-Region
-// key: what one region wrapped with its replica of it, every other unwraps with its own.
+// kmsWrapper wraps users' data keys with a KMS key, which never leaves KMS. It is a multi-Region key:
+// what one region has wrapped with its replica of it, every other region can unwrap with its own.
 type kmsWrapper struct {
 	client *kms.Client
 	key    string // its id, alias or ARN
@@ -32,9 +32,9 @@ var _ keys.Wrapper = (*kmsWrapper)(nil)
 const contextUser = "parley:user"
 
 const (
-	// kmsAttempts is how often KMS is asked. It is given up within 0.7 s, but for the calls themselves.
+	// kmsAttempts is how often a call is tried. The pauses between take less than 0.7 s in all.
 	kmsAttempts = 5
-	// kmsTimeout is how long one attempt may take; some 10 ms are usual.
+	// kmsTimeout bounds one attempt; about 10 ms are usual.
 	kmsTimeout = 2 * time.Second
 )
 
@@ -78,8 +78,8 @@ func (w *kmsWrapper) Unwrap(ctx context.Context, user string, wrapped []byte) ([
 	return out.Plaintext, nil
 }
 
-// kmsFailure is an error of a call. KMS's messages quote keys and roles: the text has the code, and
-// what to look at.
+// kmsFailure is the error of a call. Its text has the error code and what to check, but not the message
+// of KMS, which quotes keys and roles.
 type kmsFailure struct{ err error }
 
 func (f *kmsFailure) Error() string {
@@ -88,23 +88,26 @@ func (f *kmsFailure) Error() string {
 	case !errors.As(f.err, &answer):
 		return f.err.Error()
 	case errors.As(f.err, new(*types.InvalidCiphertextException)), errors.As(f.err, new(*types.IncorrectKeyException)):
-		return "it was not wrapped for this user with the key that PARLEY_KMS_KEY names (" + answer.ErrorCode() + ")"
+		return "the data key was not wrapped for this user with the key that PARLEY_KMS_KEY names (" + answer.ErrorCode() + ")"
 	case f.passes():
-		return "KMS says " + answer.ErrorCode()
+		return "KMS answered " + answer.ErrorCode()
 	default:
-		return "KMS says " + answer.ErrorCode() + ": is the key that PARLEY_KMS_KEY names there and enabled, and may this function use it?"
+		return "KMS answered " + answer.ErrorCode() + ": check that the key that PARLEY_KMS_KEY names exists and is enabled, and that this function may use it"
 	}
 }
 
 func (f *kmsFailure) Unwrap() error { return f.err }
 
-// Is says in the log's words what a call was given up for, if it may succeed later.
+// Is reports whether the call may succeed later, in the terms of [events.Log], or
+// the key is damaged.
 func (f *kmsFailure) Is(target error) bool {
 	switch target {
 	case events.ErrThrottled:
 		return f.throttled()
 	case events.ErrUnavailable:
 		return f.passes() && !f.throttled()
+	case keys.ErrDamaged: // not IncorrectKeyException: then the setting is wrong, not the key
+		return errors.As(f.err, new(*types.InvalidCiphertextException))
 	default:
 		return false
 	}

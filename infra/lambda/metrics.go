@@ -8,13 +8,52 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambda"
+
 	"parley/events"
 	"parley/functions/stream"
 	"parley/infra/lambda/config"
 )
 
-// tally is what one invocation has done. It travels in the context, so that invocations that run
-// side by side in one process do not mix.
+// function is one of the functions: it gets an event and returns an answer, both JSON. An error fails
+// the invocation; its trigger decides whether to retry.
+type function func(ctx context.Context, payload []byte) ([]byte, error)
+
+// invoker is the handler that Lambda's runtime calls. It gets the bytes of an event, so nothing is
+// decoded twice.
+type invoker struct {
+	function function
+	meter    *meter
+}
+
+var _ lambda.Handler = (*invoker)(nil)
+
+// Invoke implements [lambda.Handler]. What the invocation has counted is written even if it fails or
+// panics.
+func (i *invoker) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	ctx, cancel := early(ctx, time.Now())
+	defer cancel()
+	t := &tally{}
+	defer i.meter.write(t)
+	return i.function(withTally(ctx, t), payload)
+}
+
+// margin is how long before Lambda kills a function its context ends, so that it can still report how
+// far it got.
+const margin = 500 * time.Millisecond
+
+// early returns a context that ends by margin before ctx does, but keeps at least three quarters of
+// the time.
+func early(ctx context.Context, now time.Time) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(margin, max(0, deadline.Sub(now)/4))))
+}
+
+// tally counts what one invocation has done. It is in the context, so that concurrent invocations in
+// one process do not mix.
 type tally struct {
 	mu     sync.Mutex
 	counts map[string]int
@@ -27,11 +66,11 @@ func withTally(ctx context.Context, t *tally) context.Context {
 	return context.WithValue(ctx, tallyKey{}, t)
 }
 
-// oldest is the age from which on an event says nothing about lag: a client's id may be that old
-// at most, so it is one of an import.
+// oldest is the age from which an event is not measured: a client's id may be that old at most, so the
+// event was imported.
 const oldest = 24 * time.Hour
 
-// count counts an event under a metric, and how old it is under another if that has a name.
+// count counts an event under a metric, and its age under the metric lag, if that is not "".
 func count(ctx context.Context, metric, lag string, e events.Event, now time.Time) {
 	age := now.Sub(e.ID.Timestamp())
 	if age >= oldest {
@@ -40,8 +79,8 @@ func count(ctx context.Context, metric, lag string, e events.Event, now time.Tim
 	add(ctx, metric, lag, age)
 }
 
-// tell counts something that is no event, or not of one.
-func tell(ctx context.Context, metric string) { add(ctx, metric, "", 0) }
+// increment counts something that is not an event.
+func increment(ctx context.Context, metric string) { add(ctx, metric, "", 0) }
 
 func add(ctx context.Context, metric, lag string, age time.Duration) {
 	t, ok := ctx.Value(tallyKey{}).(*tally)
@@ -59,7 +98,7 @@ func add(ctx context.Context, metric, lag string, age time.Duration) {
 	}
 }
 
-// countOutcome counts what the stream function does.
+// countOutcome counts what the stream function did with an event.
 func countOutcome(ctx context.Context, e events.Event, outcome stream.Outcome) {
 	switch outcome {
 	case stream.Projected:
@@ -71,7 +110,7 @@ func countOutcome(ctx context.Context, e events.Event, outcome stream.Outcome) {
 	}
 }
 
-// countedLog counts what it accepts.
+// countedLog counts the events that it accepts.
 type countedLog struct{ events.Log }
 
 // Append implements [events.Log].
@@ -83,19 +122,18 @@ func (l countedLog) Append(ctx context.Context, e events.Event) (events.Event, b
 	return stored, repeat, err
 }
 
-// meter writes tallies in CloudWatch's embedded metric format: a line of JSON that CloudWatch
-// Logs reads metrics from.
+// meter writes tallies in CloudWatch's embedded metric format: lines of JSON from which CloudWatch Logs
+// extracts metrics.
 type meter struct {
 	out              io.Writer
 	region, function string
 	now              func() time.Time
 }
 
-// maxValues is how many values a metric may have in one line.
+// maxValues is how many values of a metric one line may have, a limit of the format.
 const maxValues = 100
 
-// write writes one line, or none if nothing was counted. That it cannot be written is no
-// reason to fail.
+// write writes one line, or none if nothing was counted. Errors are ignored.
 func (m *meter) write(t *tally) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -128,8 +166,7 @@ func (m *meter) write(t *tally) {
 	_, _ = m.out.Write(append(text, '\n'))
 }
 
-// sample returns values that are distributed like all of them, with the least and the greatest,
-// but no more than fit one line.
+// sample returns at most maxValues values with the same distribution, minimum and maximum.
 func sample(values []float64) []float64 {
 	if len(values) <= maxValues {
 		return values

@@ -6,11 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"parley/events"
 	"parley/events/logtest"
@@ -25,7 +29,7 @@ type metricLine struct {
 	values     map[string][]float64
 }
 
-// readMetrics reads a line, or says against which rule of the format it is.
+// readMetrics reads a line. The error says which rule of the format it breaks.
 func readMetrics(line []byte) (metricLine, error) {
 	m := metricLine{map[string]string{}, map[string][]float64{}}
 	var root map[string]json.RawMessage
@@ -75,7 +79,7 @@ func readMetrics(line []byte) (metricLine, error) {
 	return m, nil
 }
 
-// readValues reads the value of a metric: a number, or 1 to 100 of them.
+// readValues reads the value of a metric: a number, or 1 to 100 numbers.
 func readValues(text json.RawMessage) ([]float64, error) {
 	var one float64
 	var many []float64
@@ -97,7 +101,7 @@ func readValues(text json.RawMessage) ([]float64, error) {
 
 func eventAt(t *testing.T, at time.Time) events.Event {
 	t.Helper()
-	clock := events.NewClock(func() time.Time { return at })
+	clock := events.NewClock(func() time.Time { return at }, events.NewMarks(nil))
 	id, err := clock.Mint("ada")
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +158,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// A repeat, a conflict and a failure are no acceptance.
+// TestCountedLog: a repeat is not counted.
 func TestCountedLog(t *testing.T) {
 	tally := &tally{}
 	ctx := withTally(t.Context(), tally)
@@ -165,15 +169,80 @@ func TestCountedLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	other := e
-	other.Actor = "bob"
-	if _, _, err := log.Append(ctx, other); err == nil {
-		t.Fatal("there is no conflict")
-	}
 	if _, _, err := log.Append(context.Background(), eventAt(t, time.Now())); err != nil { // no invocation
 		t.Fatal(err)
 	}
 	if tally.counts[config.Accepted] != 1 || len(tally.lags[config.AcceptedLag]) != 1 || len(tally.counts) != 1 {
 		t.Errorf("counted %v %v", tally.counts, tally.lags)
+	}
+}
+
+// TestEarly: the context ends shortly before Lambda kills the function.
+func TestEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for given, want := range map[time.Duration]time.Duration{
+			30 * time.Second: 29500 * time.Millisecond, 2 * time.Second: 1500 * time.Millisecond,
+			time.Second: 750 * time.Millisecond, 0: 0, -time.Second: -time.Second,
+		} {
+			outer, cancelOuter := context.WithTimeout(t.Context(), given)
+			ctx, cancel := early(outer, time.Now())
+			if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) != want {
+				t.Errorf("of %s are left %s, want %s", given, time.Until(deadline), want)
+			}
+			cancel()
+			cancelOuter()
+		}
+		ctx, cancel := early(t.Context(), time.Now())
+		if _, ok := ctx.Deadline(); ok {
+			t.Error("there is a deadline where none was given")
+		}
+		cancel()
+	})
+}
+
+// TestInvokeWritesMetrics: metrics are written once, however the invocation ends.
+func TestInvokeWritesMetrics(t *testing.T) {
+	for name, end := range map[string]func() ([]byte, error){
+		"success": func() ([]byte, error) { return []byte("{}"), nil },
+		"failure": func() ([]byte, error) { return nil, errors.New("failed") },
+		"panic":   func() ([]byte, error) { panic("a fault") },
+	} {
+		var out bytes.Buffer
+		i := &invoker{func(ctx context.Context, _ []byte) ([]byte, error) {
+			countOutcome(ctx, events.Event{}, stream.Parked)
+			return end()
+		}, &meter{out: &out, region: "eu-west-1", function: config.Stream, now: time.Now}}
+		for range 2 {
+			func() {
+				defer func() { _ = recover() }()
+				_, _ = i.Invoke(t.Context(), nil)
+			}()
+		}
+		lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
+		if len(lines) != 2 {
+			t.Fatalf("%s: two invocations write %s", name, &out)
+		}
+		for _, line := range lines {
+			if m, err := readMetrics(line); err != nil || m.values[config.Parked][0] != 1 {
+				t.Errorf("%s: %s: %v", name, line, err)
+			}
+		}
+	}
+}
+
+// TestLogger: log lines are JSON with Lambda's field names and the invocation, also from derived loggers.
+func TestLogger(t *testing.T) {
+	var out bytes.Buffer
+	logger := newLogger(&out, slog.LevelWarn)
+	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "8476a536"})
+	logger.InfoContext(ctx, "too quiet")
+	logger.With("region", "eu-west-1").WarnContext(ctx, "heard", "error", errors.New("why"))
+	var line map[string]string
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+		t.Fatalf("%s: %v", &out, err)
+	}
+	if line["requestId"] != "8476a536" || line["level"] != "WARN" || line["message"] != "heard" || line["error"] != "why" ||
+		line["region"] != "eu-west-1" || line["timestamp"] == "" {
+		t.Errorf("%v", line)
 	}
 }

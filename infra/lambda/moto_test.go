@@ -5,10 +5,8 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -16,60 +14,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"parley/functions/operate"
+	"parley/functions/wire"
+	"parley/infra/lambda/awstest"
 	"parley/infra/lambda/config"
 )
 
-// startMoto starts moto, which plays EventBridge, SQS and KMS, and returns where it is.
-func startMoto(t *testing.T) string {
-	t.Helper()
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs moto, and python3 is not on the path")
-	}
-	if err := exec.Command(python, "-c", "import moto.server").Run(); err != nil {
-		t.Skip("needs moto, and it is not installed: pip install 'moto[server,events,sqs,kms]'")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
-	said := newOutput(t)
-	cmd := exec.Command(python, "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
-	cmd.Stdout, cmd.Stderr = said.file, said.file
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // killed
-		close(exited)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		<-exited
-	})
-	address := "http://127.0.0.1:" + port
-	for deadline := time.Now().Add(time.Minute); ; {
-		if r, err := http.Get(address); err == nil {
-			_ = r.Body.Close()
-			return address
-		}
-		select {
-		case <-exited:
-			t.Fatalf("moto does not start: %s", said.lines())
-		case <-time.After(50 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("moto does not answer: %s", said.lines())
-		}
-	}
-}
-
-// callSQS makes a call to moto's SQS, in the form of its query API, and reads the answer.
+// callSQS calls moto's SQS through its query API and reads the answer.
 func callSQS(t *testing.T, address string, into any, parameters ...string) {
 	t.Helper()
 	form := url.Values{"Version": {"2012-11-05"}}
@@ -81,7 +33,7 @@ func callSQS(t *testing.T, address string, into any, parameters ...string) {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	// Whose call it is moto reads from the signature, which it does not check.
+	// Moto reads the account from the signature, which it does not check.
 	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=key/20260101/"+inRegion+"/sqs/aws4_request, SignedHeaders=host, Signature=none")
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -97,10 +49,10 @@ func callSQS(t *testing.T, address string, into any, parameters ...string) {
 	}
 }
 
-// motoQueue makes the bus, a queue, and a rule that sends to it what matches a pattern.
+// motoQueue creates the bus, a queue, and a rule that sends matching events to it.
 func motoQueue(t *testing.T, address, pattern string) (queue string) {
 	t.Helper()
-	bus := eventbridge.NewFromConfig(at(address))
+	bus := eventbridge.NewFromConfig(awstest.Config(address))
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -128,14 +80,15 @@ func motoQueue(t *testing.T, address, pattern string) (queue string) {
 	return made.URL
 }
 
-// TestMoto sends through another implementation of EventBridge than the double of these tests:
-// from the real binary over a rule to a queue, where a subscriber reads it.
+// TestMoto uses another implementation of EventBridge than awstest: from the real binary over a rule to a
+// queue, from which a subscriber reads.
 func TestMoto(t *testing.T) {
-	address := startMoto(t)
+	t.Parallel()
+	address := awstest.Moto(t)
 	c := newCloud(t, nil)
 	queue := motoQueue(t, address, `{"source":["parley"],"detail-type":["message.posted"]}`)
-	c.functions[config.Stream].env = append(c.functions[config.Stream].env, "AWS_ENDPOINT_URL_EVENTBRIDGE="+address)
-	room := c.talk(12)
+	c.functions[config.Stream].Env = append(c.functions[config.Stream].Env, "AWS_ENDPOINT_URL_EVENTBRIDGE="+address)
+	room := c.roomWithPosts(12)
 	c.settle()
 	got := map[string]string{}
 	for deadline := time.Now().Add(time.Minute); len(got) < 12 && time.Now().Before(deadline); {
@@ -172,8 +125,8 @@ func TestMoto(t *testing.T) {
 	if len(got) != 12 {
 		t.Errorf("the subscriber got %d messages", len(got))
 	}
-	// A bus that is not there is noticed with this implementation too.
-	env := append(c.functions[config.Stream].env, "PARLEY_BUS=parlay")
+	// A bus that does not exist is detected with this implementation too.
+	env := append(c.functions[config.Stream].Env, "PARLEY_BUS=parlay")
 	if said := failStart(t, env...); !strings.Contains(said, fmt.Sprintf("there is no event bus %q", "parlay")) {
 		t.Error(said)
 	}
@@ -181,14 +134,14 @@ func TestMoto(t *testing.T) {
 	motoKeys(t, address)
 }
 
-// motoSend has a message about a job sent to another implementation of SQS.
+// motoSend sends a message about a job to moto's SQS.
 func motoSend(t *testing.T, address, queue string) {
 	t.Helper()
-	q := newQueues(at(address), config.Config{JobQueue: queue, ReplayQueue: queue + "-not-there"})
-	if err := q.wake(t.Context(), operate.Job{ID: "01J", Kind: "audit"}); err != nil {
+	q := newQueues(awstest.Config(address), config.Config{JobQueue: queue, ReplayQueue: queue + "-not-there"})
+	if err := q.wake(t.Context(), wire.Job{ID: "01J", Kind: "audit"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.wake(t.Context(), operate.Job{ID: "01J", Kind: "replay"}); err == nil {
+	if err := q.wake(t.Context(), wire.Job{ID: "01J", Kind: "replay"}); err == nil {
 		t.Error("a queue that is not there takes a message")
 	}
 	var answer struct {
@@ -198,4 +151,14 @@ func motoSend(t *testing.T, address, queue string) {
 	if len(answer.Body) != 1 || answer.Body[0] != `{"job":"01J","kind":"audit"}` {
 		t.Errorf("in the queue is %q", answer.Body)
 	}
+}
+
+// motoKeys wraps and unwraps with moto's KMS, which does not decrypt with multi-Region keys.
+func motoKeys(t *testing.T, address string) {
+	t.Helper()
+	made, err := kms.NewFromConfig(awstest.Config(address)).CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkKMS(t, newKMS(awstest.Config(address), *made.KeyMetadata.Arn), newKMS(awstest.Config(address), *made.KeyMetadata.KeyId))
 }

@@ -15,13 +15,13 @@ import (
 	"parley/infra/lambda/config"
 )
 
-// DynamoDB Local lets everybody do everything. So the tests note what each function asks of it, and
-// hold that against what its role allows on AWS.
+// DynamoDB Local allows everything. So the tests record the calls of each function, and compare them with
+// what its role allows on AWS.
 
-// access is one access to a partition of a table, as IAM looks at it.
+// access is an access to a partition of a table, as IAM checks it.
 type access struct{ operation, table, key string }
 
-// ledger notes what the functions do with tables.
+// ledger records the accesses of functions to tables.
 type ledger struct {
 	mu    sync.Mutex
 	made  map[string]map[access]bool // by function
@@ -45,7 +45,7 @@ func (l *ledger) note(function string, call dynamotest.Call) {
 	}
 }
 
-// complaints are what functions did without the right to.
+// complaints returns the accesses that functions had no right to.
 func (l *ledger) complaints() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *ledger) complaints() []string {
 	return all
 }
 
-// keyNames are the tables' partition keys, and what config calls the tables.
+// keyNames are the partition keys of tables, and their names in config.
 var keyNames = map[string]struct{ table, key string }{
 	eventsTable:      {config.Events, "stream"},
 	viewsTable:       {config.Views, "partition"},
@@ -68,7 +68,7 @@ var keyNames = map[string]struct{ table, key string }{
 	keysTable:        {config.Keys, "user"},
 }
 
-// part is one part of a call: what of any call matters here.
+// part has the needed fields of any call, or of a part of one.
 type part struct {
 	TableName                 string
 	Item, Key                 image
@@ -78,8 +78,8 @@ type part struct {
 
 type image map[string]struct{ S string }
 
-// accesses says what a call does. Each part of a batch and of a transaction is one access; of a
-// transaction IAM looks at the parts' own operations.
+// accesses returns the accesses of a call. Each part of a batch or a transaction is one access; IAM checks
+// the parts of a transaction by their own operations.
 func accesses(call dynamotest.Call) (all []access, err error) {
 	add := func(operation string, p part) {
 		name, known := keyNames[p.TableName]
@@ -119,7 +119,7 @@ func accesses(call dynamotest.Call) (all []access, err error) {
 	return all, err
 }
 
-// batched returns the keys, or items, of one table in a BatchGetItem or a BatchWriteItem.
+// batched returns the keys, or items, of a table in a BatchGetItem or a BatchWriteItem.
 func batched(text []byte) (keys []image, err error) {
 	var gets struct{ Keys []image }
 	if json.Unmarshal(text, &gets) == nil {
@@ -139,10 +139,10 @@ func batched(text []byte) (keys []image, err error) {
 	return keys, nil
 }
 
-// partitioned is the first condition of a query: that on its partition key.
+// partitioned matches the condition of a query on its partition key.
 var partitioned = regexp.MustCompile(`^\(?#?\w+ = (:\w+)`)
 
-// queried is the partition that is queried, "" if it is no query.
+// queried returns the partition of a query, "" if it is not a query.
 func queried(p part) string {
 	found := partitioned.FindStringSubmatch(p.KeyConditionExpression)
 	if found == nil {
@@ -151,19 +151,23 @@ func queried(p part) string {
 	return p.ExpressionAttributeValues[found[1]].S
 }
 
-// The ledger understands the calls that there are, and complains of what no role allows.
+// TestLedger: the ledger understands all calls, and complains about those that no role allows.
 func TestLedger(t *testing.T) {
 	item := func(key, value string) string { return `{"` + key + `":{"S":"` + value + `"}}` }
 	batch := func(text string) string { return `{"RequestItems":{"` + text + `}}` }
 	for _, tt := range []struct{ function, operation, body, complaint string }{
 		{config.Command, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "room/1") + `}`, ""},
-		{config.Command, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "ops/eu-west-1") + `}`, `not allow PutItem on events, of "ops/eu-west-1"`},
+		{config.Command, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "ops/"+inRegion) + `}`, ""},
+		{config.Command, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "ops/us-east-1") + `}`, `not allow PutItem on events, of "ops/us-east-1"`},
 		{config.Command, "UpdateItem", `{"TableName":"parley-events","Key":` + item("stream", "room/1") + `}`, "not allow UpdateItem on events"},
 		{config.Command, "BatchGetItem", batch(`parley-events":{"Keys":[` + item("stream", "room/1") + `]}`), "not allow BatchGetItem on events"},
 		{config.Query, "BatchGetItem", batch(`parley-events":{"Keys":[` + item("stream", "room/1") + `]}`), ""},
 		{config.Query, "PutItem", `{"TableName":"parley-views","Item":` + item("partition", "x") + `}`, "not allow PutItem on Views"},
 		{config.Beat, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "region/"+inRegion) + `}`, ""},
+		{config.Beat, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "region/"+inRegion+".7") + `}`, ""},
 		{config.Beat, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "region/us-east-1") + `}`, "not allow PutItem on events"},
+		{config.Beat, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "region/us-east-1.7") + `}`, "not allow PutItem on events"},
+		{config.Beat, "PutItem", `{"TableName":"parley-events","Item":` + item("stream", "region/"+inRegion+"0") + `}`, "not allow PutItem on events"},
 		{config.Stream, "TransactWriteItems", `{"TransactItems":[{"Update":{"TableName":"parley-connections","Key":` + item("partition", "x") + `}}]}`, ""},
 		{config.Stream, "TransactWriteItems", `{"TransactItems":[{"Delete":{"TableName":"parley-events","Key":` + item("stream", "room/1") + `}}]}`, "not allow DeleteItem on events"},
 		{config.Stream, "BatchWriteItem", batch(`parley-views":[{"DeleteRequest":{"Key":` + item("partition", "x") + `}}]`), "not allow BatchWriteItem on Views"},

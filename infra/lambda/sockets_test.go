@@ -1,122 +1,278 @@
 package main
 
 import (
-	"context"
-	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
+	"github.com/coder/websocket"
+
+	"parley/events/dynamolocal/dynamotest"
 	"parley/functions/live"
+	"parley/functions/live/dynamoconns"
+	"parley/infra/lambda/awstest"
 	"parley/infra/lambda/config"
 )
 
-// conn is an id as the gateway makes them: a part of a path with signs that must be escaped.
-const conn = "d4Nq/eKyIAMCIDQ="
-
-// openSockets returns the sockets of a gateway, and a context in which they count.
-func openSockets(t *testing.T, url string) (*sockets, context.Context, *tally) {
-	t.Helper()
-	cloud := at("http://127.0.0.1:1") // whatever else the binary talks to
-	cloud.RetryMaxAttempts = 0
-	counts := &tally{}
-	return newSockets(cloud, url), withTally(t.Context(), counts), counts
+// meeting returns the path of a room of ada with other members.
+func (c *cloud) meeting(others ...user) string {
+	c.t.Helper()
+	room := c.roomWithPosts(0)
+	for _, u := range others {
+		u.must("PUT", room+"/members/"+u.name, "{}")
+	}
+	c.settle()
+	return room
 }
 
-func TestSockets(t *testing.T) {
-	g := newGateway(t)
-	s, ctx, counts := openSockets(t, g.url)
-	frame := live.CodeIdle.Bye()
-	if err := s.Post(ctx, conn, frame); !errors.Is(err, live.ErrGone) {
-		t.Errorf("to nobody: %v", err)
+// TestSocketConversation runs through the real binary: frames of real sockets in; answers of the live
+// function and events from the stream function out.
+func TestSocketConversation(t *testing.T) {
+	c := newCloud(t, nil)
+	ada, bob := c.user("ada"), c.user("bob")
+	path := c.meeting(bob)
+	room := strings.TrimPrefix(path, "/v1/rooms/")
+	a, b := ada.socket(), bob.socket()
+	start := a.ask(fields{"action": "subscribe", "rooms": []string{room}})
+	if start["type"] != "subscribed" || start["positions"].(fields)[room] != 2.0 {
+		t.Fatalf("ada is answered %v", start)
 	}
-	got := g.hold(conn)
-	if err := s.Post(ctx, conn, frame); err != nil {
-		t.Error(err)
+	if f := b.ask(fields{"action": "subscribe"}); f["type"] != "subscribed" || fmt.Sprint(f["rooms"]) != "["+room+"]" {
+		t.Fatalf("bob is answered %v", f)
 	}
-	if err := s.Close(ctx, conn, live.CodeSlow); err != nil {
-		t.Error(err)
+
+	// One sends by socket and the other by HTTP, and both receive both.
+	sent := a.ask(fields{"action": "send", "room": room, "text": "by socket " + secret})
+	if m, _ := sent["message"].(fields); sent["type"] != "sent" || m["author"] != "ada" || sent["repeat"] != false {
+		t.Fatalf("ada is answered %v", sent)
 	}
-	if frames, closed := got.told(); len(frames) != 2 || frames[0]["code"] != "idle" || frames[1]["code"] != "slow" || !closed {
-		t.Errorf("it got %v, closed: %t", frames, closed)
-	}
-	for _, err := range []error{s.Post(ctx, conn, frame), s.Close(ctx, conn, live.CodeSlow)} {
-		if !errors.Is(err, live.ErrGone) {
-			t.Errorf("after the end: %v", err)
+	bob.post(path, "by HTTP")
+	c.settle()
+	for _, u := range []*client{a, b} {
+		first, second := u.awaitText("by socket "+secret), u.awaitText("by HTTP")
+		if first["position"] != 3.0 || second["position"] != 4.0 || first["room"] != room || second["cursor"] == nil {
+			t.Errorf("%s receives %v and %v", u.name, first, second)
 		}
 	}
-	if counts.counts[config.Pushed] != 2 || counts.counts[config.Gone] != 3 || len(counts.counts) != 2 {
-		t.Errorf("counted are %v", counts.counts)
+	pong := a.ask(fields{"action": "ping"})
+	if pong["type"] != "pong" || pong["positions"].(fields)[room] != 4.0 {
+		t.Errorf("a pong is %v", pong)
+	}
+
+	// A client that was away catches up; typing is delivered.
+	late := ada.socket()
+	if f := late.ask(fields{"action": "catchup", "cursor": start["cursor"]}); f["type"] != "caught_up" || f["more"] != false || f["reset"] != false {
+		t.Errorf("a catchup ends with %v", f)
+	}
+	if got := late.received(); got != "by socket "+secret+" by HTTP" {
+		t.Errorf("a catch-up delivers %q", got)
+	}
+	b.send(`{"action":"typing","room":"` + room + `"}`)
+	a.await("bob's typing", func(f fields) bool { return f["type"] == "typing" && f["user"] == "bob" })
+
+	// A banned user gets the ban, and nothing after it.
+	ada.must("PUT", path+"/bans/bob", "{}")
+	c.settle()
+	b.await("his removal", func(f fields) bool { return f["type"] == "removed" && f["room"] == room })
+	ada.post(path, "among us")
+	c.settle()
+	a.awaitText("among us")
+	if pong := b.ask(fields{"action": "ping"}); len(pong["positions"].(fields)) != 0 || strings.Contains(b.received(), "among us") {
+		t.Errorf("the banned user gets %q, and the positions %v", b.received(), pong["positions"])
+	}
+	if f := b.ask(fields{"action": "subscribe", "rooms": []string{room}}); f["type"] != "error" || f["problem"].(fields)["status"] != 403.0 {
+		t.Errorf("the banned user is answered %v", f)
+	}
+	// Two messages to two, a ban to two with the removal, and one more to one.
+	if n := c.counted(config.Stream, config.Pushed); n != 8 {
+		t.Errorf("%d frames were counted as pushed", n)
+	}
+	if n := c.counted(config.Live, config.Accepted); n > 1 {
+		t.Errorf("%d messages were counted as sent by socket", n) // the other process may have done it
 	}
 }
 
-// A gateway that is busy is asked again, and not for ever; no error says whom it is about.
-func TestSocketsRefused(t *testing.T) {
-	for status, says := range map[int]string{http.StatusTooManyRequests: "LimitExceededException", http.StatusInternalServerError: "InternalServerErrorException"} {
-		g := newGateway(t)
-		s, ctx, counts := openSockets(t, g.url)
-		got := g.hold(conn)
-		left := 3
-		g.setRefuse(func(string) int {
-			if left--; left < 0 {
-				return 0
-			}
-			return status
+// connections returns the connections of the region.
+func (c *cloud) connections() *dynamoconns.Connections {
+	return dynamoconns.New(c.aws, connectionsTable)
+}
+
+// TestSocketGone: the next delivery detects a socket that is gone, and its connection is removed; so is
+// that of a client that disconnects.
+func TestSocketGone(t *testing.T) {
+	c := newCloud(t, nil)
+	ada, bob := c.user("ada"), c.user("bob")
+	path := c.meeting(bob)
+	room := strings.TrimPrefix(path, "/v1/rooms/")
+	a, lost, left := ada.socket(), bob.socket(), bob.socket()
+	for _, u := range []*client{a, lost, left} {
+		if f := u.ask(fields{"action": "subscribe", "rooms": []string{room}}); f["type"] != "subscribed" {
+			t.Fatalf("%s is answered %v", u.name, f)
+		}
+	}
+	c.gateway.Lose(lost.conn)
+	if err := left.ws.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
+	}
+	ada.post(path, "who is there?")
+	c.settle()
+	a.awaitText("who is there?")
+	eventually(t, "both connections are removed", func() bool {
+		listeners, err := c.connections().Listeners(t.Context(), room)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(listeners) == 1 && listeners[0].Conn == a.conn
+	})
+	for _, conn := range []string{lost.conn, left.conn} {
+		if _, err := c.connections().Get(t.Context(), conn); err != live.ErrGone { //nolint:errorlint // it is returned as it is
+			t.Errorf("a connection that is gone is there: %v", err)
+		}
+	}
+	if n := c.counted(config.Stream, config.Gone); n < 1 || n > 2 {
+		t.Errorf("%d frames went to sockets that are gone", n)
+	}
+}
+
+// TestSocketRefusals covers refused handshakes and frames.
+func TestSocketRefusals(t *testing.T) {
+	c := newCloud(t, nil)
+	ada := c.user("ada")
+	for _, header := range []http.Header{{"Authorization": {"Bearer x.y.z"}}, {"Authorization": {"Bearer " + awstest.NewIssuer(t).Token("eve")}}} {
+		if _, response, err := c.dial("eve", header); err == nil || response == nil || response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("with a bad token: %v", err)
+		}
+	}
+	plain, _, err := c.dial("ada", nil) // the token comes in the first frame, and no subprotocol is offered
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.awaitHello(fields{"action": "auth", "token": ada.token})
+	browser, response, err := c.dial("ada", nil, live.Protocol, "bearer."+ada.token)
+	if err != nil || response.Header.Get("Sec-WebSocket-Protocol") != live.Protocol {
+		t.Fatalf("%v, %v", response, err)
+	}
+	browser.awaitHello(fields{"action": "auth"})
+	for text, want := range map[string]string{
+		`{"action":"ring","ref":1}`:                  "action",
+		`{"action":"subscribe","rooms":"x","ref":2}`: "rooms",
+		`{"action":"catchup","cursor":"x","ref":3}`:  "cursor",
+	} {
+		browser.send(text)
+		browser.await("a problem with "+want, func(f fields) bool { return f["type"] == "error" && strings.Contains(fmt.Sprint(f["problem"]), want) })
+	}
+	large := `{"action":"ping","ref":"` + strings.Repeat("x", 40<<10) + `"}`
+	for name, tt := range map[string]struct {
+		token bool
+		send  func(*client)
+		code  live.Code // "" if the gateway closes it
+	}{
+		"no JSON":                  {true, func(u *client) { u.send("hello") }, live.CodeBadFrame},
+		"half of it":               {true, func(u *client) { u.send(`{"action":"ping"`) }, live.CodeBadFrame},
+		"nothing":                  {true, func(u *client) { u.send("") }, live.CodeBadFrame},
+		"no token":                 {false, func(u *client) { u.send(`{"action":"ping"}`) }, live.CodeUnauthorized},
+		"a bad token":              {false, func(u *client) { u.send(`{"action":"auth","token":"x"}`) }, live.CodeUnauthorized},
+		"a large frame":            {true, func(u *client) { u.send(large) }, ""},
+		"a large one of fragments": {true, func(u *client) { c.gateway.Message(u.conn, []byte(large)) }, live.CodeFrameTooLarge},
+		"binary":                   {true, func(u *client) { _ = u.ws.Write(t.Context(), websocket.MessageBinary, []byte("{}")) }, ""},
+	} {
+		header := http.Header{}
+		if tt.token {
+			header.Set("Authorization", "Bearer "+ada.token)
+		}
+		u, _, err := c.dial("ada", header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.send(u)
+		if code := u.awaitClosed(); code != string(tt.code) {
+			t.Errorf("%s: it is closed with %q, want %q", name, code, tt.code)
+		}
+		eventually(t, name+": the connection is removed", func() bool {
+			_, err := c.connections().Get(t.Context(), u.conn)
+			return err == live.ErrGone //nolint:errorlint // it is returned as it is
 		})
-		if err := s.Post(ctx, conn, live.CodeIdle.Bye()); err != nil {
-			t.Errorf("%d: %v", status, err)
-		}
-		g.setRefuse(func(string) int { return status })
-		start, before := time.Now(), g.calls
-		err := s.Post(ctx, conn, live.CodeIdle.Bye())
-		if err == nil || errors.Is(err, live.ErrGone) || !strings.Contains(err.Error(), says) || private(err) {
-			t.Errorf("%d: %v", status, err)
-		}
-		if tries := g.calls - before; tries != postAttempts || time.Since(start) > 5*time.Second {
-			t.Errorf("%d: %d tries in %s", status, tries, time.Since(start))
-		}
-		err = s.Close(ctx, conn, live.CodeSlow)
-		if _, closed := got.told(); err != nil || !closed {
-			t.Errorf("%d: who cannot be told is not closed: %v", status, err)
-		}
-		if counts.counts[config.Pushed] != 1 || counts.counts[config.Unsent] != 2 {
-			t.Errorf("%d: counted are %v", status, counts.counts)
-		}
 	}
 }
 
-// private reports whether an error says whom it is about, or quotes what the gateway says.
-func private(err error) bool {
-	return strings.Contains(err.Error(), "d4Nq") || strings.Contains(err.Error(), secret)
+// callCounts counts the calls of functions to DynamoDB.
+type callCounts struct {
+	mu     sync.Mutex
+	made   map[string]int // of the table of connections
+	others int
 }
 
-// A gateway that is away, or hangs, costs no more time than there is.
-func TestSocketsAway(t *testing.T) {
-	s, ctx, _ := openSockets(t, "http://127.0.0.1:1/live")
-	for _, err := range []error{s.Post(ctx, conn, live.CodeIdle.Bye()), s.Close(ctx, conn, live.CodeIdle)} {
-		if err == nil || private(err) {
-			t.Error(err)
+func (c *callCounts) note(call dynamotest.Call) dynamotest.Fault {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if strings.Contains(string(call.Body), `"`+connectionsTable+`"`) {
+		c.made[call.Operation]++
+	} else {
+		c.others++
+	}
+	return dynamotest.None
+}
+
+// take returns the calls since it was last called.
+func (c *callCounts) take() (connections string, others int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(c.made)) {
+		all = append(all, fmt.Sprint(name, " ", c.made[name]))
+	}
+	c.made, others, c.others = map[string]int{}, c.others, 0
+	return strings.Join(all, ", "), others
+}
+
+// TestSocketCalls counts the calls of sockets to DynamoDB, on which COSTS.md is based.
+func TestSocketCalls(t *testing.T) {
+	made := &callCounts{made: map[string]int{}}
+	c := newCloud(t, made.note)
+	ada, bob := c.user("ada"), c.user("bob")
+	path := c.meeting(bob)
+	room := strings.TrimPrefix(path, "/v1/rooms/")
+	var a *client
+	send := func() { a.ask(fields{"action": "send", "room": room, "text": "x"}) }
+	settled := func(do func()) func() {
+		return func() {
+			do()
+			made.take()
+			c.settle()
 		}
 	}
-	g := newGateway(t)
-	g.hold(conn)
-	hang := make(chan struct{})
-	t.Cleanup(func() { close(hang) })
-	g.setRefuse(func(string) int { <-hang; return 0 })
-	s, ctx, _ = openSockets(t, g.url)
-	start := time.Now()
-	for range 100 { // sockets to close
-		if err := s.Close(ctx, conn, live.CodeSlow); err == nil || errors.Is(err, live.ErrGone) || private(err) {
-			t.Error(err)
+	settled(func() { bob.post(path, "first") })() // so that caches are filled
+	for _, tt := range []struct {
+		what        string
+		do          func()
+		connections string // what is asked of the table of connections
+		others      int    // how many other calls there may be
+	}{
+		{"push to nobody", settled(func() { bob.post(path, "x") }), "Query 1", 4},
+		{"connect", func() { a = ada.socket() }, "GetItem 1, PutItem 2, Query 1", 0},
+		{"subscribe", func() { a.ask(fields{"action": "subscribe"}) }, "GetItem 3, TransactWriteItems 2", 6}, // the user's rooms, three heads, the heartbeats, the generations
+		{"ping", func() { a.ask(fields{"action": "ping"}) }, "GetItem 2", 5},
+		{"send for the first time", send, "GetItem 1", 7}, // it creates the user's key
+		{"send", send, "GetItem 1", 4},                    // another process reads the key
+		{"push", settled(send), "Query 1", 10},            // the first reads the key, and the heads of feeds
+		{"push again", settled(send), "Query 1", 8},
+		{"disconnect", func() {
+			_ = a.ws.CloseNow()
+			eventually(t, "the connection is removed", func() bool {
+				rooms, err := c.connections().Rooms(t.Context(), a.conn)
+				return err == nil && len(rooms) == 0
+			})
+		}, "BatchWriteItem 1, DeleteItem 2, GetItem 1", 0},
+	} {
+		made.take()
+		tt.do()
+		got, others := made.take()
+		if got != tt.connections || others > tt.others {
+			t.Errorf("%s makes the calls %s to the connections, and %d others; want %s, and at most %d", tt.what, got, others, tt.connections, tt.others)
 		}
-	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("to close them takes %s", took)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-	defer cancel()
-	if err := s.Post(ctx, conn, live.CodeIdle.Bye()); !errors.Is(err, context.DeadlineExceeded) || private(err) {
-		t.Error(err)
 	}
 }

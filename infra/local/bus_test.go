@@ -96,7 +96,7 @@ func subscribe(t *testing.T, b *bus, query, lastEventID string) *subscriber {
 		t.Fatalf("%s %s: %s", response.Status, got, body)
 	}
 	s := &subscriber{t, bufio.NewScanner(response.Body), leave}
-	if !s.lines.Scan() || !strings.HasPrefix(s.lines.Text(), ":") { // she is in place now
+	if !s.lines.Scan() || !strings.HasPrefix(s.lines.Text(), ":") { // the subscription is active now
 		t.Fatalf("the stream begins with %q", s.lines.Text())
 	}
 	return s
@@ -151,6 +151,7 @@ func (s *subscriber) want(want ...int) (last string) {
 
 // TestBusEnvelope is what EventBridge delivers.
 func TestBusEnvelope(t *testing.T) {
+	t.Parallel()
 	b, _ := memoryBus(t, vfs.NewMem(), 100)
 	put(t, b, 1, 1)
 	first, again := subscribe(t, b, "&after=0", "").next(), subscribe(t, b, "&after=0", "").next()
@@ -172,8 +173,9 @@ func TestBusEnvelope(t *testing.T) {
 	}
 }
 
-// TestBusFilter gives a subscriber the types she asks for, live.
+// TestBusFilter: a subscriber gets the types that it asks for, live.
 func TestBusFilter(t *testing.T) {
+	t.Parallel()
 	b, _ := memoryBus(t, vfs.NewMem(), 100)
 	put(t, b, 1, 2)
 	live := subscribe(t, b, "", "")
@@ -190,9 +192,10 @@ func TestBusFilter(t *testing.T) {
 	none.want(7)
 }
 
-// TestBusResume goes on behind the last entry, also after a restart, and over a crash that took
-// back the last entries: no number is given twice.
+// TestBusResume: a subscriber resumes after its last entry, also after a restart, and after a crash
+// that lost the last entries: no number is used twice.
 func TestBusResume(t *testing.T) {
+	t.Parallel()
 	files := vfs.NewCrashableMem()
 	b, stop := memoryBus(t, files, 100)
 	put(t, b, 1, 5)
@@ -237,8 +240,9 @@ func readAll(t *testing.T, b *bus) (ns []int) {
 	return ns
 }
 
-// TestBusTrims keeps the last entries, and never hides that others were trimmed.
+// TestBusTrims: the last entries are kept, and a subscriber learns that others were trimmed.
 func TestBusTrims(t *testing.T) {
+	t.Parallel()
 	files := vfs.NewMem()
 	b, stop := memoryBus(t, files, 50)
 	put(t, b, 1, 3)
@@ -271,6 +275,7 @@ func TestBusTrims(t *testing.T) {
 
 // TestBusLimits are those of PutEvents.
 func TestBusLimits(t *testing.T) {
+	t.Parallel()
 	b, _ := memoryBus(t, vfs.NewMem(), 100)
 	big := entry("a", 1)
 	big.Detail = json.RawMessage(`"` + strings.Repeat("x", stream.MaxCallBytes-len("parley")-1-14-2) + `"`)
@@ -297,8 +302,9 @@ func TestBusLimits(t *testing.T) {
 	}
 }
 
-// TestSlowSubscriber gets all at her own pace, page by page, while publishing goes on.
+// TestSlowSubscriber: a subscriber gets all entries at its own pace, page by page, while publishing goes on.
 func TestSlowSubscriber(t *testing.T) {
+	t.Parallel()
 	b, _ := memoryBus(t, vfs.NewMem(), 10_000)
 	slow := subscribe(t, b, "&after=0", "")
 	put(t, b, 1, 5*ssePage)
@@ -308,8 +314,8 @@ func TestSlowSubscriber(t *testing.T) {
 			t.Fatalf("entry %d is %d", i+1, n)
 		}
 	}
-	if number, _ := strconv.ParseUint(last, 10, 64); number != b.head() {
-		t.Errorf("the last is %s, the bus stands at %d", last, b.head())
+	if head, _ := b.head(); last != strconv.FormatUint(head, 10) {
+		t.Errorf("the last is %s, the bus is at %d", last, head)
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"parley/events"
 )
 
-// TestClientCursor goes on where an earlier client was, in another region too, and begins again
-// where its cursor is none.
+// TestClientCursor: a client continues at the cursor of an earlier one, also in another region. With an
+// invalid cursor it starts again with a reset.
 func TestClientCursor(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
 	bob := s.at(1, "bob")
@@ -21,7 +21,7 @@ func TestClientCursor(t *testing.T) {
 	first := listen(t, s.options("ada", 1))
 	first.live()
 	first.post(room, "first")
-	first.await("her own message", func() bool { return len(first.texts(room)) == 1 })
+	first.await("ada's own message", func() bool { return len(first.texts(room)) == 1 })
 	first.stop()
 	var want []string
 	for i := range 30 {
@@ -34,7 +34,7 @@ func TestClientCursor(t *testing.T) {
 		o.Cursor = first.Cursor()
 		next := listen(t, o)
 		next.await("what came meanwhile", func() bool {
-			got := slices.DeleteFunc(next.texts(room), func(text string) bool { return text == "first" }) // told again elsewhere
+			got := slices.DeleteFunc(next.texts(room), func(text string) bool { return text == "first" }) // may be delivered again in another region
 			slices.Sort(got)
 			all := slices.Sorted(slices.Values(want))
 			return slices.Equal(got, all)
@@ -52,13 +52,13 @@ func TestClientCursor(t *testing.T) {
 	}
 }
 
-// TestClientLargeEvent hears of a message that does not fit into a frame, with its text.
+// TestClientLargeEvent: a message that does not fit into a frame is delivered with its text.
 func TestClientLargeEvent(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
 	ada := listen(t, s.options("ada", 1))
 	ada.live()
 	room := ada.create("Hello")
-	ada.await("the room", func() bool { return len(ada.told[room]) == 1 })
+	ada.await("the room", func() bool { return len(ada.events[room]) == 1 })
 	large := strings.Repeat("\x01", 8000) // 48,000 bytes of JSON
 	s.at(1, "ada").post(room, "before")
 	s.at(1, "ada").post(room, large)
@@ -66,7 +66,7 @@ func TestClientLargeEvent(t *testing.T) {
 	ada.await("all three", func() bool { return slices.Equal(ada.texts(room), []string{"before", large, "after"}) })
 }
 
-// TestClientLeaves leaves a room, hears nothing, and comes back.
+// TestClientLeaves: a client that left a room gets no events of it until it joins again.
 func TestClientLeaves(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
 	ada := s.at(1, "ada")
@@ -80,15 +80,15 @@ func TestClientLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := func() bool {
-		return slices.ContainsFunc(bob.told[room], func(e events.Event) bool { return e.Type == "member.left" })
+		return slices.ContainsFunc(bob.events[room], func(e events.Event) bool { return e.Type == "member.left" })
 	}
-	bob.await("her leaving", left)
+	bob.await("the leaving", left)
 	ada.post(room, "he is gone")
-	other := bob.create("Alone") // in the same region, so what is told of it came later
-	bob.await("the other room", func() bool { return len(bob.told[other]) > 0 })
+	other := bob.create("Alone") // in the same region, so its events come later
+	bob.await("the other room", func() bool { return len(bob.events[other]) > 0 })
 	bob.mu.Lock()
 	if texts := bob.texts(room); len(texts) != 1 {
-		t.Errorf("outside he hears %q", texts)
+		t.Errorf("after leaving bob got %q", texts)
 	}
 	bob.mu.Unlock()
 	bob.join(room)
@@ -97,8 +97,9 @@ func TestClientLeaves(t *testing.T) {
 	bob.live()
 }
 
-// TestClientReplaced is told which of two contents under one id is left.
-func TestClientReplaced(t *testing.T) {
+// TestClientOneIDTwoContents: clients get both events that two regions accepted under one id, and load the
+// same message everywhere.
+func TestClientOneIDTwoContents(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
 	here, there := s.at(1, "ada"), s.at(2, "ada")
 	room := here.create("Hello")
@@ -107,20 +108,32 @@ func TestClientReplaced(t *testing.T) {
 	for _, l := range listeners {
 		l.live()
 	}
-	last := func(l *listener) string { // that was told
-		texts := l.texts(room)
-		return append([]string{""}, texts...)[len(texts)]
+	has := func(l *listener, want ...string) func() bool {
+		return func() bool {
+			texts := l.texts(room)
+			return !slices.ContainsFunc(want, func(text string) bool { return !slices.Contains(texts, text) })
+		}
 	}
 	s.state("one", stateIsolated)
-	path := "/v1/rooms/" + room + "/messages/" + here.mint()
+	id, err := events.ParseID("id", here.mint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/v1/rooms/" + room + "/messages/" + id.String()
 	here.must("PUT", path, map[string]string{"text": "first"})
-	listeners[0].await("the first", func() bool { return last(listeners[0]) == "first" })
+	listeners[0].await("the first", has(listeners[0], "first"))
 	there.must("PUT", path, map[string]string{"text": "second"})
 	s.state("one", stateUp)
+	shows := map[string]bool{}
 	for _, l := range listeners {
-		l.await("the second", func() bool { return last(l) == "second" })
+		l.await("both", has(l, "first", "second"))
+		m, err := l.Message(t.Context(), room, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shows[m.Text] = true
 	}
-	if got := listeners[0].replaced; got != 1 {
-		t.Errorf("in the region of the first it was replaced %d times", got)
+	if len(shows) != 1 {
+		t.Errorf("clients load %v", shows)
 	}
 }

@@ -4,25 +4,26 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	liveclient "parley/functions/live/client"
 )
 
-// impatient are options that notice faults soon.
+// impatient returns options with short timeouts, to detect faults soon.
 func impatient(o liveclient.Options) liveclient.Options {
 	o.Timeout, o.Ping, o.Wait = 400*time.Millisecond, 200*time.Millisecond, time.Second
 	return o
 }
 
-// TestClientFaults cuts, stalls, delays and half-opens what lies between a client and two regions,
-// while she writes and is written to. She is told everything, once, and so are the others.
+// TestClientFaults cuts, stalls, delays and half-opens the connections between a client and two
+// regions, while messages are posted in both directions. Every event is delivered once, to every
+// client.
 func TestClientFaults(t *testing.T) {
 	for _, over := range []liveclient.Means{liveclient.OverSocket, liveclient.OverPoll} {
 		t.Run(string(over), func(t *testing.T) {
@@ -58,7 +59,7 @@ func clientFaults(t *testing.T, noSocket bool) {
 			bob.post(room, fmt.Sprint("bob ", round, " ", i))
 		}
 		posted += 23
-		if round%3 == 0 { // an end in the middle of everything
+		if round%3 == 0 { // a restart of the client
 			ada.stop()
 			ada.start()
 		}
@@ -75,35 +76,29 @@ func clientFaults(t *testing.T, noSocket bool) {
 	ada.mu.Lock()
 	defer ada.mu.Unlock()
 	if len(history) != len(ada.texts(room)) {
-		t.Errorf("%d messages were told, %d there are", len(ada.texts(room)), len(history))
+		t.Errorf("%d messages were delivered, of %d in the history", len(ada.texts(room)), len(history))
 	}
 	t.Logf("statuses %v", ada.statuses)
 }
 
-// narrow takes little from the network before it is read.
-func narrow() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetReadBuffer(64 << 10)
-		}
-		return conn, err
-	}}}
-}
-
-// TestClientSlow is an application that takes its time: the server drops it, and it misses nothing.
+// TestClientSlow: a slow application is disconnected by the server, and misses no event.
 func TestClientSlow(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
-	s.cluster.regions[0].sockets.queued = 64
-	goOn := make(chan struct{})
-	o := s.options("ada", 1)
-	o.HTTP = narrow()
-	ada := newListener(t, o)
-	ada.before = func(_ context.Context, u liveclient.Update) error {
-		if e, ok := u.(liveclient.Event); ok && e.Type == "message.posted" {
-			<-goOn
+	sockets := s.cluster.regions[0].sockets
+	sockets.queued, sockets.writeWithin = 64, time.Second
+	slow, goOn := make(chan struct{}, 1), make(chan struct{})
+	ada := newListener(t, s.options("ada", 1))
+	ada.before = func(ctx context.Context, u liveclient.Update) error {
+		if e, ok := u.(liveclient.Event); !ok || e.Type != "message.posted" {
+			return nil
 		}
-		return nil
+		poke(slow)
+		select {
+		case <-goOn:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	ada.start()
 	t.Cleanup(ada.stop)
@@ -111,22 +106,38 @@ func TestClientSlow(t *testing.T) {
 	bob := s.at(1, "bob")
 	room := bob.create("Hello")
 	ada.join(room)
-	const each, writers = 60, 16
-	large := strings.Repeat("slow ", 1600) // 8 MB in all: more than the buffers take
-	var writing sync.WaitGroup
+	bob.post(room, "the first")
+	select {
+	case <-slow:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the application gets no event")
+	}
+	var working sync.WaitGroup
+	conn := sockets.all()[0].conn
+	working.Go(func() { // fills the buffers of the connection with frames that the client does not know
+		later := []byte(`{"type":"later","text":"` + strings.Repeat("x", 30_000) + `"}`)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for conn.Write(ctx, websocket.MessageText, later) == nil {
+		}
+		if ctx.Err() != nil {
+			t.Error("the client is not disconnected")
+		}
+	})
+	const each, writers = 20, 16
 	for w := range writers {
-		writing.Go(func() {
+		working.Go(func() {
 			for i := range each {
-				bob.post(room, fmt.Sprint(large, w, " ", i))
+				bob.post(room, fmt.Sprint(strings.Repeat("slow ", 400), w, " ", i))
 			}
 		})
 	}
-	writing.Wait()
+	working.Wait() // the first ends when the client is disconnected
 	close(goOn)
-	ada.await("everything", func() bool { return len(ada.has(room)) == each*writers })
+	ada.await("everything", func() bool { return len(ada.has(room)) == 1+each*writers })
 	ada.live()
 	if !slices.Contains(ada.statuses[2:], "catching up") {
-		t.Errorf("she was not dropped: %v", ada.statuses)
+		t.Errorf("the client was not disconnected: %v", ada.statuses)
 	}
 	if ada.resets != 1 {
 		t.Errorf("%d resets", ada.resets)

@@ -10,9 +10,10 @@ import (
 
 	"parley/events"
 	liveclient "parley/functions/live/client"
+	"parley/functions/wire"
 )
 
-// listener is an application: it keeps what a client is told.
+// listener is an application that records the updates of a client.
 type listener struct {
 	*liveclient.Client
 	t      testing.TB
@@ -20,19 +21,18 @@ type listener struct {
 	ended  chan error
 
 	mu       sync.Mutex
-	changed  chan struct{} // closed and made anew with each update
+	changed  chan struct{} // closed and replaced at each update
 	status   liveclient.Status
 	statuses []string
 	resets   int
 	messages map[string]map[events.ID]bool // of each room
-	told     map[string][]events.Event     // by room, since the last reset
-	once     map[events.Key]bool           // that were told since the last reset
+	events   map[string][]events.Event     // delivered since the last reset, by room
+	seen     map[string]bool               // delivered since the last reset
 	typing   []string
-	replaced int
 	before   func(ctx context.Context, u liveclient.Update) error // called first, if not nil
 }
 
-// options are those of a user's client at some addresses of the server: 0 is the global endpoint.
+// options returns the options of a user's client of some endpoints: 0 is the global one.
 func (r *running) options(user string, at ...int) liveclient.Options {
 	token := r.at(0, user).token
 	o := liveclient.Options{User: user, Token: func(context.Context) (string, error) { return token, nil }}
@@ -59,7 +59,7 @@ func newListener(t testing.TB, o liveclient.Options) *listener {
 	}
 	return &listener{
 		Client: c, t: t, changed: make(chan struct{}),
-		messages: map[string]map[events.ID]bool{}, told: map[string][]events.Event{}, once: map[events.Key]bool{},
+		messages: map[string]map[events.ID]bool{}, events: map[string][]events.Event{}, seen: map[string]bool{},
 	}
 }
 
@@ -71,12 +71,19 @@ func (l *listener) start() {
 
 // stop ends the client; it may have been stopped.
 func (l *listener) stop() {
+	l.t.Helper()
 	l.cancel()
-	if err, ok := <-l.ended; ok {
+	select {
+	case err, ok := <-l.ended:
+		if !ok {
+			return
+		}
 		if err != context.Canceled {
 			l.t.Errorf("Run ended with %v", err)
 		}
 		close(l.ended)
+	case <-time.After(stopsWithin):
+		l.t.Fatalf("the client does not stop:\n%s", goroutines())
 	}
 }
 
@@ -97,10 +104,10 @@ func (l *listener) handle(ctx context.Context, u liveclient.Update) error {
 	defer l.mu.Unlock()
 	switch u := u.(type) {
 	case liveclient.Event:
-		l.keep(u)
+		l.record(u)
 	case liveclient.Reset:
 		l.resets++
-		l.messages, l.told, l.once = loaded, map[string][]events.Event{}, map[events.Key]bool{}
+		l.messages, l.events, l.seen = loaded, map[string][]events.Event{}, map[string]bool{}
 	case liveclient.Status:
 		l.status = u
 		l.statuses = append(l.statuses, strings.TrimSpace(fmt.Sprint(u.State, " ", u.Over)))
@@ -119,7 +126,7 @@ func (l *listener) load(ctx context.Context) (map[string]map[events.ID]bool, err
 	for _, room := range rooms {
 		all[room.ID] = map[events.ID]bool{}
 		for page := (liveclient.Page{Limit: 200}); err == nil; {
-			var got []liveclient.Message
+			var got []wire.Message
 			if got, err = l.Messages(ctx, room.ID, page); len(got) == 0 {
 				break
 			}
@@ -132,22 +139,20 @@ func (l *listener) load(ctx context.Context) (map[string]map[events.ID]bool, err
 	return all, err
 }
 
-// keep keeps an event. It must not have been told since the last reset.
-func (l *listener) keep(e liveclient.Event) {
-	key := events.Key{Stream: e.Stream, ID: e.ID}
-	if l.once[key] && !e.Replaced {
-		l.t.Errorf("%s is told %s twice", l.User(), e.ID)
+// record records an event, which must not have been delivered since the last reset.
+func (l *listener) record(e liveclient.Event) {
+	key := fmt.Sprintf("%s %s %T %v", e.Stream, e.ID, e.Payload, e.Payload) // two events may share an id
+	if l.seen[key] {
+		l.t.Errorf("%s got %s twice", l.User(), e.ID)
 	}
-	if l.once[key] = true; e.Replaced {
-		l.replaced++
-	}
-	l.told[e.Room] = append(l.told[e.Room], e.Event)
+	l.seen[key] = true
+	l.events[e.Room] = append(l.events[e.Room], e.Event)
 	if e.Type == "message.posted" {
 		l.has(e.Room)[e.ID] = true
 	}
 }
 
-// has are the messages of a room as the application knows them: loaded, or told.
+// has returns the messages of a room that the application has loaded or got.
 func (l *listener) has(room string) map[events.ID]bool {
 	if l.messages[room] == nil {
 		l.messages[room] = map[events.ID]bool{}
@@ -158,7 +163,7 @@ func (l *listener) has(room string) map[events.ID]bool {
 // await waits until a condition holds.
 func (l *listener) await(what string, holds func() bool) {
 	l.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		l.mu.Lock()
 		ok, changed := holds(), l.changed
@@ -176,15 +181,15 @@ func (l *listener) await(what string, holds func() bool) {
 	}
 }
 
-// live waits until the client is told all at once.
+// live waits until the client is live.
 func (l *listener) live() {
 	l.t.Helper()
 	l.await("live", func() bool { return l.status.State == liveclient.Live })
 }
 
-// texts are the messages posted to a room, as they were told.
+// texts returns the texts of the messages posted to a room, in the order of delivery.
 func (l *listener) texts(room string) (texts []string) {
-	for _, e := range l.told[room] {
+	for _, e := range l.events[room] {
 		if p, ok := e.Payload.(events.MessagePosted); ok {
 			texts = append(texts, p.Text.Text())
 		}
@@ -192,10 +197,10 @@ func (l *listener) texts(room string) (texts []string) {
 	return texts
 }
 
-// post posts a message that must be accepted.
-func (l *listener) post(room, text string) liveclient.Message {
+// post posts a message, which must be accepted.
+func (l *listener) post(room, text string) wire.Message {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	m, err := l.Send(ctx, room, text)
 	if err != nil {
@@ -204,10 +209,10 @@ func (l *listener) post(room, text string) liveclient.Message {
 	return m
 }
 
-// create makes a room.
+// create creates a room.
 func (l *listener) create(name string) string {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	room, err := l.CreateRoom(ctx, liveclient.NewRoom{Name: name})
 	if err != nil {
@@ -219,7 +224,7 @@ func (l *listener) create(name string) string {
 // join joins a room.
 func (l *listener) join(room string) {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := l.Join(ctx, room); err != nil {
 		l.t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// faultyProxy passes TCP connections on to an address, as badly as it is told.
+// faultyProxy forwards TCP connections to an address, with the fault that is set.
 type faultyProxy struct {
 	listener net.Listener
 	target   string
@@ -16,19 +16,19 @@ type faultyProxy struct {
 
 	mu      sync.Mutex
 	fault   faulty
-	changed chan struct{} // closed and made anew when fault changes
+	changed chan struct{} // closed and replaced when fault changes
 	conns   map[net.Conn]bool
 }
 
-// faulty is what is wrong with a proxy.
+// faulty is the fault of a proxy.
 type faulty string
 
 const (
 	none     faulty = "none"
-	refused  faulty = "refused"   // connections are cut, new ones too
-	stalled  faulty = "stalled"   // nothing passes, and no connection ends; it passes later
-	halfOpen faulty = "half open" // what the server says is lost, for good
-	late     faulty = "late"      // everything passes later
+	refused  faulty = "refused"   // all connections are closed, new ones too
+	stalled  faulty = "stalled"   // data is held back until the fault ends; connections stay open
+	halfOpen faulty = "half open" // data from the server is lost for good
+	late     faulty = "late"      // data is delayed
 )
 
 func startProxy(t *testing.T, url string) *faultyProxy {
@@ -49,7 +49,7 @@ func startProxy(t *testing.T, url string) *faultyProxy {
 
 func (p *faultyProxy) url() string { return "http://" + p.listener.Addr().String() }
 
-// set makes something be wrong from now on; refused cuts all connections.
+// set sets the fault; refused closes all connections.
 func (p *faultyProxy) set(f faulty) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p *faultyProxy) set(f faulty) {
 	}
 }
 
-// cut cuts all connections; new ones are taken.
+// cut closes all connections; new ones are accepted.
 func (p *faultyProxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,15 +95,23 @@ func (p *faultyProxy) accept() {
 			_ = client.Close()
 			continue
 		}
-		p.mu.Lock()
-		p.conns[client], p.conns[server] = true, true
-		p.mu.Unlock()
+		p.add(client, server)
 		p.working.Go(func() { p.pass(client, server, false) })
 		p.working.Go(func() { p.pass(server, client, true) })
 	}
 }
 
-// pass passes on what comes from one side until a side is closed.
+// add adds the connections on both sides, and closes them if refused was set meanwhile.
+func (p *faultyProxy) add(client, server net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns[client], p.conns[server] = true, true
+	if p.fault == refused {
+		p.cutAll()
+	}
+}
+
+// pass forwards data from one side to the other until either is closed.
 func (p *faultyProxy) pass(from, to net.Conn, fromServer bool) {
 	defer func() {
 		_, _ = from.Close(), to.Close()
@@ -124,7 +132,7 @@ func (p *faultyProxy) pass(from, to net.Conn, fromServer bool) {
 			f, changed = p.now()
 		}
 		if f == late {
-			time.Sleep(rand.N(20 * time.Millisecond))
+			<-time.After(rand.N(20 * time.Millisecond)) // the delay is what this proxy is for
 		}
 		if lost = lost || f == halfOpen && fromServer; lost {
 			continue // the rest makes no sense any more

@@ -18,7 +18,8 @@ import (
 // said is a message of a conversation.
 type said struct{ Room, Author, Text string }
 
-// conversationOf returns the beginning of Apollo 13's, or of one that is made up if that is not there.
+// conversationOf returns the first n messages of the Apollo 13 transcript, or generated ones if the file
+// does not exist.
 func conversationOf(t *testing.T, n int) []said {
 	t.Helper()
 	f, err := os.Open("../../../shared/data/apollo13.jsonl")
@@ -45,10 +46,15 @@ func conversationOf(t *testing.T, n int) []said {
 	return lines
 }
 
-// TestClientsReplay is fifty clients who hear a conversation that some of them hold, while one
-// region fails and another is isolated, and all are mended. Everyone ends with the same.
+// TestClientsReplay replays a conversation among fifty clients, while one region fails and another is
+// isolated, until both work again. All clients end with the same messages.
 func TestClientsReplay(t *testing.T) {
-	const listeners, messages = 50, 1200
+	t.Parallel()
+	const listeners = 50
+	messages := 1200
+	if testing.Short() {
+		messages = 400
+	}
 	s := serve(t, testSettings(t.TempDir()))
 	lines := conversationOf(t, messages)
 	clients := make([]*listener, listeners)
@@ -97,7 +103,7 @@ func TestClientsReplay(t *testing.T) {
 				mu.Lock()
 				ids[rooms[l.Room]][m.ID] = true
 				mu.Unlock()
-				switch accepted.Add(1) {
+				switch int(accepted.Add(1)) {
 				case messages / 4:
 					s.state("one", stateFailing)
 					s.state("two", stateIsolated)

@@ -43,7 +43,7 @@ func TestClient(t *testing.T) {
 	for _, l := range []*listener{ada, bob} {
 		l.await("every kind of event", func() bool {
 			var types []string
-			for _, e := range l.told[room] {
+			for _, e := range l.events[room] {
 				types = append(types, e.Type)
 			}
 			if l == bob { // was not there when the room was created

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +18,7 @@ import (
 
 // TestControlInput answers whatever is wrong with a clear problem that names the field.
 func TestControlInput(t *testing.T) {
+	t.Parallel()
 	s := serve(t, testSettings(t.TempDir()))
 	ada := s.at(0, "ada")
 	tests := []struct {
@@ -25,7 +30,7 @@ func TestControlInput(t *testing.T) {
 		{"POST", "/local/token", `{"user":"ada","scope":"operator"}`, 200, "", ""},
 		{"POST", "/local/token", `{"user":"ada","scope":"king"}`, 422, "invalid_field", "scope"},
 		{"POST", "/local/token", `{"user":"a b"}`, 422, "invalid_field", "user"},
-		{"POST", "/local/token", `{"user":"` + strings.Repeat("a", 65) + `"}`, 422, "invalid_field", "user"},
+		{"POST", "/local/token", `{"user":"` + strings.Repeat("a", 121) + `"}`, 422, "invalid_field", "user"},
 		{"POST", "/local/token", `{}`, 422, "invalid_field", "user"},
 		{"POST", "/local/token", `{"user":1}`, 422, "invalid_field", "user"},
 		{"POST", "/local/token", `{"user":"ada","admin":true}`, 422, "invalid_field", "admin"},
@@ -105,6 +110,7 @@ func raw(t *testing.T, c *client, method, path, body string, headers map[string]
 
 // TestOtherWebsites may not use what is for this machine.
 func TestOtherWebsites(t *testing.T) {
+	t.Parallel()
 	s := serve(t, testSettings(t.TempDir()))
 	ada := s.at(0, "ada")
 	host := strings.TrimPrefix(s.url(0), "http://")
@@ -136,8 +142,41 @@ func TestOtherWebsites(t *testing.T) {
 	}
 }
 
+// A body that a client has chunked badly is its fault, not that of the region it goes to.
+func TestBadChunks(t *testing.T) {
+	t.Parallel()
+	s := serve(t, testSettings(t.TempDir()))
+	ada := s.at(0, "ada")
+	for _, body := range []string{"zz\r\n{}\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "2\r\n{}x\r\n0\r\n\r\n", "-2\r\n{}\r\n0\r\n\r\n"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url(0), "http://"))
+		if err == nil {
+			err = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(conn, "POST /v1/rooms HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%s", ada.token, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		text, _ := io.ReadAll(response.Body)
+		_ = conn.Close()
+		if response.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "malformed_body") {
+			t.Errorf("%q is answered with %d %s", body, response.StatusCode, text)
+		}
+	}
+	if status, _, text := ada.try("GET", "/v1/rooms", nil); status != http.StatusOK {
+		t.Errorf("afterwards: %d %s", status, text)
+	}
+}
+
 // TestTokens are what an identity provider would issue: anyone can verify them by the JWKS.
 func TestTokens(t *testing.T) {
+	t.Parallel()
 	s := serve(t, testSettings(t.TempDir()))
 	ada := s.at(0, "ada")
 	_, _, text := ada.try("GET", "/local/.well-known/jwks.json", nil)

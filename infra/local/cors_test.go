@@ -8,6 +8,7 @@ import (
 
 // TestWelcomeOrPage gives the page to browsers, and the welcome to all else.
 func TestWelcomeOrPage(t *testing.T) {
+	t.Parallel()
 	s := serve(t, testSettings(t.TempDir()))
 	ada := s.at(0, "ada")
 	for _, test := range []struct{ accept, kind, holds string }{
@@ -30,6 +31,7 @@ func TestWelcomeOrPage(t *testing.T) {
 
 // TestPageMayUseRegions at their own addresses; pages of other origins may not.
 func TestPageMayUseRegions(t *testing.T) {
+	t.Parallel()
 	s := serve(t, testSettings(t.TempDir()))
 	region := s.at(1, "ada")
 	s.state("one", stateFailing) // the page must learn that, too

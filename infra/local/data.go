@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,23 +14,25 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"parley/events/keys"
 )
 
 // The data folder holds
 //
-//	VERSION      what made it, and how it is laid out
-//	LOCK         held by the process that uses it
-//	token.key    signs the tokens of /local/token
-//	root.key     wraps the users' keys: without it nobody can read a message
+//	VERSION      the program and the layout of the folder
+//	LOCK         locked by the process that uses the folder
+//	token.key    signs the tokens of /local/token; from it cursors and the users' marks are derived
+//	root.key     wraps the users' keys: without it no message can be decrypted
 //	<region>/    IDENTITY, log/, views/ and keys/; with -store dynamodb only bus/
-//	dynamodb/    what DynamoDB Local keeps, if it was started here
+//	dynamodb/    the files of DynamoDB Local, if it was started here
 const (
 	versionFile  = "VERSION"
 	lockFile     = "LOCK"
 	identityFile = "IDENTITY"
 )
 
-// dataVersion is what VERSION says of data in a store.
+// dataVersion is the content of VERSION for a store.
 func dataVersion(store string) string {
 	if store == storePebble {
 		return "parley local 1\n"
@@ -39,8 +43,8 @@ func dataVersion(store string) string {
 // errDataInUse says that another process has the data folder.
 var errDataInUse = errors.New("another parley is using it")
 
-// lockData makes the data folder, or recognises it, and keeps other processes out until the
-// returned lock is closed.
+// lockData makes the data folder, or checks that it is one, and locks it until the returned lock is
+// closed. The error is errDataInUse if another process has locked it.
 func lockData(dir, store string) (*pebble.Lock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
@@ -49,15 +53,15 @@ func lockData(dir, store string) (*pebble.Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the data folder: %w", err)
 	}
-	if dir, err = filepath.EvalSymlinks(dir); err != nil { // a lock goes by name within a process
+	if dir, err = filepath.EvalSymlinks(dir); err != nil { // within a process the lock goes by this name
 		return nil, fmt.Errorf("find the data folder: %w", err)
 	}
-	if err := recognise(dir, dataVersion(store)); err != nil {
+	if err := checkVersion(dir, dataVersion(store)); err != nil {
 		return nil, err
 	}
 	lock, err := pebble.LockDirectory(dir, vfs.Default)
 	var path *fs.PathError
-	if err != nil && !errors.As(err, &path) { // the lock file is there, but held
+	if err != nil && !errors.As(err, &path) { // the lock file exists and is locked
 		return nil, fmt.Errorf("%w: %w", errDataInUse, err)
 	}
 	if err != nil {
@@ -69,35 +73,35 @@ func lockData(dir, store string) (*pebble.Lock, error) {
 	return lock, nil
 }
 
-// recognise refuses a folder that holds something else.
-func recognise(dir, want string) error {
+// checkVersion refuses a folder that holds anything else than data of the version wanted.
+func checkVersion(dir, want string) error {
 	version, err := os.ReadFile(filepath.Join(dir, versionFile))
 	switch {
 	case err == nil && string(version) == want:
 		return nil
 	case err == nil && slices.Contains([]string{dataVersion(storePebble), dataVersion(storeDynamo)}, string(version)):
-		return errors.New("it was made with another -store; give that one, or another folder")
+		return errors.New("it was made with another -store; use that -store, or another folder")
 	case err == nil && strings.HasPrefix(string(version), "parley local "):
-		return fmt.Errorf("it was made by another release (%s), this one knows %q only", strings.TrimSpace(string(version)), strings.TrimSpace(want))
+		return fmt.Errorf("it was made by another release (%s), this one reads only %q", strings.TrimSpace(string(version)), strings.TrimSpace(want))
 	case err == nil:
 		return fmt.Errorf("its file %s was not written by parley", versionFile)
 	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("recognise the data folder: %w", err)
+		return fmt.Errorf("read the version of the data folder: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("recognise the data folder: %w", err)
+		return fmt.Errorf("list the data folder: %w", err)
 	}
 	for _, e := range entries {
 		if e.Name() != lockFile && !strings.HasPrefix(e.Name(), temporary) {
-			return errors.New("it holds other files and was not made by parley")
+			return errors.New("it holds other files and was not made by parley; use an empty or a new folder")
 		}
 	}
 	return nil
 }
 
-// identity returns what tells a region's folder from all others, also from one that stood in
-// its place before.
+// identity returns a name that is unique to a region's folder: a folder that was deleted and made
+// again has another one.
 func identity(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the region's folder: %w", err)
@@ -115,8 +119,8 @@ func identity(dir string) (string, error) {
 
 const temporary = ".parley-"
 
-// writeOnce makes a file that none but its owner can read, whole or not at all. One that is
-// there already is left alone.
+// writeOnce makes a file that only its owner can read, completely or not at all. An existing file is
+// left unchanged.
 func writeOnce(name string, content []byte) (err error) {
 	defer func() {
 		if err != nil {
@@ -136,4 +140,52 @@ func writeOnce(name string, content []byte) (err error) {
 		return err
 	}
 	return os.Rename(file.Name(), name)
+}
+
+const rootFile = "root.key"
+
+// openRoot reads the root key in the data folder, or creates it. It wraps the data keys of all users.
+func openRoot(data string) (keys.Wrapper, error) {
+	fresh := make([]byte, 32)
+	_, _ = rand.Read(fresh) // never fails
+	name := filepath.Join(data, rootFile)
+	if err := writeOnce(name, []byte(hex.EncodeToString(fresh)+"\n")); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read the root key: %w", err)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("%s is damaged: restore it from a copy; without it no message can be decrypted", name)
+	}
+	return keys.NewRoot(key)
+}
+
+// checkRoot fails if the data keys were wrapped with another root key.
+func checkRoot(ctx context.Context, root keys.Wrapper, store keys.Store) error {
+	failed := 0
+	for user, err := range store.Users(ctx) {
+		if err != nil {
+			return err
+		}
+		got, err := store.Load(ctx, user)
+		if err != nil {
+			return err
+		}
+		for _, key := range got.Wrapped {
+			if _, err := root.Unwrap(ctx, user, key.Bytes); err == nil {
+				return nil
+			}
+			failed++
+		}
+		if failed >= 100 {
+			break
+		}
+	}
+	if failed > 0 { // one of many may be damaged
+		return fmt.Errorf("the users' keys were wrapped with another %s: restore that file; without it no message can be decrypted", rootFile)
+	}
+	return nil
 }

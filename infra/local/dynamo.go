@@ -17,26 +17,25 @@ import (
 	"parley/events/dynamolocal"
 	"parley/events/dynamolog"
 	"parley/events/keys/dynamokeys"
-	"parley/functions/stream"
+	"parley/events/pebbledb"
 	"parley/projections/dynamoview"
 	"parley/projections/pebbleview"
 )
 
-// dynamoPoll is how long an idle stream is left alone between two looks at it, at most; one that
-// something was in just now is looked at sooner. Three regions have nine followers, which take
-// DynamoDB Local a tenth of a core.
+// dynamoPoll is the longest time between two reads of an idle change stream; an active one is read more
+// often. Nine readers of three regions cost DynamoDB Local a tenth of a core; all lanes of a region share one.
 const dynamoPoll = 150 * time.Millisecond
 
-// logMark is the name under which a region's views remember which log they were made from.
-const logMark = "log"
+// logCheckpoint is the name of the checkpoint that holds the identity of the log of a region's views.
+const logCheckpoint = "log"
 
-// dynamoStorage keeps logs and views in tables of DynamoDB or whatever speaks its protocol, and
-// what stands for EventBridge's archive in a folder.
+// dynamoStorage keeps logs and views in tables of DynamoDB or a compatible server, and the archive of the
+// bus in a folder.
 type dynamoStorage struct {
 	data     string
 	cache    *pebble.Cache
 	endpoint dynamolocal.Endpoint
-	server   *dynamolocal.Server // nil if it runs by itself
+	server   *dynamolocal.Server // nil if this process did not start it
 }
 
 // openDynamo connects to the endpoint that the settings name, or starts DynamoDB Local.
@@ -76,14 +75,14 @@ func (d *dynamoStorage) open(ctx context.Context, region string, log *slog.Logge
 	eventTable, viewTable, keyTable := "parley-"+region+"-events", "parley-"+region+"-views", "parley-"+region+"-keys"
 	err = errors.Join(dynamolog.CreateTable(ctx, cfg, eventTable), dynamoview.CreateTable(ctx, cfg, viewTable), dynamokeys.CreateTable(ctx, cfg, keyTable))
 	if err != nil {
-		return nil, fmt.Errorf("make the tables at %s: %w", d.endpoint.URL, err)
+		return nil, fmt.Errorf("create the tables at %s: %w", d.endpoint.URL, err)
 	}
 	l, views := dynamolog.New(cfg, eventTable), dynamoview.New(cfg, viewTable)
-	db, err := pebbleview.Open(filepath.Join(d.data, region, "bus"), pebbleview.Options{Cache: d.cache, Logger: log})
+	db, err := pebbleview.Open(filepath.Join(d.data, region, "bus"), pebbledb.Options{Cache: d.cache, Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	s := &store{log: l, views: views, keys: dynamokeys.New(cfg, keyTable), marks: &syncedMarks{newViewMarks(views), db}, busDB: db, closers: []io.Closer{db}}
+	s := &store{log: l, views: views, keys: dynamokeys.New(cfg, keyTable), checkpoints: &syncedCheckpoints{newViewCheckpoints(views), db}, busDB: db, closers: []io.Closer{db}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -92,134 +91,37 @@ func (d *dynamoStorage) open(ctx context.Context, region string, log *slog.Logge
 	if s.identity, err = l.Identity(ctx); err != nil {
 		return nil, err
 	}
-	made, err := s.marks.load(ctx, logMark)
+	made, err := s.checkpoints.load(ctx, logCheckpoint)
 	if err != nil {
 		return nil, err
 	}
 	if made != "" && made != s.identity {
-		return nil, fmt.Errorf("the views in table %s were made from another event table than %s: delete the table of views, it will be made again", viewTable, eventTable)
+		return nil, fmt.Errorf("the views in table %s belong to another event table than %s: delete the table of views; it is rebuilt", viewTable, eventTable)
 	}
-	if err := s.marks.save(ctx, logMark, s.identity); err != nil {
+	if err := s.checkpoints.save(ctx, logCheckpoint, s.identity); err != nil {
 		return nil, err
 	}
-	s.follow = func() replica {
-		return &follower{log: l, stream: dynamolog.NewStream(cfg, eventTable, dynamolog.StreamPoll(dynamoPoll))}
+	s.follow = func() events.Replica {
+		return dynamolog.NewChangeReader(cfg, eventTable, dynamolog.PollEvery(dynamoPoll))
 	}
-	s.check = func(string) error { return nil } // the stream recognises its checkpoints
+	shared := newSharedStream(s.follow)
+	s.lane = func(events.Part) events.Replica { return shared.follow() }
+	s.check = func(string) error { return nil } // the change stream rejects checkpoints of another stream
 	return s, nil
 }
 
-// syncedMarks are marks that outlive a crash, where the bus does not by itself: before a mark is
-// saved the bus is made durable.
-type syncedMarks struct {
-	marks
+// syncedCheckpoints are checkpoints in another store than the bus: the bus is made durable before a
+// checkpoint is saved.
+type syncedCheckpoints struct {
+	checkpoints
 	bus *pebble.DB
 }
 
-// save implements marks.
-func (m *syncedMarks) save(ctx context.Context, name, mark string) error {
+// save implements checkpoints.
+func (m *syncedCheckpoints) save(ctx context.Context, name, checkpoint string) error {
 	batch := m.bus.NewBatch()
 	if err := errors.Join(batch.LogData(nil, nil), m.bus.ApplyNoSyncWait(batch, pebble.Sync), batch.SyncWait(), batch.Close()); err != nil {
 		return fmt.Errorf("make the bus durable: %w", err)
 	}
-	return m.marks.save(ctx, name, mark)
-}
-
-// follower is the [replica] of a region whose log is in DynamoDB: a sequence is a checkpoint of
-// its stream.
-type follower struct {
-	log    *dynamolog.Log
-	stream *dynamolog.Stream
-
-	ahead chan reading // the read under way; nil: there is none
-	read  time.Time    // when the last read came back: what comes in the next was not there then
-}
-
-// reading is what a read of the stream brought.
-type reading struct {
-	changes []dynamolog.Change
-	err     error
-}
-
-// Next implements source. Asked not to wait, it reads on in the background, for the next call:
-// that call must go on behind what the last one returned.
-func (f *follower) Next(ctx context.Context, after string, limit int, wait bool) (records, error) {
-	if f.ahead == nil {
-		ahead := make(chan reading, 1)
-		go func() {
-			changes, err := f.stream.Next(ctx, after, limit)
-			ahead <- reading{changes, err}
-		}()
-		f.ahead = ahead
-	}
-	var got reading
-	if wait {
-		got = <-f.ahead
-	} else {
-		select {
-		case got = <-f.ahead:
-		default:
-			return records{}, nil
-		}
-	}
-	f.ahead = nil
-	if trimmed, ok := errors.AsType[*dynamolog.TrimmedError](got.err); ok {
-		return records{}, &trimmedError{trimmed.Resume}
-	}
-	if got.err != nil {
-		return records{}, got.err
-	}
-	return f.records(got.changes), nil
-}
-
-// records returns changes as records. When an item was written the stream tells too coarsely
-// (DynamoDB Local to the minute), and an id only says when its client minted it: that is kept
-// within the time since the last read.
-func (f *follower) records(changes []dynamolog.Change) records {
-	now := time.Now()
-	r := records{make([]stream.Record, len(changes)), make([]time.Time, len(changes))}
-	for i, c := range changes {
-		r.list[i] = stream.Record{Event: c.Event, Replaced: c.Replaced, Err: c.Err, Raw: c.Raw, Sequence: c.Sequence}
-		r.at[i] = c.Event.ID.Timestamp()
-		if r.at[i].Before(f.read) {
-			r.at[i] = f.read
-		}
-		if r.at[i].After(now) {
-			r.at[i] = now
-		}
-	}
-	f.read = now
-	return r
-}
-
-// All implements replica. The stream goes on from its beginning, up to a day ago: most of what
-// it tells first is known.
-func (f *follower) All(ctx context.Context, do func([]accepted) error) (string, error) {
-	const page = 1000
-	batch := make([]accepted, 0, page)
-	for e, err := range f.log.Scan(ctx, events.Part{Of: 1}, events.Key{}) {
-		if err != nil {
-			return "", err
-		}
-		if batch = append(batch, accepted{event: e}); len(batch) < page {
-			continue
-		}
-		if err := do(batch); err != nil {
-			return "", err
-		}
-		batch = make([]accepted, 0, page)
-	}
-	if len(batch) == 0 {
-		return "", nil
-	}
-	return "", do(batch)
-}
-
-// Replicate implements replica.
-func (f *follower) Replicate(ctx context.Context, batch []accepted) error {
-	list := make([]events.Event, len(batch))
-	for i, a := range batch {
-		list[i] = a.event
-	}
-	return f.log.Replicate(ctx, list)
+	return m.checkpoints.save(ctx, name, checkpoint)
 }

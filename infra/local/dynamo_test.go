@@ -16,6 +16,7 @@ import (
 
 // TestDynamoStartsItself keeps its tables below the data folder, and goes on where it was.
 func TestDynamoStartsItself(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("PARLEY_DYNAMODB") != "local" {
 		t.Skip("starts DynamoDB Local: set PARLEY_DYNAMODB=local to allow that (its licence wants you to have an AWS account)")
 	}
@@ -43,6 +44,7 @@ func TestDynamoStartsItself(t *testing.T) {
 
 // TestOtherEventTable refuses views that were made from a table that is no longer there.
 func TestOtherEventTable(t *testing.T) {
+	t.Parallel()
 	place := dynamotest.Open(t)
 	set := testSettings(t.TempDir())
 	set.store, set.endpoint, set.key = storeDynamo, place.URL, place.Key

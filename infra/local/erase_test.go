@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"io/fs"
 	"os"
@@ -11,11 +12,12 @@ import (
 	"time"
 )
 
-// unforgettable is what ada says, to be forgotten.
+// unforgettable is ada's text, which is erased.
 const unforgettable = "uNfOrGeTtAbLe"
 
-// TestErase erases a user while one region is cut off. When all have heard of it nothing gives back
-// what she said: no region, view, feed, bus, replay, export, log line nor file; after a restart, too.
+// TestErase erases a user while one region is isolated. After all regions have acknowledged it, the
+// user's texts are in no region, view, feed, bus, replay, export, log line or file, also after a
+// restart.
 func TestErase(t *testing.T) { onEachStore(t, erase) }
 
 func erase(t *testing.T, set settings) {
@@ -29,8 +31,8 @@ func erase(t *testing.T, set settings) {
 	}
 	ada.must("PUT", "/v1/users/ada", map[string]string{"name": unforgettable})
 	s.agree(room, "bob", 10)
-	if told := s.onBus(1, 6); told != 1+2+3+4+5+1 {
-		t.Errorf("the bus told %d secrets", told)
+	if secrets := s.onBus(1, 6); secrets != 1+2+3+4+5+1 {
+		t.Errorf("the bus delivered %d secrets", secrets)
 	}
 	if text := s.onPage(3, room); strings.Count(text, unforgettable) != 15 {
 		t.Errorf("the page is %s", text)
@@ -42,7 +44,7 @@ func erase(t *testing.T, set settings) {
 		t.Fatalf("acknowledged by %q", op.acknowledged("ada"))
 	}
 	if text := s.onPage(3, room); !strings.Contains(text, unforgettable) {
-		t.Errorf("a region that cannot know has forgotten: %s", text)
+		t.Errorf("the isolated region has erased the text: %s", text)
 	}
 	s.state("three", stateUp)
 	if !eventually(20*time.Second, func() bool { return op.acknowledged("ada") == "one three two" }) {
@@ -66,21 +68,21 @@ func erase(t *testing.T, set settings) {
 		}
 		text, err := os.ReadFile(name)
 		if err == nil && bytes.Contains(text, []byte(unforgettable)) {
-			t.Errorf("%s holds it", strings.TrimPrefix(name, set.data))
+			t.Errorf("%s contains the text", strings.TrimPrefix(name, set.data))
 		}
 		return nil
 	})
 }
 
-// forgotten looks for what ada said everywhere.
+// forgotten checks that ada's texts are nowhere.
 func (r *running) forgotten(room string) {
 	r.t.Helper()
 	for i := 1; i <= 3; i++ {
 		if text := r.onPage(i, room); strings.Contains(text, unforgettable) || strings.Count(text, `"erased":true`) != 5 || strings.Count(text, `"bobs"`) != 5 {
 			r.t.Errorf("the page of region %d is %s", i, text)
 		}
-		if told := r.onBus(i, 0); told != 0 {
-			r.t.Errorf("the bus of region %d still tells %d secrets", i, told)
+		if secrets := r.onBus(i, 0); secrets != 0 {
+			r.t.Errorf("the bus of region %d still delivers %d secrets", i, secrets)
 		}
 		for _, path := range []string{"/v1/ops/log?limit=1000", "/v1/ops/parked", "/v1/ops/jobs", "/v1/ops/events?stream=user/ada"} {
 			status, _, text := r.operator(i).try("GET", path, nil)
@@ -100,38 +102,40 @@ func (r *running) onPage(i int, room string) string {
 	return string(text)
 }
 
-// onBus counts the secrets that a bus tells a subscriber who begins at its beginning, replays too;
-// it waits until at least so many entries tell one.
+// onBus counts the secrets that a bus delivers from its beginning, including replays. It waits until at
+// least so many entries contain one.
 func (r *running) onBus(i, entries int) (secrets int) {
 	r.t.Helper()
 	b := r.cluster.regions[i-1].bus
 	eventually(10*time.Second, func() bool {
-		s := &subscription{region: "x", bus: b, types: []string{"message.*", "user.*", "again/*"}}
-		secrets, s.after = 0, 0
-		told := 0
+		secrets = 0
+		after, matched := uint64(0), 0
 		for {
-			p, err := b.read(s.after, ssePage)
+			p, err := b.read(after, ssePage)
 			if err != nil {
 				r.t.Fatal(err)
 			}
-			text, err := s.format(r.t.Context(), p)
-			if err != nil {
-				r.t.Fatal(err)
-			}
-			for entry := range strings.SplitSeq(string(text), "\n\n") {
-				n := strings.Count(entry, unforgettable)
+			for _, e := range p.entries {
+				if after = e.number; !wants([]string{"message.*", "user.*", "again/*"}, e.DetailType) {
+					continue
+				}
+				got, err := b.envelope(r.t.Context(), "x", e)
+				if err != nil {
+					r.t.Fatal(err)
+				}
+				n := strings.Count(string(got.Detail), unforgettable)
 				secrets += n
-				told += min(n, 1)
+				matched += min(n, 1)
 			}
 			if len(p.entries) == 0 {
-				return told >= entries
+				return matched >= entries
 			}
 		}
 	})
 	return secrets
 }
 
-// acknowledged names the regions that have destroyed a user's keys.
+// acknowledged returns the names of the regions that have destroyed a user's keys.
 func (c *client) acknowledged(user string) string {
 	c.t.Helper()
 	var erasure struct {
@@ -153,8 +157,8 @@ func (c *client) acknowledged(user string) string {
 	return strings.Join(names, " ")
 }
 
-// TestKeysCatchUp: a user who first speaks in a region that is cut off is understood elsewhere as
-// soon as it is not, also if it was stopped and started in between.
+// TestKeysCatchUp: a key that is created in an isolated region is replicated when the isolation ends,
+// also if the process is restarted before.
 func TestKeysCatchUp(t *testing.T) { onEachStore(t, keysCatchUp) }
 
 func keysCatchUp(t *testing.T, set settings) {
@@ -168,7 +172,76 @@ func keysCatchUp(t *testing.T, set settings) {
 	s.agree(room, "ada", 1)
 }
 
-// TestRootKey: with another root key nobody could read anything, so it does not start.
+// TestDamagedKey: a damaged key file takes nothing down, and is replaced by another region's copy at the
+// next start.
+func TestDamagedKey(t *testing.T) {
+	set := testSettings(t.TempDir())
+	s := serve(t, set)
+	ada, bob := s.at(1, "ada"), s.at(2, "bob")
+	room := ada.create("Hello")
+	bob.join(room)
+	ada.post(room, unforgettable)
+	bob.post(room, "bobs")
+	s.agree(room, "bob", 2)
+	folder := filepath.Join(set.data, "one", "keys")
+	damaged := 0
+	must(t, filepath.WalkDir(folder, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && strings.Contains(name, hex.EncodeToString([]byte("ada"))) && !entry.IsDir() {
+			damaged++
+			return os.WriteFile(name, nil, 0o600)
+		}
+		return err
+	}))
+	if damaged != 1 {
+		t.Fatalf("%d key files of ada", damaged)
+	}
+	s.halt()
+	s = serve(t, set)
+	if !eventually(20*time.Second, func() bool {
+		_, _, text := s.at(1, "bob").try("GET", "/v1/rooms/"+room+"/messages", nil)
+		if !strings.Contains(string(text), `"bobs"`) {
+			t.Fatalf("the page is %s", text)
+		}
+		return strings.Contains(string(text), unforgettable)
+	}) {
+		t.Error("the damaged key is not replaced")
+	}
+	s.at(1, "ada").post(room, "again")
+}
+
+// TestDeletedOnBus: the archive of a bus does not deliver the texts of messages that were deleted since.
+func TestDeletedOnBus(t *testing.T) {
+	s := serve(t, testSettings(t.TempDir()))
+	ada := s.at(1, "ada")
+	room := ada.create("Hello")
+	id := ada.post(room, unforgettable)
+	path := "/v1/rooms/" + room + "/messages/" + id
+	ada.must("PATCH", path, map[string]string{"text": unforgettable + "!"})
+	if secrets := s.onBus(1, 2); secrets != 2 {
+		t.Fatalf("the bus delivered %d secrets", secrets)
+	}
+	ada.must("DELETE", path, nil)
+	for i := range s.cluster.regions {
+		if !eventually(20*time.Second, func() bool { return s.onBus(i+1, 0) == 0 }) {
+			t.Errorf("the bus of region %d still delivers the text", i+1)
+		}
+	}
+	p, err := s.cluster.regions[0].bus.read(0, ssePage)
+	must(t, err)
+	marked := 0
+	for _, e := range p.entries {
+		got, err := s.cluster.regions[0].bus.envelope(t.Context(), "x", e)
+		must(t, err)
+		if strings.Contains(string(got.Detail), `"deleted":true,"published_by":"one"}`) {
+			marked++
+		}
+	}
+	if marked != 2 {
+		t.Errorf("%d entries are marked as deleted, want 2", marked)
+	}
+}
+
+// TestRootKey: with another root key no message could be decrypted, so the program does not start.
 func TestRootKey(t *testing.T) {
 	set := testSettings(t.TempDir())
 	s := serve(t, set)
@@ -197,4 +270,11 @@ func TestRootKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve(t, set)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

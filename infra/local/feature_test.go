@@ -11,6 +11,7 @@ import (
 
 // TestPageFeatures does on the page what people do in a chat, and looks at it.
 func TestPageFeatures(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	s := serve(t, pageSettings(t))
 	bob, grace := s.at(1, "bob"), s.at(2, "grace")
@@ -108,7 +109,9 @@ func unread(t *testing.T, s *running, ada *tab, bob, grace *client) {
 	t.Helper()
 	other := grace.create("Compilers")
 	grace.must("PUT", "/v1/rooms/"+other+"/members/ada-lovelace", nil)
-	ada.until("the other room is there", `[...document.querySelectorAll('.room-list .name')].some((e) => e.textContent === 'Compilers')`)
+	ada.until("the invitation is there", `document.querySelector('.invitation .name')?.textContent === 'Compilers'`)
+	ada.click(`.invitation button`)
+	ada.until("the other room is there", `[...document.querySelectorAll('.room-list [data-room] .name')].some((e) => e.textContent === 'Compilers')`)
 	for i := range 3 {
 		grace.post(other, fmt.Sprintf("A-%d compiles itself now.", i))
 	}
@@ -141,10 +144,12 @@ func deleted(ada *tab) {
 
 // TestPageOfALongRoom pages through a long room, up and down, with few elements at a time.
 func TestPageOfALongRoom(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	s := serve(t, pageSettings(t))
 	bob := s.at(1, "bob")
 	room := bob.create("Long")
+	s.at(1, "ada").join(room) // before: a page that joins receives the last events before, too
 	const messages = 1500
 	for i := range messages {
 		bob.post(room, fmt.Sprintf("line %d", i))

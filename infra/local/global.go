@@ -13,14 +13,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"parley/events"
 	"parley/functions/api"
+	"parley/functions/wire"
 )
 
-// global plays the name that the world knows: as Route 53 does, it asks each region for its
-// health and sends every request to the first healthy one in the order of preference.
+// global plays the one DNS name of all regions: as Route 53 does, it checks the health of each region,
+// and it forwards each request to the first healthy one in order of preference.
 type global struct {
 	backends []*backend
-	client   *http.Client  // asks for health
+	client   *http.Client  // of health checks
 	kick     chan struct{} // holds one if a check is wanted at once
 	checking sync.Mutex
 	log      *slog.Logger
@@ -37,17 +39,17 @@ type backend struct {
 const (
 	checkEvery   = time.Second
 	checkTimeout = 2 * time.Second
-	kickPause    = 20 * time.Millisecond // so that a crowd of failing requests is one check
+	kickPause    = 20 * time.Millisecond // so that many failing requests lead to one check
 )
 
-// newGlobal makes a global endpoint for regions that are served, in order of preference. Nobody
-// is healthy before the first check.
+// newGlobal makes a global endpoint for regions that are served, in order of preference. Before the
+// first check none is healthy.
 func newGlobal(regions []*region, log *slog.Logger) (*global, error) {
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
 		MaxIdleConnsPerHost: 512,
 		IdleConnTimeout:     time.Minute,
-		DisableCompression:  true, // what the region answers is passed on as it is
+		DisableCompression:  true, // answers are passed on unchanged
 	}
 	g := &global{
 		client: &http.Client{Transport: transport, Timeout: checkTimeout},
@@ -64,8 +66,8 @@ func newGlobal(regions []*region, log *slog.Logger) (*global, error) {
 	return g, nil
 }
 
-// proxy passes requests on to a region. If the region refuses, the others are asked at once how
-// they are, so that the client's next try goes to another.
+// proxy forwards requests to a region. If the region refuses, all are checked at once, so that the
+// client's next try goes to another one.
 func (g *global) proxy(target *url.URL, transport http.RoundTripper) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -83,13 +85,17 @@ func (g *global) proxy(target *url.URL, transport http.RoundTripper) http.Handle
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if body, _ := r.Context().Value(bodyKey{}).(*requestBody); body != nil && body.broken.Load() {
+				refuse(w, api.Fail(http.StatusBadRequest, "malformed_body", "the body could not be read: its chunks are malformed, or it ended early; send it again in full"))
+				return
+			}
 			if r.Context().Err() == nil {
 				g.checkSoon()
-				g.log.WarnContext(r.Context(), "a region cannot be reached", "error", err)
+				g.log.WarnContext(r.Context(), "a request to a region failed", "error", err)
 			}
-			refuse(w, &api.Problem{
+			refuse(w, &wire.Problem{
 				Status: http.StatusServiceUnavailable, Code: "region_unreachable", Retryable: true,
-				Detail: "the region could not be reached or broke off; a command may or may not have happened; send it again under the same id",
+				Detail: "the region could not be reached or closed the connection; a command may or may not have been accepted: retry under the same id",
 			})
 		},
 	}
@@ -98,14 +104,35 @@ func (g *global) proxy(target *url.URL, transport http.RoundTripper) http.Handle
 // ServeHTTP implements [http.Handler].
 func (g *global) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if b := g.choose(); b != nil {
+		body := &requestBody{ReadCloser: r.Body}
+		r = r.WithContext(context.WithValue(r.Context(), bodyKey{}, body))
+		r.Body = body
 		b.proxy.ServeHTTP(w, r)
 		return
 	}
 	g.checkSoon()
-	refuse(w, &api.Problem{
+	refuse(w, &wire.Problem{
 		Status: http.StatusServiceUnavailable, Code: "no_healthy_region", Retryable: true,
-		Detail: "no region is healthy; GET /local/regions tells their states",
+		Detail: "no region is healthy; see GET /local/regions, and repair one with PUT /local/regions/{region}",
 	})
+}
+
+// requestBody is the body of a client's request. It keeps whether reading it failed, which is no fault of
+// the region that it goes to.
+type requestBody struct {
+	io.ReadCloser
+	broken atomic.Bool
+}
+
+type bodyKey struct{}
+
+// Read implements [io.Reader].
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, http.ErrBodyReadAfterClose) {
+		b.broken.Store(true)
+	}
+	return n, err
 }
 
 // choose returns the first healthy region, or nil.
@@ -118,7 +145,7 @@ func (g *global) choose() *backend {
 	return nil
 }
 
-// run checks the regions now and then until ctx ends.
+// run checks the regions every [checkEvery] and on demand, until ctx ends.
 func (g *global) run(ctx context.Context) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
@@ -127,41 +154,41 @@ func (g *global) run(ctx context.Context) {
 		select {
 		case <-ticker.C:
 		case <-g.kick:
-			pause(ctx, kickPause)
+			_ = events.Sleep(ctx, kickPause)
 		case <-ctx.Done():
 		}
 	}
 }
 
-// checkSoon wants a check as soon as the one under way is over.
+// checkSoon requests a check after the one under way.
 func (g *global) checkSoon() {
 	select {
 	case g.kick <- struct{}{}:
-	default: // one is wanted already
+	default: // one is requested already
 	}
 }
 
-// check asks every region for its health and returns when all have answered.
+// check checks all regions and returns when all have answered.
 func (g *global) check(ctx context.Context) {
 	g.checking.Lock()
 	defer g.checking.Unlock()
-	var asked sync.WaitGroup
+	var checks sync.WaitGroup
 	for _, b := range g.backends {
-		asked.Go(func() {
-			err := g.ask(ctx, b)
+		checks.Go(func() {
+			err := g.checkOne(ctx, b)
 			if ctx.Err() != nil {
 				return
 			}
 			if was := b.healthy.Swap(err == nil); was != (err == nil) {
-				g.log.InfoContext(ctx, "health of a region has changed", "region", b.region, "healthy", err == nil, "error", err)
+				g.log.InfoContext(ctx, "the health of a region has changed", "region", b.region, "healthy", err == nil, "error", err)
 			}
 		})
 	}
-	asked.Wait()
+	checks.Wait()
 }
 
-// ask returns nil if the region says that it is well.
-func (g *global) ask(ctx context.Context, b *backend) error {
+// checkOne returns nil if the region answers that it is healthy.
+func (g *global) checkOne(ctx context.Context, b *backend) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/health", nil)
 	if err != nil {
 		return err
@@ -175,12 +202,12 @@ func (g *global) ask(ctx context.Context, b *backend) error {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		return errors.New("answers " + response.Status)
+		return errors.New("health check answers " + response.Status)
 	}
 	return nil
 }
 
-// health lists the healthy regions.
+// health says which regions are healthy.
 func (g *global) health() map[string]bool {
 	healthy := map[string]bool{}
 	for _, b := range g.backends {
@@ -189,7 +216,7 @@ func (g *global) health() map[string]bool {
 	return healthy
 }
 
-// buffers lends the proxy what it copies through.
+// buffers is the pool of the proxy's copy buffers.
 type buffers struct{ pool sync.Pool }
 
 // Get implements [httputil.BufferPool].

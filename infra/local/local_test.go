@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime/pprof"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,8 +45,10 @@ func testSettings(data string) settings {
 // onEachStore runs a test on the embedded store, and on DynamoDB where that was asked for and the
 // run is not a short one. What only DynamoDB has, tests of its own see to, in a short run too.
 func onEachStore(t *testing.T, test func(t *testing.T, set settings)) {
-	t.Run(storePebble, func(t *testing.T) { test(t, testSettings(t.TempDir())) })
+	t.Parallel()
+	t.Run(storePebble, func(t *testing.T) { t.Parallel(); test(t, testSettings(t.TempDir())) })
 	t.Run(storeDynamo, func(t *testing.T) {
+		t.Parallel()
 		if testing.Short() {
 			t.Skip("-short: on the embedded store alone")
 		}
@@ -75,15 +79,34 @@ func serve(t *testing.T, s settings) *running {
 	return r
 }
 
+// stopsWithin bounds the time in which a server or a client stops. It is far longer than they take, and far
+// shorter than the timeout of the test binary, which would not say what did not stop.
+const stopsWithin = time.Minute
+
 func (r *running) halt() {
+	r.t.Helper()
 	if r.closed {
 		return
 	}
 	r.closed = true
 	defer r.unlock()
-	if err := r.server.close(); err != nil {
-		r.t.Error(err)
+	ended := make(chan error, 1)
+	go func() { ended <- r.server.close() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			r.t.Error(err)
+		}
+	case <-time.After(stopsWithin):
+		r.t.Fatalf("the server does not stop:\n%s", goroutines())
 	}
+}
+
+// goroutines returns what the goroutines of this process do.
+func goroutines() string {
+	var text bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&text, 1) // a buffer takes everything
+	return text.String()
 }
 
 // at returns a user's client at an address: 0 is the global endpoint, then come the regions.
@@ -91,7 +114,7 @@ func (r *running) at(i int, user string) *client {
 	return newClient(r.t, r.url(0), r.url(i), user)
 }
 
-// state breaks or mends a region.
+// state breaks or repairs a region.
 func (r *running) state(region, state string) {
 	r.t.Helper()
 	r.at(0, "operator").must("PUT", "/local/regions/"+region, map[string]string{"state": state})
@@ -108,7 +131,16 @@ type client struct {
 
 func newClient(t testing.TB, global, url, user string) *client {
 	t.Helper()
-	c := &client{t: t, url: global, user: user, clock: events.NewClock(time.Now)}
+	c := &client{t: t, url: global, user: user}
+	mark := sync.OnceValue(func() events.Mark { // a region that fails need not be asked before an id is minted
+		text, _ := (&client{t: t, url: global, token: c.token}).must("GET", "/v1/me", nil)["mark"].(string)
+		mark, err := events.ParseMark("mark", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mark
+	})
+	c.clock = events.NewClock(time.Now, func(string) events.Mark { return mark() })
 	c.token, _ = c.must("POST", "/local/token", map[string]string{"user": user})["token"].(string)
 	c.url = url
 	return c
@@ -209,7 +241,7 @@ func (c *client) history(room string) (messages []string) {
 	for query := "?limit=200"; ; {
 		status, _, text := c.try("GET", "/v1/rooms/"+room+"/messages"+query, nil)
 		if status == http.StatusNotFound {
-			return nil // the region has yet to hear of the room
+			return nil // the room has not reached the region yet
 		}
 		var page struct {
 			Messages []json.RawMessage

@@ -1,11 +1,10 @@
 // Local runs Parley on this machine: several regions, each with its own log, views, bus and
-// triggers, replication between them that is as bad as a global table's, and a global endpoint
-// that sends each request to a healthy region. It is the code that runs on AWS, with other
-// drivers underneath.
+// triggers; replication between them that is as bad as a global table's; and a global endpoint that
+// forwards each request to a healthy region. It is the code that runs on AWS, on other drivers.
 //
 //	go run ./infra/local
 //
-// Everything is kept below the data folder; started again, it goes on where it was.
+// Everything is kept in the data folder; the next start resumes where this one ended.
 package main
 
 import (
@@ -18,17 +17,19 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"parley/functions/api"
+	"parley/functions/wire"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	if os.Getenv("GOGC") == "" {
-		// Most memory here is Pebble's and not the collector's. The collector's heap is small and, at
-		// the usual 100, collected over and over under load. Above 200 it takes memory and gains nothing.
+		// Most memory is Pebble's and outside of the collector's heap. That heap is small, so at the
+		// default of 100 it is collected too often under load. Above 200 there is no further gain.
 		debug.SetGCPercent(200)
 	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -47,6 +48,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, help())
 		return 0
 	}
+	if errors.Is(err, errVersion) {
+		fmt.Fprintln(stdout, "parley", wire.Version())
+		return 0
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "parley: %v\nTry -help.\n", err)
 		return exitUsage
@@ -58,12 +63,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	defer unlock()
-	fmt.Fprintf(stdout, "%s\nCtrl-C stops it; the data stays in %s.\n", srv.welcome(), s.data)
+	fmt.Fprintf(stdout, "%s\nCtrl-C stops it. The data stays in %s; the next start resumes there. Version %s.\n", srv.welcome(), s.data, wire.Version())
 
 	failed := error(nil)
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(stdout, "\nStopping. Ctrl-C again ends at once.")
+		fmt.Fprintln(stdout, "\nStopping. Ctrl-C again stops at once.")
 	case failed = <-srv.failed:
 	}
 	if err := errors.Join(failed, srv.close()); err != nil {
@@ -73,15 +78,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// open takes the data folder and the addresses, opens all regions and serves them. The folder
-// stays taken until unlock is called, after the server was closed.
+// open locks the data folder, listens, opens all regions and serves them. The folder stays locked
+// until unlock is called, after the server was closed.
 func open(ctx context.Context, s settings, log *slog.Logger, stdout io.Writer) (srv *server, unlock func(), err error) {
 	lock, err := lockData(s.data, s.store)
 	if errors.Is(err, errDataInUse) {
-		return nil, nil, fmt.Errorf("another parley is using %s; stop it or give another -data", s.data)
+		return nil, nil, fmt.Errorf("another parley is using %s; stop it, or start this one on other data and other ports, e.g. -data %s-2 -addr 127.0.0.1:9080", s.data, strings.TrimRight(s.data, "/"))
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s cannot be used as -data: %w", s.data, err)
+		return nil, nil, fmt.Errorf("use %s as -data: %w", s.data, err)
 	}
 	srv = newServer(len(s.regions))
 	if err := srv.open(ctx, s, log, stdout); err != nil {
@@ -116,11 +121,11 @@ func (s *server) open(ctx context.Context, set settings, log *slog.Logger, stdou
 		return err
 	}
 	c, err := openCluster(ctx, options{
-		cursors: cursors, root: root,
-		storage: storage, regions: set.regions, weather: weather{set.lag, defaultWeather.Twice},
-		rate:    api.Rate{PerSecond: set.rate, Burst: burstSeconds * set.rate},
-		auth:    api.NewAuth(api.AuthConfig{Issuer: tokens.url, Audience: audience, Keys: tokens.find}),
-		trigger: defaultTrigger, archive: defaultArchive, logger: log,
+		cursors: cursors, marks: tokens.marks(), root: root,
+		storage: storage, regions: set.regions, linkFaults: linkFaults{set.lag, defaultFaults.Twice},
+		quota: api.NewQuota(set.rate), contacts: set.contacts, beats: set.beats,
+		auth:    api.NewAuth(api.AuthConfig{Issuer: tokens.url, Audience: audience, Keys: api.FixedJWKS(tokens.kid, tokens.key.Public()), Leeway: api.DefaultLeeway}),
+		trigger: defaultTrigger, shards: set.shards, archive: defaultArchive, logger: log,
 	})
 	if err != nil {
 		return err

@@ -13,12 +13,13 @@ import (
 
 // TestCommandLine refuses what it does not know, and says what is allowed.
 func TestCommandLine(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		args string
 		want string // in the error
 	}{
 		{"now", `"now"`},
-		{"-port 1", "-port"},
+		{"-port 1", "-port is not a flag; the flags are -addr -beats -contacts -data "},
 		{"-addr 8080", "-addr"},
 		{"-addr localhost:x", "-addr"},
 		{"-addr localhost:65533", "-addr"},
@@ -34,6 +35,8 @@ func TestCommandLine(t *testing.T) {
 		{"-lag 2m", "-lag"},
 		{"-rate -1", "-rate"},
 		{"-rate many", "-rate"},
+		{"-shards 0", "-shards"},
+		{"-shards 17", "-shards"},
 		{"-log loud", "debug"},
 	}
 	for _, test := range tests {
@@ -43,18 +46,30 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("%s: exits with %d and %q", test.args, code, errs.String())
 		}
 	}
-	s, err := parse(strings.Fields("-addr :9000 -data x -regions here -lag 2s -rate 0 -log info"))
-	if err != nil || s.port != 9000 || s.host != "" || s.data != "x" || len(s.regions) != 1 || s.lag != 2*time.Second || s.rate != 0 {
+	s, err := parse(strings.Fields("-addr :9000 -data x -regions here -lag 2s -rate 0 -shards 16 -log info"))
+	if err != nil || s.port != 9000 || s.host != "" || s.data != "x" || len(s.regions) != 1 || s.lag != 2*time.Second || s.rate != 0 || s.shards != 16 {
 		t.Errorf("settings are %+v, %v", s, err)
 	}
 }
 
 func TestHelp(t *testing.T) {
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"-help"}, &out, &errs); code != 0 || errs.Len() > 0 {
-		t.Errorf("-help exits with %d and %q", code, errs.String())
+	t.Parallel()
+	var out bytes.Buffer
+	for _, test := range []struct{ arg, begins string }{
+		{"version", "parley "},
+		{"-version", "parley "},
+		{"--version", "parley "},
+		{"help", "Parley on this machine"},
+		{"-h", "Parley on this machine"},
+		{"-help", "Parley on this machine"},
+	} {
+		var errs bytes.Buffer
+		out.Reset()
+		if code := run(t.Context(), []string{test.arg}, &out, &errs); code != 0 || errs.Len() > 0 || !strings.HasPrefix(out.String(), test.begins) {
+			t.Errorf("%s exits with %d and prints %.40q and %q", test.arg, code, out.String(), errs.String())
+		}
 	}
-	for _, flag := range []string{"-addr", "-data", "-regions", "-lag", "-rate", "-store", "-endpoint", "-log"} {
+	for _, flag := range []string{"-addr", "-data", "-regions", "-lag", "-rate", "-shards", "-store", "-endpoint", "-log"} {
 		if !strings.Contains(out.String(), "\n  "+flag+" ") {
 			t.Errorf("-help does not explain %s", flag)
 		}
@@ -68,6 +83,7 @@ func TestHelp(t *testing.T) {
 
 // TestRun starts, says so, and stops.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	var out, errs bytes.Buffer
 	welcome := &onFirstWrite{Buffer: &out, do: cancel}
@@ -93,6 +109,7 @@ func (w *onFirstWrite) Write(p []byte) (int, error) {
 
 // TestCannotStart says why, and how to help it.
 func TestCannotStart(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, testSettings(data))
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -110,11 +127,11 @@ func TestCannotStart(t *testing.T) {
 		}
 	}
 	tests := map[string][]string{
-		"another parley is using " + data + "; stop it or give another -data": {"-addr", "127.0.0.1:0", "-data", data},
-		"for the global endpoint, is in use":                                  {"-addr", taken.Addr().String(), "-data", t.TempDir()},
-		"was not made by parley":                                              {"-addr", "127.0.0.1:0", "-data", foreign},
-		"another release (parley local 2)":                                    {"-addr", "127.0.0.1:0", "-data", newer},
-		"listen where -addr says":                                             {"-addr", "nowhere.invalid:0", "-data", t.TempDir()},
+		"another parley is using " + data + "; stop it, or start this one on other data and other ports": {"-addr", "127.0.0.1:0", "-data", data},
+		"for the global endpoint, is in use": {"-addr", taken.Addr().String(), "-data", t.TempDir()},
+		"was not made by parley":             {"-addr", "127.0.0.1:0", "-data", foreign},
+		"another release (parley local 2)":   {"-addr", "127.0.0.1:0", "-data", newer},
+		"listen on -addr":                    {"-addr", "nowhere.invalid:0", "-data", t.TempDir()},
 	}
 	for want, args := range tests {
 		var out, errs bytes.Buffer

@@ -14,16 +14,16 @@ import (
 	"parley/functions/stream"
 )
 
-// metrics are what Prometheus reads at /local/metrics. Their names are those of the metrics on
-// CloudWatch (infra/lambda/config/metrics.go), written as Prometheus does: Accepted is
-// parley_accepted_total, AcceptedLag parley_accepted_lag_seconds.
+// metrics are served to Prometheus at /local/metrics. The names are those of the CloudWatch metrics
+// (infra/lambda/config/metrics.go) in Prometheus style: Accepted is parley_accepted_total,
+// AcceptedLag is parley_accepted_lag_seconds.
 type metrics struct {
 	registry *prometheus.Registry
-	counts   map[string]*prometheus.CounterVec   // by what became of an event
-	lags     map[string]*prometheus.HistogramVec // the same
+	counts   map[string]*prometheus.CounterVec   // by the outcome of an event
+	lags     map[string]*prometheus.HistogramVec // likewise
 }
 
-// What becomes of an event.
+// The outcomes of an event.
 const (
 	metricAccepted  = "accepted"
 	metricProjected = "projected"
@@ -56,11 +56,11 @@ func newMetrics() *metrics {
 	return m
 }
 
-// oldest is the age from which on an event says nothing about lag: it was imported, or its region
-// was cut off.
+// oldest is the age above which an event does not count as lag: it was imported, or its region was
+// isolated.
 const oldest = 24 * time.Hour
 
-// count counts an event of a region under a metric, and how old it is.
+// count counts an event of a region under a metric and observes its age as lag.
 func (m *metrics) count(region, metric string, e events.Event) {
 	m.counts[metric].WithLabelValues(region).Inc()
 	if lags := m.lags[metric]; lags != nil {
@@ -70,7 +70,7 @@ func (m *metrics) count(region, metric string, e events.Event) {
 	}
 }
 
-// passed counts what the stream function of a region does.
+// passed returns a callback that counts the outcomes of a region's stream function.
 func (m *metrics) passed(region string) func(context.Context, events.Event, stream.Outcome) {
 	return func(_ context.Context, e events.Event, outcome stream.Outcome) {
 		switch outcome {
@@ -89,7 +89,7 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// countedLog counts what it accepts.
+// countedLog counts the events that it accepts.
 type countedLog struct {
 	events.Log
 	region  string
@@ -105,7 +105,7 @@ func (l countedLog) Append(ctx context.Context, e events.Event) (events.Event, b
 	return stored, repeat, err
 }
 
-// gauges are what is looked up when somebody reads the metrics of a region.
+// gauges are the metrics of a region that are computed when they are read.
 type gauges struct {
 	r                             *region
 	parked, jobs, drained, waited *prometheus.Desc
@@ -131,25 +131,25 @@ func (g *gauges) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector]. What cannot be read now is left out.
+// Collect implements [prometheus.Collector]. Gauges that cannot be read now are left out.
 func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
-	tell := func(d *prometheus.Desc, value float64, labels ...string) {
+	send := func(d *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	if n, err := operate.CountParked(ctx, g.r.views); err == nil {
-		tell(g.parked, float64(n))
+		send(g.parked, float64(n))
 	}
-	if jobs, err := g.r.runner.Count(ctx); err == nil {
+	if jobs, err := g.r.functions.Jobs().Count(ctx); err == nil {
 		for state, n := range jobs {
-			tell(g.jobs, float64(n), state)
+			send(g.jobs, float64(n), state)
 		}
 	}
 	if d, err := operate.LoadDrain(ctx, g.r.views); err == nil {
-		tell(g.drained, map[bool]float64{true: 1}[d.Drained])
+		send(g.drained, map[bool]float64{true: 1}[d.Drained])
 	}
 	for stage, waited := range g.r.stages() {
-		tell(g.waited, waited.Seconds(), stage)
+		send(g.waited, waited.Seconds(), stage)
 	}
 }

@@ -64,9 +64,9 @@ func (c *client) done(id string) map[string]any {
 // quick makes the rebuilds of all regions wait less. None may be under way.
 func (r *running) quick() {
 	for _, region := range r.cluster.regions {
-		for _, kind := range region.runner.Kinds {
+		for _, kind := range region.functions.Jobs().Kinds {
 			if k, ok := kind.(*operate.Rebuild); ok {
-				k.Rebuilder.Grace, k.Rebuilder.Settle = 1500*time.Millisecond, 1500*time.Millisecond
+				k.Rebuilder.Grace, k.Rebuilder.Confirm = 1500*time.Millisecond, 1500*time.Millisecond
 			}
 		}
 	}
@@ -176,7 +176,7 @@ func operateRestart(t *testing.T, set settings) {
 		}
 		if e.Source == "parley" {
 			ordinary[detail.ID]++
-		} else if replayed[detail.ID] = true; e.Source != operate.Source || e.DetailType != "again/message.posted" {
+		} else if replayed[detail.ID] = true; e.Source != stream.ReplaySource || e.DetailType != "again/message.posted" {
 			t.Errorf("an entry of a replay is %s %s", e.Source, e.DetailType)
 		}
 	}
@@ -219,23 +219,17 @@ func TestReplayIsNotOrdinary(t *testing.T) {
 	for types, want := range map[string]bool{
 		"": false, "message.posted": false, "message.*": false, "*": false, "x/message.posted": true, "x/*": true, "y/*": false, "x/room.*": false, "y/*,x/*": true,
 	} {
-		s := &subscription{}
+		var asked []string
 		if types != "" {
-			s.types = strings.Split(types, ",")
+			asked = strings.Split(types, ",")
 		}
-		if got := s.wants("x/message.posted"); got != want {
+		if got := wants(asked, "x/message.posted"); got != want {
 			t.Errorf("%q: %t", types, got)
 		}
-		if ordinary := types == "" || types == "message.posted" || types == "message.*" || types == "*"; s.wants("message.posted") != ordinary {
+		if ordinary := types == "" || types == "message.posted" || types == "message.*" || types == "*"; wants(asked, "message.posted") != ordinary {
 			t.Errorf("%q: an ordinary event is not as it was", types)
 		}
 	}
-	for _, e := range []operate.Entry{{Source: "parley", DetailType: "x/message.posted"}, {Source: operate.Source, DetailType: "message.posted"}} {
-		if _, err := (replayBus{}).Publish(t.Context(), []operate.Entry{e}); err == nil {
-			t.Errorf("%+v is taken", e)
-		}
-	}
-	_ = stream.Entry(operate.Entry{}) // they have the same fields
 }
 
 // TestMetrics reads what Prometheus would.
@@ -273,8 +267,8 @@ func TestMetrics(t *testing.T) {
 				return false
 			}
 		}
-		// A room, five messages, a beat, the start and the end of a job, the drain.
-		return strings.Contains(text, `parley_accepted_total{region="one"} 10`)
+		// A room, five messages, eight beats, the start and the end of a job, the drain.
+		return strings.Contains(text, `parley_accepted_total{region="one"} 17`)
 	}) {
 		for _, line := range want {
 			if !strings.Contains(text, line) {

@@ -19,10 +19,11 @@ var hostile = []string{
 	`&lt;b&gt; & ${document.title}`,
 }
 
-// TestPageOutlivesARegion is the demonstration: two people talk in two browsers, each served by
-// another region. One region fails, another is isolated, both are mended, at the push of buttons.
-// Nothing is missing or doubled on either page, and the order is that of every region.
+// TestPageOutlivesARegion is the demonstration: two people talk in two browsers, served by two
+// regions. One region fails, another is isolated, both are repaired, with the buttons of the page.
+// Nothing is missing or duplicated on either page, and the order is that of every region.
 func TestPageOutlivesARegion(t *testing.T) {
+	t.Parallel()
 	first, second := chromium(t), chromium(t)
 	s := serve(t, pageSettings(t))
 	ada := person(t, first, s.url(0), "Ada Lovelace")
@@ -52,14 +53,14 @@ func TestPageOutlivesARegion(t *testing.T) {
 		}
 	}
 	for _, p := range []*tab{ada, bob} {
-		p.until("it is told over a socket", `document.querySelector('.status').title.includes('WebSocket')`)
+		p.until("it is served over a socket", `document.querySelector('.status').title.includes('WebSocket')`)
 	}
 	bob.react("❤️")
 	ada.until("the reaction has come", `document.querySelector('.reaction')`)
 
 	ada.breaks("us-east-1", stateFailing)
 	talk("While a region fails", 3)
-	ada.until("another region serves her", `!document.querySelector('.status').textContent.includes('us-east-1') && document.querySelector('.status').dataset.state === 'live'`)
+	ada.until("another region serves ada", `!document.querySelector('.status').textContent.includes('us-east-1') && document.querySelector('.status').dataset.state === 'live'`)
 	heard()
 	ada.shot("failed-region-light")
 	bob.breaks("eu-west-1", stateIsolated)
@@ -73,7 +74,7 @@ func TestPageOutlivesARegion(t *testing.T) {
 		said++
 	}
 	heard()
-	ada.until("it is told over a socket again", `document.querySelector('.status').title.includes('WebSocket')`)
+	ada.until("it is served over a socket again", `document.querySelector('.status').title.includes('WebSocket')`)
 
 	want := texts(s.agree(room, "ada-lovelace", said))
 	for _, p := range []*tab{ada, bob} {
@@ -118,7 +119,7 @@ func (p *tab) prefer(region string) {
 	p.until("the region serves", `document.querySelector('.status').textContent.includes('`+region+`')`)
 }
 
-// breaks breaks or mends a region with the panel's buttons.
+// breaks breaks or repairs a region with the panel's buttons.
 func (p *tab) breaks(region, state string) {
 	p.t.Helper()
 	button := "#act-" + region + "-" + state

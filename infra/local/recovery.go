@@ -4,38 +4,41 @@ import (
 	"context"
 
 	"parley/events"
-	"parley/functions/stream"
 	"parley/projections"
 )
 
-// recovery makes up from the log for what a stream lost before it was handled: what is not in
-// the feeds was never handled to its end.
+// recovery finds in the log the events of a lane that the change stream lost before they were handled:
+// those that are missing in the feeds.
 type recovery struct {
-	log  replica
+	log  events.Replica
+	part events.Part // the streams of the lane; the zero Part is all
 	feed *projections.Feed
 }
 
-// each hands to handle what is in the log and was not handled. From then on the feeds recognise
-// whatever the stream tells again, until over is called.
-func (r *recovery) each(ctx context.Context, handle func([]stream.Record)) error {
-	r.feed.RecogniseAll(true)
-	_, err := r.log.All(ctx, func(batch []accepted) error {
+// each calls handle with the events of the log that were not handled. The change stream may repeat some of
+// them: the feed deduplicates them.
+func (r *recovery) each(ctx context.Context, handle func([]events.Record)) error {
+	_, err := r.log.Snapshot(ctx, func(batch []events.Record) error {
 		var order []events.Stream
 		of := map[events.Stream][]events.Event{}
-		for _, a := range batch {
-			if of[a.event.Stream] == nil {
-				order = append(order, a.event.Stream)
+		for _, record := range batch {
+			name := record.Event.Stream
+			if !r.part.Holds(name) {
+				continue
 			}
-			of[a.event.Stream] = append(of[a.event.Stream], a.event)
+			if of[name] == nil {
+				order = append(order, name)
+			}
+			of[name] = append(of[name], record.Event)
 		}
-		var list []stream.Record
+		var list []events.Record
 		for _, name := range order {
 			missing, err := r.feed.Missing(ctx, name, of[name])
 			if err != nil {
 				return err
 			}
 			for _, e := range missing {
-				list = append(list, stream.Record{Event: e})
+				list = append(list, events.Record{Event: e})
 			}
 		}
 		handle(list)
@@ -43,6 +46,3 @@ func (r *recovery) each(ctx context.Context, handle func([]stream.Record)) error
 	})
 	return err
 }
-
-// over says that the stream tells only what is new again.
-func (r *recovery) over() { r.feed.RecogniseAll(false) }

@@ -1,150 +1,147 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"parley/events"
-	"parley/functions/stream"
+	"parley/events/keys"
 )
 
-// replica is one region's log as replication sees it.
-type replica interface {
-	source
-	// All hands to f what is in the log by now, in batches, and returns a sequence from which its
-	// stream goes on: with whatever comes later, and maybe with some of what f was given.
-	All(ctx context.Context, f func([]accepted) error) (after string, err error)
-	// Replicate makes a batch durable: the last writer of an item wins. It must not keep the slice.
-	Replicate(ctx context.Context, batch []accepted) error
-}
-
-// accepted is an event and when the region in it accepted it.
-type accepted struct {
-	event events.Event
-	at    time.Time
-}
-
-// flow replicates what one region accepts to one other, as badly as a global table does: each
-// item on its own, late, out of order, now and then twice, several changes of one item merged
-// into one, and not at all while either end is isolated. But nothing is lost: what the target
-// has not yet made durable is sent again after a restart.
-type flow struct {
+// replicator replicates the events that one region stored first to one other, with the faults of a
+// global table: each item on its own, with a lag, out of order, sometimes twice, and not while either
+// region is isolated. No event is lost: events that are not durable in the target are replicated again
+// after a restart.
+type replicator struct {
 	from, to       string
-	source, target replica
+	source, target events.Replica
 	network        *network
-	weather        weather
-	regions        []string // all that run now
-	marks          marks    // of the source region
-	identity       string   // of the target's log: another one has nothing yet
+	linkFaults     linkFaults
+	logs           map[string]string // the identity of each region's log, of all that run now
+	checkpoints    checkpoints       // of the source region
 	log            *slog.Logger
 
-	fresh   bool      // the target has nothing yet
-	after   string    // the sequence up to which the source was read
-	saved   string    // the last mark
-	savedAt time.Time // and when it was saved
-	transit transit
+	fresh    bool      // the target needs a copy of the whole log
+	after    string    // the sequence up to which the source was read
+	saved    string    // the last checkpoint
+	savedAt  time.Time // and when it was saved
+	inFlight inFlight
 
-	oldest atomic.Int64 // when the oldest item under way was accepted, Unix ns; 0: none is
+	oldest atomic.Int64 // when the oldest item in flight was accepted, Unix ns; 0: there is none
 }
 
-// The bounds of one flow.
+// The bounds of one replicator.
 const (
-	flowItems = 16384                  // under way
-	flowBytes = 16 << 20               // of data under way
-	flowBatch = 512                    // items made durable by one call
-	flowMarks = 100 * time.Millisecond // between two marks; what came between is sent again after a crash
-	flowLast  = 5 * time.Second        // to save the last mark when it stops
+	maxInFlight      = 16384                  // items in flight
+	maxInFlightBytes = 16 << 20               // bytes of data in flight
+	replicateBatch   = 512                    // items made durable by one call
+	checkpointEvery  = 100 * time.Millisecond // between two checkpoints; later events are replicated again after a crash
+	lastSaveTimeout  = 5 * time.Second        // to save the last checkpoint at the end
 )
 
-// flowMark is how far a flow has come: the target has durably all up to Sequence that the flow
-// is to pass on. It holds for this Target log only, and only while all Regions still run.
-type flowMark struct {
-	Sequence string   `json:"sequence"`
-	Target   string   `json:"target"`
-	Regions  []string `json:"regions"`
+// replicatorCheckpoint is the checkpoint of a replicator: everything that it replicates up to Sequence
+// is durable in the target. It is valid only while all regions with these Logs run, by name and identity
+// of the log. A former release wrote none: it did not replicate what was imported from other regions.
+type replicatorCheckpoint struct {
+	Sequence string            `json:"sequence"`
+	Logs     map[string]string `json:"logs"`
 }
 
-func (f *flow) markName() string { return "replicate/" + f.to }
+func (f *replicator) checkpointName() string { return "replicate/" + f.to }
 
-// resume reads the flow's mark. A target that is new gets everything that is in the source's log
-// by now, as a new replica of a table does; and so does every target if a region no longer runs,
-// because whatever that one has not passed on must come from those that have it.
-func (f *flow) resume(ctx context.Context) error {
-	text, err := f.marks.load(ctx, f.markName())
+// resume loads the replicator's checkpoint. A new target gets a copy of the source's whole log, like a
+// new replica of a table. So does every target if any region no longer runs, or runs with another log:
+// events that that region has not replicated everywhere must come from the regions that have them.
+func (f *replicator) resume(ctx context.Context) error {
+	text, err := f.checkpoints.load(ctx, f.checkpointName())
 	if err != nil {
 		return err
 	}
-	var mark flowMark
+	var loaded replicatorCheckpoint
 	if text != "" {
-		if err := json.Unmarshal([]byte(text), &mark); err != nil {
-			return fmt.Errorf("read the mark of replication to %s: %w", f.to, err)
+		if err := json.Unmarshal([]byte(text), &loaded); err != nil {
+			return fmt.Errorf("decode the checkpoint of replication to %s: %w", f.to, err)
 		}
 	}
-	gone := slices.ContainsFunc(mark.Regions, func(r string) bool { return !slices.Contains(f.regions, r) })
-	f.fresh = gone || mark.Target != f.identity
+	f.fresh = loaded.Logs[f.to] == ""
+	for region, log := range loaded.Logs {
+		f.fresh = f.fresh || f.logs[region] != log
+	}
 	if !f.fresh {
-		f.after, f.saved = mark.Sequence, mark.Sequence
+		f.after, f.saved = loaded.Sequence, loaded.Sequence
 	}
 	return nil
 }
 
-// save writes the flow's mark if it has moved.
-func (f *flow) save(ctx context.Context) error {
-	if sequence := f.transit.settled(f.after); sequence != f.saved && !f.fresh {
-		return f.mark(ctx, sequence)
+// saveProgress saves the checkpoint if it has changed.
+func (f *replicator) saveProgress(ctx context.Context) error {
+	if sequence := f.inFlight.checkpoint(f.after); sequence != f.saved && !f.fresh {
+		return f.saveCheckpoint(ctx, sequence)
 	}
 	return nil
 }
 
-func (f *flow) mark(ctx context.Context, sequence string) error {
-	text, err := json.Marshal(flowMark{sequence, f.identity, f.regions})
+func (f *replicator) saveCheckpoint(ctx context.Context, sequence string) error {
+	text, err := json.Marshal(replicatorCheckpoint{sequence, f.logs})
 	if err != nil {
-		return fmt.Errorf("write the mark of replication to %s: %w", f.to, err)
+		return fmt.Errorf("encode the checkpoint of replication to %s: %w", f.to, err)
 	}
-	if err := f.marks.save(ctx, f.markName(), string(text)); err != nil {
+	if err := f.checkpoints.save(ctx, f.checkpointName(), string(text)); err != nil {
 		return err
 	}
 	f.saved, f.savedAt = sequence, time.Now()
 	return nil
 }
 
-// saveNowAndThen writes the mark unless it was written a moment ago.
-func (f *flow) saveNowAndThen(ctx context.Context) error {
-	if time.Since(f.savedAt) < flowMarks {
+// savePeriodically saves the checkpoint at most once in checkpointEvery.
+func (f *replicator) savePeriodically(ctx context.Context) error {
+	if time.Since(f.savedAt) < checkpointEvery {
 		return nil
 	}
-	return f.save(ctx)
+	return f.saveProgress(ctx)
 }
 
 // run replicates until ctx ends.
-func (f *flow) run(ctx context.Context) {
-	failed := 0
-	for ctx.Err() == nil {
+func (f *replicator) run(ctx context.Context) {
+	repeat(ctx, func(ctx context.Context) bool {
 		err := f.step(ctx)
-		if err == nil || ctx.Err() != nil {
-			failed = 0
-			continue
+		if err != nil && ctx.Err() == nil {
+			f.log.WarnContext(ctx, "replication failed; it will be retried", "from", f.from, "to", f.to, "error", err)
 		}
-		f.log.WarnContext(ctx, "replication failed; it will be tried again", "from", f.from, "to", f.to, "error", err)
-		pause(ctx, min(10*time.Millisecond<<min(failed, 20), 5*time.Second))
-		failed++
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flowLast)
+		return err == nil
+	})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSaveTimeout)
 	defer cancel()
-	if err := f.save(ctx); err != nil {
+	if err := f.saveProgress(ctx); err != nil {
 		f.log.Warn("replication will repeat some events after the next start", "from", f.from, "to", f.to, "error", err)
 	}
 }
 
-// step reads what is new, waits for the next tick, and delivers what is due by then. With nothing
-// under way it waits for something new.
-func (f *flow) step(ctx context.Context) error {
+// repeat calls step until ctx ends. It backs off while step fails, which is when it returns false.
+func repeat(ctx context.Context, step func(context.Context) bool) {
+	backoff := events.Backoff{First: 10 * time.Millisecond, Max: 5 * time.Second}
+	for failures := 0; ctx.Err() == nil; {
+		if step(ctx) {
+			failures = 0
+			continue
+		}
+		failures++
+		_ = backoff.Wait(ctx, failures)
+	}
+}
+
+// step reads new records, waits for the next tick, and delivers the items that are due. If no item is
+// in flight it waits for a new record.
+func (f *replicator) step(ctx context.Context) error {
 	if f.fresh {
 		return f.copyAll(ctx)
 	}
@@ -152,16 +149,15 @@ func (f *flow) step(ctx context.Context) error {
 		return err
 	}
 	f.network.await(ctx, f.from, f.to)
-	f.weather.await(ctx)
+	f.linkFaults.await(ctx)
 	return f.deliverAll(ctx, time.Now())
 }
 
-// copyAll fills a target that has nothing yet with all that is in the source's log, whoever
-// accepted it.
-func (f *flow) copyAll(ctx context.Context) error {
-	after, err := f.source.All(ctx, func(batch []accepted) error {
+// copyAll copies the source's whole log to the target, including events that other regions accepted.
+func (f *replicator) copyAll(ctx context.Context) error {
+	after, err := f.source.Snapshot(ctx, func(batch []events.Record) error {
 		for len(batch) > 0 {
-			n := min(flowBatch, len(batch))
+			n := min(replicateBatch, len(batch))
 			f.network.await(ctx, f.from, f.to)
 			passed, err := f.network.pass(f.from, f.to, func() error { return f.target.Replicate(ctx, batch[:n]) })
 			if err != nil {
@@ -180,52 +176,49 @@ func (f *flow) copyAll(ctx context.Context) error {
 		return err
 	}
 	f.fresh, f.after = false, after
-	return f.mark(ctx, after)
+	return f.saveCheckpoint(ctx, after)
 }
 
-// read takes new records from the source's log.
-func (f *flow) read(ctx context.Context) error {
-	limit := flowItems - f.transit.items()
-	if limit <= 0 || f.transit.bytes > flowBytes {
+// read reads new records from the source's log.
+func (f *replicator) read(ctx context.Context) error {
+	limit := maxInFlight - f.inFlight.items()
+	if limit <= 0 || f.inFlight.bytes > maxInFlightBytes {
 		return nil
 	}
-	got, err := f.source.Next(ctx, f.after, limit, f.transit.items() == 0)
-	if _, ok := errors.AsType[*trimmedError](err); ok {
-		f.log.ErrorContext(ctx, "the stream has lost events before they were replicated; all are copied from the log", "from", f.from, "to", f.to)
+	got, err := f.source.Next(ctx, f.after, limit, f.inFlight.items() == 0)
+	if _, ok := errors.AsType[*events.TrimmedError](err); ok {
+		f.log.ErrorContext(ctx, "the change stream lost events before they were replicated; the whole log is copied", "from", f.from, "to", f.to)
 		f.fresh = true
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for i, r := range got.list {
-		f.take(ctx, r, got.at[i])
+	for _, r := range got {
+		f.send(ctx, r)
 	}
-	f.note()
-	return f.saveNowAndThen(ctx)
+	f.setOldest()
+	return f.savePeriodically(ctx)
 }
 
-// take sends a record on its way if it is for this flow to pass on: if its own region accepted
-// it. An event whose region was rewritten because the last writer won is passed on by that writer.
-func (f *flow) take(ctx context.Context, r stream.Record, at time.Time) {
+// send adds a record to those in flight, unless its event came from another region: that region
+// replicates it. Which region the event names does not matter, as an import keeps the names.
+func (f *replicator) send(ctx context.Context, r events.Record) {
 	before := f.after
 	f.after = r.Sequence
 	if r.Err != nil {
 		f.log.ErrorContext(ctx, "a damaged event cannot be replicated", "from", f.from, "to", f.to, "error", r.Err)
 		return
 	}
-	if r.Replaced {
-		f.transit.merge(r.Event)
-	}
-	if r.Event.Region == f.from {
-		f.transit.add(accepted{r.Event, at}, before, f.weather)
+	if !r.Replica {
+		f.inFlight.add(r, before, f.linkFaults)
 	}
 }
 
-// deliverAll delivers what is due at a time.
-func (f *flow) deliverAll(ctx context.Context, now time.Time) error {
+// deliverAll delivers the items that are due at a time.
+func (f *replicator) deliverAll(ctx context.Context, now time.Time) error {
 	for {
-		due := f.transit.due(now, flowBatch)
+		due := f.inFlight.due(now, replicateBatch)
 		if len(due) == 0 {
 			return nil
 		}
@@ -235,36 +228,177 @@ func (f *flow) deliverAll(ctx context.Context, now time.Time) error {
 	}
 }
 
-// deliver makes deliveries durable in the target, unless the network keeps them back.
-func (f *flow) deliver(ctx context.Context, due []delivery) (passed bool, err error) {
-	batch := make([]accepted, len(due))
+// deliver makes items durable in the target, unless either region is isolated.
+func (f *replicator) deliver(ctx context.Context, due []delivery) (passed bool, err error) {
+	batch := make([]events.Record, len(due))
 	for i, d := range due {
-		batch[i] = d.item.accepted
+		batch[i] = d.item.record
 	}
 	passed, err = f.network.pass(f.from, f.to, func() error { return f.target.Replicate(ctx, batch) })
 	if !passed || err != nil {
-		f.transit.back(due)
+		f.inFlight.putBack(due)
 		return passed, err
 	}
-	f.transit.done(due)
-	f.note()
-	return true, f.saveNowAndThen(ctx)
+	f.inFlight.done(due)
+	f.setOldest()
+	return true, f.savePeriodically(ctx)
 }
 
-// note keeps for health how old the oldest item under way is.
-func (f *flow) note() {
+// setOldest sets the time of the oldest item in flight, for the health check.
+func (f *replicator) setOldest() {
 	at := int64(0)
-	if oldest := f.transit.oldest(); !oldest.IsZero() {
+	if oldest := f.inFlight.oldest(); !oldest.IsZero() {
 		at = oldest.UnixNano()
 	}
 	f.oldest.Store(at)
 }
 
-// waited is how long ago the oldest item under way was accepted, 0 if there is none.
-func (f *flow) waited(now time.Time) time.Duration {
+// waited returns how long ago the oldest item in flight was accepted, 0 if there is none.
+func (f *replicator) waited(now time.Time) time.Duration {
 	at := f.oldest.Load()
 	if at == 0 {
 		return 0
 	}
 	return max(0, now.Sub(time.Unix(0, at)))
+}
+
+// notifyingKeys are a region's keys that call changed after each change, so that it is replicated.
+type notifyingKeys struct {
+	keys.Store
+	changed func(user string)
+}
+
+// Add implements [keys.Store].
+func (k *notifyingKeys) Add(ctx context.Context, user string, key keys.Wrapped) error {
+	err := k.Store.Add(ctx, user, key)
+	k.changed(user) // even after an error it may be stored
+	return err
+}
+
+// Erase implements [keys.Store].
+func (k *notifyingKeys) Erase(ctx context.Context, user string) error {
+	err := k.Store.Erase(ctx, user)
+	k.changed(user)
+	return err
+}
+
+// keyReplicator replicates one region's keys to one other, as a global table does: with a lag, and not
+// while either region is isolated. At its start it replicates all keys, so that changes that were in
+// flight at a crash are not lost.
+type keyReplicator struct {
+	from, to       string
+	source, target keys.Store
+	root           keys.Wrapper // of the keys
+	network        *network
+	lag            time.Duration
+	log            *slog.Logger
+
+	mu      sync.Mutex
+	pending map[string]bool // users whose keys have changed
+	wake    chan struct{}   // holds one while users are pending
+}
+
+func newKeyReplicator(from, to *region, root keys.Wrapper, network *network, lag time.Duration) *keyReplicator {
+	return &keyReplicator{
+		from: from.name, to: to.name, source: from.store.keys, target: to.store.keys, root: root,
+		network: network, lag: lag, log: from.logger, pending: map[string]bool{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// changed adds a user whose keys have changed.
+func (f *keyReplicator) changed(user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending[user] = true
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takePending returns the pending users and removes them.
+func (f *keyReplicator) takePending() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	users := slices.Collect(maps.Keys(f.pending))
+	clear(f.pending)
+	return users
+}
+
+// run replicates until ctx ends.
+func (f *keyReplicator) run(ctx context.Context) {
+	for user, err := range f.source.Users(ctx) {
+		if err != nil {
+			f.warn(ctx, err)
+			break
+		}
+		f.changed(user)
+	}
+	repeat(ctx, f.step)
+}
+
+// step waits for changes and replicates them. It reports whether it succeeded.
+func (f *keyReplicator) step(ctx context.Context) bool {
+	select {
+	case <-f.wake:
+	case <-ctx.Done():
+		return true
+	}
+	_ = events.Sleep(ctx, f.lag/2) // as long as the fastest event that needs the key
+	f.network.await(ctx, f.from, f.to)
+	ok := true
+	for _, user := range f.takePending() {
+		passed, err := f.network.pass(f.from, f.to, func() error { return f.copyKeys(ctx, user) })
+		if err != nil {
+			f.warn(ctx, err)
+		}
+		if !passed || err != nil {
+			ok = false
+			f.changed(user)
+		}
+	}
+	return ok
+}
+
+// copyKeys adds the user's keys that the target lacks or has damaged, or erases the user there.
+func (f *keyReplicator) copyKeys(ctx context.Context, user string) error {
+	from, err := f.source.Load(ctx, user)
+	if err != nil {
+		return err
+	}
+	to, err := f.target.Load(ctx, user)
+	switch {
+	case err != nil:
+		return err
+	case from.Erased && to.Erased && len(to.Wrapped) == 0:
+		return nil
+	case from.Erased:
+		return f.target.Erase(ctx, user)
+	}
+	for _, key := range from.Wrapped {
+		has := slices.IndexFunc(to.Wrapped, func(k keys.Wrapped) bool { return k.ID == key.ID })
+		if has >= 0 && !f.repairs(ctx, user, key, to.Wrapped[has]) {
+			continue
+		}
+		if err := f.target.Add(ctx, user, key); err != nil && !errors.Is(err, keys.ErrErased) {
+			return err
+		}
+	}
+	return nil
+}
+
+// repairs reports whether a key is good and another region's copy of it is damaged.
+func (f *keyReplicator) repairs(ctx context.Context, user string, key, other keys.Wrapped) bool {
+	if bytes.Equal(key.Bytes, other.Bytes) {
+		return false
+	}
+	_, good := f.root.Unwrap(ctx, user, key.Bytes)
+	_, damaged := f.root.Unwrap(ctx, user, other.Bytes)
+	return good == nil && errors.Is(damaged, keys.ErrDamaged)
+}
+
+func (f *keyReplicator) warn(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		f.log.WarnContext(ctx, "replication of keys failed; it will be retried", "from", f.from, "to", f.to, "error", err)
+	}
 }

@@ -13,44 +13,50 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"parley/functions/api"
 	"parley/functions/live"
 )
 
-// sockets serves GET /v1/live and implements [live.Sockets]: what API Gateway is on AWS. Each
-// socket has a queue, so that nobody waits for one who reads slowly.
+// sockets serves GET /v1/live and implements [live.Sockets], as API Gateway does on AWS. Each socket
+// has a queue, so that a slow client does not delay others.
 type sockets struct {
 	handler *live.Handler
 	limits  live.Limits
-	failing func() bool // no new ones are taken
+	failing func() bool // reports whether new sockets are closed at once
 	log     *slog.Logger
 
 	queued      int64         // see maxQueued
+	queuedBytes int64         // see maxQueuedBytes
 	writeWithin time.Duration // see maxWrite
 
 	mu      sync.RWMutex
 	open    map[string]*socket
-	over    bool // no socket is added any more
+	closed  bool // no socket is added any more
 	serving sync.WaitGroup
 }
 
 const (
-	// maxQueued bounds the frames that wait for one socket. Many sockets share their content.
-	maxQueued = 4096
-	// queuedOfOwn is from where on a client's own frames are no longer handled until it has read.
+	// maxQueued and maxQueuedBytes bound the frames queued for one socket. Sockets share the content of
+	// frames that go to several.
+	maxQueued      = 4096
+	maxQueuedBytes = 1 << 20
+	// queuedOfOwn and bytesOfOwn are the length of the queue from which on a client's own frames wait until
+	// it has read. What a frame is answered with has less than half of maxQueuedBytes.
 	queuedOfOwn = 512
+	bytesOfOwn  = 256 << 10
 	// maxWrite bounds the time a client may take to read a frame.
 	maxWrite = 10 * time.Second
-	// byeWithin bounds the time a client may take to hear that its socket is closed.
+	// byeWithin bounds the time a client may take to read why its socket is closed.
 	byeWithin = time.Second
 )
 
-var errSlow = errors.New("too much waits for this socket")
+var errSlow = errors.New("queue of this socket is full")
 
 func newSockets(limits live.Limits, failing func() bool, log *slog.Logger) *sockets {
 	return &sockets{
-		limits: limits, failing: failing, log: log, queued: maxQueued, writeWithin: maxWrite, open: map[string]*socket{},
+		limits: limits, failing: failing, log: log, queued: maxQueued, queuedBytes: maxQueuedBytes, writeWithin: maxWrite, open: map[string]*socket{},
 	}
 }
 
@@ -62,17 +68,22 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := rand.Text()
-	ctx := context.WithoutCancel(r.Context()) // it is over for the server once the connection is taken over
+	ctx := context.WithoutCancel(r.Context()) // the server cancels it once the connection is hijacked
 	if err := s.handler.Connect(ctx, id, r.Header); err != nil {
 		refuse(w, api.ProblemOf(err, time.Now()))
 		return
 	}
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{live.Protocol}})
+	pings := rate.NewLimiter(rate.Limit(s.limits.PerSecond), s.limits.Burst)
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols: []string{live.Protocol},
+		// As many pings of the protocol are answered as frames are accepted.
+		OnPingReceived: func(context.Context, []byte) bool { return pings.Allow() },
+	})
 	if err == nil {
-		s.serve(ctx, &socket{sockets: s, id: id, conn: conn, wake: make(chan struct{}, 1), drained: make(chan struct{}, 1)})
+		s.serve(ctx, &socket{sockets: s, id: id, conn: conn, wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), written: make(chan struct{})})
 	}
 	if err := s.handler.Disconnect(ctx, id); err != nil {
-		s.log.WarnContext(ctx, "a connection cannot be forgotten", "error", err)
+		s.log.WarnContext(ctx, "delete a connection", "error", err)
 	}
 }
 
@@ -91,7 +102,7 @@ func (s *sockets) serve(ctx context.Context, k *socket) {
 		s.mu.Unlock()
 		_ = k.conn.CloseNow() // it may be closed already
 	}()
-	if s.failing() { // it may have begun to after all were closed
+	if s.failing() { // it may have started to fail after closeAll
 		_ = s.Close(ctx, k.id, live.CodeGoingAway)
 	}
 	s.serving.Go(func() { k.write(ctx, cancel) })
@@ -105,7 +116,7 @@ func (s *sockets) serve(ctx context.Context, k *socket) {
 		}
 	}).Stop()
 
-	k.conn.SetReadLimit(int64(4 * s.limits.FrameBytes)) // one that is a little too large gets a bye
+	k.conn.SetReadLimit(int64(4 * s.limits.FrameBytes)) // a frame that is a little too large is answered with a bye
 	for {
 		kind, data, err := k.conn.Read(ctx)
 		if err != nil {
@@ -116,11 +127,11 @@ func (s *sockets) serve(ctx context.Context, k *socket) {
 			_ = s.Close(ctx, k.id, live.CodeBadFrame)
 			continue
 		}
-		if !k.waitFor(ctx, queuedOfOwn) {
+		if !k.waitQueued(ctx, queuedOfOwn, bytesOfOwn) {
 			return
 		}
 		if err := s.handler.Frame(ctx, k.id, data); err != nil {
-			s.log.WarnContext(ctx, "a frame could not be answered", "error", err)
+			s.log.WarnContext(ctx, "answer a frame", "error", err)
 			return
 		}
 	}
@@ -132,11 +143,11 @@ func (s *sockets) find(id string) *socket {
 	return s.open[id]
 }
 
-// add takes note of a socket, unless the process ends.
+// add adds a socket, unless the process stops.
 func (s *sockets) add(k *socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
+	if s.closed {
 		return false
 	}
 	s.serving.Add(1)
@@ -152,7 +163,7 @@ func (s *sockets) Post(_ context.Context, id string, f live.Frame) error {
 	return live.ErrGone
 }
 
-// Close implements [live.Sockets]. What waits is sent first, but for a slow client.
+// Close implements [live.Sockets]. Queued frames are sent first, except to a slow client.
 func (s *sockets) Close(_ context.Context, id string, code live.Code) error {
 	k := s.find(id)
 	if k == nil {
@@ -175,27 +186,35 @@ func (s *sockets) all() []*socket {
 	return slices.Collect(maps.Values(s.open))
 }
 
-// close closes all sockets, takes no more and returns when nobody works on one.
+// close closes all sockets, accepts no more, and returns when all their handlers have ended. Clients that
+// have not read what is queued after drainFor are cut off.
 func (s *sockets) close() {
 	s.mu.Lock()
-	s.over = true
+	s.closed = true
 	s.mu.Unlock()
 	s.closeAll(live.CodeGoingAway)
+	defer time.AfterFunc(drainFor, func() {
+		for _, k := range s.all() {
+			_ = k.conn.CloseNow() // it may be closed already
+		}
+	}).Stop()
 	s.serving.Wait()
 }
 
-// socket is one client's. Frames wait in its queue until it has read those before.
+// socket is one client's connection. Frames wait in its queue until those before are written.
 type socket struct {
 	sockets *sockets
 	id      string
 	conn    *websocket.Conn
-	wake    chan struct{} // holds one if there is something to write
-	drained chan struct{} // holds one if something was written
+	wake    chan struct{} // holds one if there are frames to write
+	drained chan struct{} // holds one if a frame was written
+	written chan struct{} // closed when no more frames are written
 
 	mu      sync.Mutex
 	queue   []live.Frame
-	code    live.Code // why it is closed; "" while it is not
+	code    live.Code // why it is closed; "" while it is open
 	waiting atomic.Int64
+	bytes   atomic.Int64 // of those that wait
 }
 
 func poke(c chan struct{}) {
@@ -212,11 +231,12 @@ func (k *socket) put(f live.Frame) error {
 	switch {
 	case k.code != "":
 		return live.ErrGone
-	case k.waiting.Load() >= k.sockets.queued:
+	case k.waiting.Load() >= k.sockets.queued, k.bytes.Load() >= k.sockets.queuedBytes:
 		return errSlow
 	}
 	k.queue = append(k.queue, f)
 	k.waiting.Add(1)
+	k.bytes.Add(int64(f.Len()))
 	poke(k.wake)
 	return nil
 }
@@ -234,8 +254,8 @@ func (k *socket) end(code live.Code) {
 	poke(k.wake)
 }
 
-// take takes all that waits.
-func (k *socket) take(free []live.Frame) ([]live.Frame, live.Code) {
+// takeQueue returns the queue and replaces it by an empty slice.
+func (k *socket) takeQueue(free []live.Frame) ([]live.Frame, live.Code) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	taken := k.queue
@@ -243,11 +263,14 @@ func (k *socket) take(free []live.Frame) ([]live.Frame, live.Code) {
 	return taken, k.code
 }
 
-// waitFor waits until fewer frames wait than a number, or ctx ends.
-func (k *socket) waitFor(ctx context.Context, fewer int64) bool {
-	for k.waiting.Load() >= fewer {
+// waitQueued waits until fewer frames and bytes are queued. It returns false if ctx or write ends before:
+// what is queued then stays queued.
+func (k *socket) waitQueued(ctx context.Context, frames, bytes int64) bool {
+	for k.waiting.Load() >= frames || k.bytes.Load() >= bytes {
 		select {
 		case <-k.drained:
+		case <-k.written:
+			return false
 		case <-ctx.Done():
 			return false
 		}
@@ -255,8 +278,9 @@ func (k *socket) waitFor(ctx context.Context, fewer int64) bool {
 	return true
 }
 
-// write writes what is queued until the socket is closed. Abandon ends ctx, and all reading.
+// write writes queued frames until the socket is closed. abandon cancels ctx and ends reading.
 func (k *socket) write(ctx context.Context, abandon func()) {
+	defer close(k.written)
 	var text []byte
 	var frames []live.Frame
 	for {
@@ -266,19 +290,20 @@ func (k *socket) write(ctx context.Context, abandon func()) {
 			return
 		}
 		var code live.Code
-		frames, code = k.take(frames[:0])
+		frames, code = k.takeQueue(frames[:0])
 		for _, f := range frames {
 			text = f.Append(text[:0])
 			if err := k.send(ctx, text, k.sockets.writeWithin); err != nil {
-				_ = k.conn.CloseNow() // it does not read, or is gone: serve ends
+				_ = k.conn.CloseNow() // the client does not read, or is gone; serve returns
 				return
 			}
 			k.waiting.Add(-1)
+			k.bytes.Add(-int64(f.Len()))
 			poke(k.drained)
 		}
 		if code != "" {
-			_ = k.send(ctx, code.Bye().Append(text[:0]), byeWithin) // for those who still read
-			defer time.AfterFunc(byeWithin, abandon).Stop()         // who does not answer is not waited for
+			_ = k.send(ctx, code.Bye().Append(text[:0]), byeWithin) // the client may have stopped reading
+			defer time.AfterFunc(byeWithin, abandon).Stop()         // do not wait for a client that does not close
 			_ = k.conn.Close(websocket.StatusCode(code.Status()), string(code))
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -15,8 +16,8 @@ import (
 	"parley/functions/live"
 )
 
-// wire is a WebSocket under test.
-type wire struct {
+// wsConn is a WebSocket under test.
+type wsConn struct {
 	t    testing.TB
 	conn *websocket.Conn
 }
@@ -29,30 +30,32 @@ type heard struct {
 }
 
 // dial opens a socket with a user's token.
-func (c *client) dial() *wire {
+func (c *client) dial() *wsConn {
 	c.t.Helper()
 	return dialWith(c.t, c.url, http.Header{"Authorization": {"Bearer " + c.token}})
 }
 
-func dialWith(t testing.TB, url string, header http.Header) *wire {
+func dialWith(t testing.TB, url string, header http.Header) *wsConn {
 	t.Helper()
 	conn, response, err := websocket.Dial(t.Context(), url+"/v1/live", &websocket.DialOptions{HTTPHeader: header, HTTPClient: plainHTTP})
 	if err != nil {
 		t.Fatalf("%v: %v", err, response)
 	}
 	t.Cleanup(func() { _ = conn.CloseNow() })
-	return &wire{t, conn}
+	return &wsConn{t, conn}
 }
 
-func (w *wire) send(text string) {
+func (w *wsConn) send(text string) {
 	w.t.Helper()
-	if err := w.conn.Write(w.t.Context(), websocket.MessageText, []byte(text)); err != nil {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.conn.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 // hear returns the next frame, or the status with which the socket was closed.
-func (w *wire) hear() (heard, websocket.StatusCode) {
+func (w *wsConn) hear() (heard, websocket.StatusCode) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
 	defer cancel()
@@ -71,7 +74,7 @@ func (w *wire) hear() (heard, websocket.StatusCode) {
 }
 
 // until passes over frames until one of a type comes.
-func (w *wire) until(kind string) heard {
+func (w *wsConn) until(kind string) heard {
 	w.t.Helper()
 	for {
 		f, closed := w.hear()
@@ -85,7 +88,7 @@ func (w *wire) until(kind string) heard {
 }
 
 // ends fails the test unless the socket is closed with a code that the bye tells, too.
-func (w *wire) ends(code live.Code) {
+func (w *wsConn) ends(code live.Code) {
 	w.t.Helper()
 	if bye := w.until("bye"); bye.Code != string(code) {
 		w.t.Errorf("the bye says %s, want %s", bye.Code, code)
@@ -107,12 +110,12 @@ func TestSocketOutlivesRegion(t *testing.T) {
 		first := w.until("hello").Region
 		w.send(`{"action":"subscribe"}`)
 		if top := w.until("subscribed").Positions; len(top) != 1 {
-			t.Errorf("she listens to %v", top)
+			t.Errorf("subscribed to %v", top)
 		}
 		ada.must("POST", "/v1/rooms/"+room+"/messages", map[string]string{"text": "one"})
 		for f := w.until("event"); f.Event.Type != "message.posted"; f = w.until("event") {
 			if f.Room != room {
-				t.Errorf("she hears %+v", f)
+				t.Errorf("received %+v", f)
 			}
 		}
 		r.state(first, stateFailing)
@@ -130,7 +133,7 @@ func TestSocketOutlivesRegion(t *testing.T) {
 func TestSocketsEndWithTheProcess(t *testing.T) {
 	r := serve(t, testSettings(t.TempDir()))
 	direct, global := r.at(1, "ada").dial(), r.at(0, "ada").dial()
-	for _, w := range []*wire{direct, global} {
+	for _, w := range []*wsConn{direct, global} {
 		w.send(`{"action":"auth"}`)
 		w.until("hello")
 	}
@@ -143,43 +146,94 @@ func TestSocketsEndWithTheProcess(t *testing.T) {
 	}
 }
 
-// A client that does not read is given up, with bounded memory, and costs the others nothing.
+// A client that does not read is given up, and costs the others nothing.
 func TestSlowSocket(t *testing.T) {
 	r := serve(t, testSettings(t.TempDir()))
 	ada := r.at(1, "ada")
 	room := ada.must("POST", "/v1/rooms", map[string]string{"name": "Engine"})["id"].(string)
 	sockets := r.cluster.regions[0].sockets
-	sockets.queued, sockets.writeWithin = 100, 500*time.Millisecond
-	slow, quick := ada.dial(), ada.dial()
-	for _, w := range []*wire{slow, quick} {
-		w.send(`{"action":"subscribe"}`)
-		w.until("subscribed")
+	sockets.writeWithin = 500 * time.Millisecond
+	slow := ada.dial()
+	slow.send(`{"action":"subscribe"}`)
+	slow.until("subscribed")
+	clogged := sockets.all()[0]
+	quick := ada.dial()
+	quick.send(`{"action":"subscribe"}`)
+	quick.until("subscribed")
+	const messages = 100
+	clogged.clog(t)
+	for i := range messages {
+		ada.post(room, fmt.Sprint("message ", i))
 	}
-	text := strings.Repeat("x", 20_000)
-	const messages = 1000 // more than the buffers of a connection hold
-	go func() {
-		for range messages {
-			ada.try("POST", "/v1/rooms/"+room+"/messages", map[string]string{"text": text})
-		}
-	}()
 	for range messages {
 		quick.until("event")
 	}
 	if !eventually(20*time.Second, func() bool { return len(sockets.all()) == 1 }) {
 		t.Error("the slow one is still there")
 	}
-	told := 0
+	received := 0
 	for {
 		f, closed := slow.hear()
 		if closed != 0 {
 			break
 		}
 		if f.Type == "event" {
-			told++
+			received++
 		}
 	}
-	if told >= messages {
-		t.Error("it was not slow: it has been told everything")
+	if received >= messages {
+		t.Error("the slow client received every event")
+	}
+}
+
+// A client that sends and does not read is given up, too: its own frames wait for the queue, which nobody
+// writes any more.
+func TestSlowSocketThatSends(t *testing.T) {
+	r := serve(t, testSettings(t.TempDir()))
+	sockets := r.cluster.regions[0].sockets
+	sockets.writeWithin = time.Second
+	slow := r.at(1, "ada").dial()
+	slow.send(`{"action":"auth"}`)
+	slow.until("hello")
+	sockets.all()[0].clog(t)
+	slow.send(`{"action":"ping"}`)
+	if !eventually(20*time.Second, func() bool { return len(sockets.all()) == 0 }) {
+		t.Error("the socket is still there")
+	}
+	r.halt()
+}
+
+// clog fills the queue of a socket whose client does not read. It returns when the buffers of the connection
+// are full, too, so that the server is in the middle of a write.
+func (k *socket) clog(t *testing.T) {
+	t.Helper()
+	large := live.Code(strings.Repeat("x", 20_000)).Bye()
+	refused := 0
+	if !eventually(20*time.Second, func() bool {
+		refused++
+		for k.put(large) == nil {
+			refused = 0
+		}
+		return refused > 50
+	}) {
+		t.Fatal("the queue does not fill up")
+	}
+}
+
+// The process ends in time though a client does not read.
+func TestSlowSocketEndsWithTheProcess(t *testing.T) {
+	t.Parallel()
+	r := serve(t, testSettings(t.TempDir()))
+	sockets := r.cluster.regions[0].sockets
+	sockets.writeWithin = time.Minute
+	slow := r.at(1, "ada").dial()
+	slow.send(`{"action":"auth"}`)
+	slow.until("hello")
+	sockets.all()[0].clog(t)
+	start := time.Now()
+	r.halt()
+	if took := time.Since(start); took > sockets.writeWithin/2 {
+		t.Errorf("it took %s", took)
 	}
 }
 
@@ -250,5 +304,18 @@ func TestBrokenSocket(t *testing.T) {
 	}
 	if err := sockets.Post(t.Context(), "gone", live.Frame{}); !errors.Is(err, live.ErrGone) {
 		t.Errorf("a frame to nobody: %v", err)
+	}
+}
+
+// What waits for a client that does not read is bounded in bytes.
+func TestQueueOfASocketIsBounded(t *testing.T) {
+	k := &socket{sockets: newSockets(live.DefaultLimits, nil, nil), wake: make(chan struct{}, 1)}
+	large := live.Code(strings.Repeat("x", 20_000)).Bye()
+	for n := 0; ; n++ {
+		if err := k.put(large); errors.Is(err, errSlow) {
+			break
+		} else if err != nil || n*20_000 > 1<<20 {
+			t.Fatalf("frame %d of 20,000 bytes: %v", n, err)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"parley/events"
 	"parley/events/keys"
 	"parley/events/keys/filekeys"
+	"parley/events/pebbledb"
 	"parley/events/pebblelog"
 	"parley/projections"
 	"parley/projections/pebbleview"
@@ -31,22 +32,23 @@ type storage interface {
 	close() error
 }
 
-// store is where a region keeps what it knows.
+// store holds the open stores of a region.
 type store struct {
-	log      events.Log
-	views    projections.Views
-	keys     keys.Store // of users; replicated as the log is
-	marks    marks
-	identity string       // of the log: another one has nothing of what this one has
-	busDB    *pebble.DB   // keeps what was put on the region's bus
-	writable func() error // why the log takes no appends, see [health.Handler]; nil: it always does
+	log         events.Log
+	views       projections.Views
+	keys        keys.Store // of users; replicated as the log is
+	checkpoints checkpoints
+	identity    string       // of the log; another log has another identity
+	busDB       *pebble.DB   // holds the archive of the region's bus
+	writable    func() error // why the log takes no appends, see [health.Handler]; nil: it always does
 
-	follow  func() replica          // the log for one follower of its stream, or a writer
-	check   func(mark string) error // refuses a log that is not the one which was handled up to a mark
+	follow  func() events.Replica            // the log for one follower of its stream, or a writer
+	lane    func(events.Part) events.Replica // the log for a follower that needs the records of some streams
+	check   func(checkpoint string) error    // fails if the log does not contain a checkpoint
 	closers []io.Closer
 }
 
-// close closes what is open, the last first. Nothing may work on the store any more.
+// close closes what is open, in reverse order. The store must not be in use.
 func (s *store) close() error {
 	var errs []error
 	for i := len(s.closers) - 1; i >= 0; i-- {
@@ -90,7 +92,7 @@ func (p *pebbleStorage) open(_ context.Context, region string, log *slog.Logger)
 		return nil, err
 	}
 	s.closers = append(s.closers, l)
-	db, err := pebbleview.Open(filepath.Join(dir, "views"), pebbleview.Options{Cache: p.cache, Logger: log})
+	db, err := pebbleview.Open(filepath.Join(dir, "views"), pebbledb.Options{Cache: p.cache, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -98,21 +100,22 @@ func (p *pebbleStorage) open(_ context.Context, region string, log *slog.Logger)
 	if s.keys, err = filekeys.Open(filepath.Join(dir, "keys")); err != nil {
 		return nil, err
 	}
-	s.log, s.views, s.marks, s.busDB = l, pebbleview.New(db, viewsPrefix), pebbleMarks{db}, db
+	s.log, s.views, s.checkpoints, s.busDB = l, pebbleview.New(db, viewsPrefix), pebbleCheckpoints{db}, db
 	s.writable = l.Err
-	s.follow = func() replica { return tail{l} }
-	s.check = func(mark string) error { return checkPosition(l, mark) }
+	s.follow = func() events.Replica { return l }
+	s.lane = func(part events.Part) events.Replica { return l.Lane(part) }
+	s.check = func(checkpoint string) error { return checkPosition(l, checkpoint) }
 	return s, nil
 }
 
-// checkPosition refuses a log that is behind what was made of it: it was deleted or set back.
-func checkPosition(l *pebblelog.Log, mark string) error {
-	position, err := parsePosition(mark)
+// checkPosition fails if the log is behind its views: it was deleted or restored from a backup.
+func checkPosition(l *pebblelog.Log, checkpoint string) error {
+	position, err := pebblelog.ParsePosition(checkpoint)
 	if err != nil {
 		return err
 	}
 	if head := l.Head(); position > head {
-		return fmt.Errorf("its views have seen %d events, its log has only %d: delete the region's folder, the other regions will fill it again", position, head)
+		return fmt.Errorf("its views contain %d events, its log only %d: delete the region's folder; the other regions replicate it again", position, head)
 	}
 	return nil
 }

@@ -9,105 +9,139 @@ import (
 	"sync/atomic"
 	"time"
 
-	"parley/functions/stream"
+	"parley/events"
+	"parley/events/keys"
+	"parley/projections"
 )
 
 // function is what a trigger calls, see [stream.Handler].
 type function interface {
-	Handle(ctx context.Context, records []stream.Record) (int, error)
-	Park(ctx context.Context, stage string, r stream.Record, cause error) error
+	Handle(ctx context.Context, records []events.Record) (int, error)
+	Park(ctx context.Context, stage string, r events.Record, cause error) error
 }
 
-// lost is what a source lost, see [recovery].
+// lost handles events that the source lost, see [recovery].
 type lost interface {
-	each(ctx context.Context, handle func([]stream.Record)) error
-	over()
+	each(ctx context.Context, handle func([]events.Record)) error
 }
 
-// trigger calls a function with the records of a source, the way Lambda's event source mapping
-// does: in order, at least once, in batches of what is there. Where the function reports how far
-// it came, it goes on from there; where a batch fails as a whole it is called again with half of
-// it. A record that fails alone too often is parked. It is never dropped: parking is tried until
-// it succeeds.
+// trigger calls a function with the records of one lane of a source, as Lambda's event source mapping
+// does with those of one shard: in order, at least once, in batches of available records. If the
+// function handled a part of a batch, the trigger continues after it. If a batch fails as a whole,
+// half of it is retried. A record that fails alone too often is parked, unless it fails because
+// something is unavailable: that is retried for as long as it takes. A record is never dropped: parking
+// is retried until it succeeds.
 type trigger struct {
-	source   source
+	source   events.Follower
+	part     events.Part // the streams whose records the lane handles; the zero Part is all
 	function function
-	mark     func(ctx context.Context, sequence string) error // remembers that all up to here is handled or parked
+	save     func(ctx context.Context, to checkpoint) error // saves the checkpoint: everything up to it is handled or parked
 	settings triggerSettings
 	log      *slog.Logger
 	recovery lost
 
-	recovering bool         // since the source was trimmed it was not read empty
-	oldest     atomic.Int64 // since when the oldest record in hand has waited, Unix ns; 0: none in hand
-	drained    int64        // when the source was last read empty: what came after has not waited longer
+	oldest  atomic.Int64 // since when the oldest record of the batch has waited, Unix ns; 0: no batch
+	drained int64        // when the source was last read to its end: later records have not waited longer
 }
 
 // triggerSettings bound the work of a trigger.
 type triggerSettings struct {
 	Batch int           // records in one call, at most
-	Every time.Duration // from one read of the source to the next, at least: what comes meanwhile is one batch
+	Every time.Duration // the least time between two reads of the source: records of that time are one batch
 	Tries int           // calls with one record alone, before it is parked
-	Pause time.Duration // after the first failure; it doubles with each up to MaxPause
-	Max   time.Duration // the longest pause
+	Pause time.Duration // the backoff after the first failure; it doubles with each up to Max
+	Max   time.Duration // the longest backoff
 }
 
-// defaultTrigger gives up on a record after about 10 seconds.
+// defaultTrigger parks a record after about 10 seconds.
 var defaultTrigger = triggerSettings{Batch: 1000, Every: 5 * time.Millisecond, Tries: 10, Pause: 20 * time.Millisecond, Max: 5 * time.Second}
 
-// run handles what comes after a sequence until ctx ends.
-func (t *trigger) run(ctx context.Context, after string) {
+// maxPassed is how many records of other lanes are read before a checkpoint behind them is saved. It
+// bounds what a lane without records of its own reads again after a restart.
+const maxPassed = 256
+
+// run handles the records after a checkpoint until ctx ends.
+func (t *trigger) run(ctx context.Context, at checkpoint) {
+	passed := 0 // records of other lanes since the checkpoint was saved
+	defer func() {
+		if passed > 0 {
+			t.saveCheckpoint(context.WithoutCancel(ctx), at)
+		}
+	}()
 	var read time.Time
 	for failed := 0; ctx.Err() == nil; {
-		if wait := t.settings.Every - time.Since(read); wait > 0 {
-			pause(ctx, wait)
-		}
-		got, err := t.source.Next(ctx, after, t.settings.Batch, true)
+		_ = events.Sleep(ctx, t.settings.Every-time.Since(read))
+		got, err := t.source.Next(ctx, at.Sequence, t.settings.Batch, true)
 		read = time.Now()
-		if trimmed, ok := errors.AsType[*trimmedError](err); ok {
-			after, err = t.recover(ctx, after, trimmed.resume)
+		if trimmed, ok := errors.AsType[*events.TrimmedError](err); ok {
+			if err = t.recover(ctx); err == nil {
+				// Where that is among the numbers is not known, so it is saved with the next record.
+				at.Sequence, passed = trimmed.Resume, 0
+			}
 		}
 		if err != nil {
 			failed++
-			t.warn(ctx, "the stream cannot be read", err)
-			t.pause(ctx, failed)
+			t.warn(ctx, "reading the change stream failed; it will be retried", err)
+			t.backOff(ctx, failed)
 			continue
 		}
-		if failed = 0; len(got.list) == 0 {
+		if failed = 0; len(got) == 0 {
 			continue
 		}
-		t.oldest.Store(max(got.at[0].UnixNano(), t.drained, 1))
-		drained := len(got.list) < t.settings.Batch
+		own, last := t.ownOf(got), got[len(got)-1]
+		drained := len(got) < t.settings.Batch
+		if len(own) > 0 {
+			t.oldest.Store(max(own[0].At.UnixNano(), t.drained, 1))
+		}
 		if drained {
 			t.drained = time.Now().UnixNano()
 		}
-		after = t.handleAll(ctx, got.list, after)
-		t.oldest.Store(0)
-		if drained && t.recovering {
-			t.recovery.over()
-			t.recovering = false
+		if len(own) > 0 {
+			passed = 0
+			handled := t.handleAll(ctx, own)
+			t.oldest.Store(0)
+			if !handled {
+				return
+			}
+		}
+		at = checkpoint{last.Sequence, last.Number}
+		if len(own) == 0 || own[len(own)-1].Sequence != last.Sequence {
+			passed += len(got) - len(own)
+		}
+		if passed >= maxPassed {
+			t.saveCheckpoint(ctx, at)
+			passed = 0
 		}
 	}
 }
 
-// recover handles what the source lost, and returns the sequence behind which it goes on. Until
-// all of that is done none of it counts as done.
-func (t *trigger) recover(ctx context.Context, after, resume string) (string, error) {
-	t.log.ErrorContext(ctx, "the stream has lost events before they were handled; they are taken from the log")
-	t.recovering = true
-	err := t.recovery.each(ctx, func(list []stream.Record) {
-		for i := range list {
-			list[i].Sequence = after
+// ownOf returns the records of this lane. A record that cannot be decoded may have no stream: then it is
+// in the first lane.
+func (t *trigger) ownOf(records []events.Record) []events.Record {
+	if t.part.Of <= 1 {
+		return records
+	}
+	var own []events.Record
+	for _, r := range records {
+		if r.Event.Stream == "" && t.part.Index == 0 || r.Event.Stream != "" && t.part.Holds(r.Event.Stream) {
+			own = append(own, r)
 		}
-		t.handleAll(ctx, list, after)
-	})
+	}
+	return own
+}
+
+// recover handles the events of the lane that the source lost. After an error all of them must be
+// handled again. No checkpoint is saved meanwhile.
+func (t *trigger) recover(ctx context.Context) error {
+	t.log.ErrorContext(ctx, "the change stream lost events before they were handled; they are read from the log")
+	err := t.recovery.each(ctx, func(list []events.Record) { t.handleAll(ctx, list) })
 	if err := errors.Join(err, ctx.Err()); err != nil {
-		return after, fmt.Errorf("make up for lost events: %w", err)
+		return fmt.Errorf("recover lost events: %w", err)
 	}
-	t.save(ctx, resume)
-	return resume, nil
+	return nil
 }
 
-// waited is how long the oldest record that is not handled has waited, 0 if all are.
+// waited returns how long the oldest record of the batch has waited, 0 if there is none.
 func (t *trigger) waited(now time.Time) time.Duration {
 	since := t.oldest.Load()
 	if since == 0 {
@@ -116,46 +150,69 @@ func (t *trigger) waited(now time.Time) time.Duration {
 	return max(0, now.Sub(time.Unix(0, since)))
 }
 
-// handleAll handles or parks records, one call after the other. It returns the sequence up to
-// which that is done: of the last record, unless ctx ends before.
-func (t *trigger) handleAll(ctx context.Context, list []stream.Record, after string) string {
-	size, tries := len(list), 0 // of a call; how often the first of the list has failed
+// handleAll handles or parks records, one call after the other, and saves the checkpoint of each that
+// has a sequence. It reports whether all are handled or parked: they are, unless ctx ends before.
+func (t *trigger) handleAll(ctx context.Context, list []events.Record) bool {
+	size := len(list)    // of a call
+	tries, waits := 0, 0 // how often the first of the list has failed alone, and how often it could not be tried
 	for len(list) > 0 && ctx.Err() == nil {
 		size = min(size, len(list))
 		done, err := t.call(ctx, list[:size])
+		waiting := unavailable(err)
 		if err != nil && done == 0 && ctx.Err() == nil {
-			tries++
-			if size == 1 && tries >= t.settings.Tries {
+			switch {
+			case waiting:
+				waits++
+			case size == 1:
+				tries++
+			}
+			if !waiting && tries >= t.settings.Tries {
 				if done = t.park(ctx, list[0], err); done == 1 {
 					err = nil
 				}
 			}
 		}
 		if done > 0 {
-			after, list, tries = list[done-1].Sequence, list[done:], 0
-			t.save(ctx, after)
+			if last := list[done-1]; last.Sequence != "" {
+				t.saveCheckpoint(ctx, checkpoint{last.Sequence, last.Number})
+			}
+			list, tries, waits = list[done:], 0, 0
 		}
 		switch {
 		case err == nil:
-			size *= 2 // after a failure it has been halved
-		case done == 0:
-			t.warn(ctx, "a batch failed", err, "records", size, "tries", tries)
-			if size > 1 {
-				size, tries = size/2, 0 // tries count for a record alone
-				t.pause(ctx, 1)
-			} else {
-				t.pause(ctx, tries)
-			}
-		default:
+			size *= 2 // a failure had halved it
+		case done > 0:
 			t.warn(ctx, "a batch failed in part", err, "records", size, "handled", done)
-			t.pause(ctx, 1)
+			t.backOff(ctx, 1)
+		case waiting:
+			t.warn(ctx, "a batch failed because something is unavailable; it will be retried", err, "records", size, "tries", waits)
+			size = max(size/2, 1)
+			t.backOff(ctx, waits)
+		default:
+			t.warn(ctx, "a batch failed", err, "records", size, "tries", tries)
+			size = max(size/2, 1)
+			t.backOff(ctx, max(tries, 1))
 		}
 	}
-	return after
+	return len(list) == 0
 }
 
-// call calls the function. Whatever goes wrong in there is an error.
-func (t *trigger) call(ctx context.Context, batch []stream.Record) (done int, err error) {
+// unavailable reports whether a call failed because of the state of a store, other writers, a key that
+// has not been replicated yet, or a time limit. That is no property of the records, and passes.
+func unavailable(err error) bool {
+	for _, is := range []error{
+		events.ErrUnavailable, events.ErrThrottled, events.ErrUnknownOutcome, projections.ErrUnavailable,
+		projections.ErrTooManyConflicts, keys.ErrMissing, context.DeadlineExceeded, context.Canceled,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// call calls the function. A panic in it is an error.
+func (t *trigger) call(ctx context.Context, batch []events.Record) (done int, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			done, err = 0, panicked(p)
@@ -164,10 +221,10 @@ func (t *trigger) call(ctx context.Context, batch []stream.Record) (done int, er
 	}()
 	done, err = t.function.Handle(ctx, batch)
 	if done < 0 || done > len(batch) {
-		return 0, fmt.Errorf("the function reports %d of %d records as handled: %w", done, len(batch), err)
+		return 0, fmt.Errorf("the function reported an invalid count of handled records, %d of %d: %w", done, len(batch), err)
 	}
 	if err == nil && done < len(batch) {
-		err = errors.New("the function left records and does not say why")
+		err = errors.New("the function handled only a part of the batch without an error")
 	}
 	if done == len(batch) {
 		err = nil
@@ -175,8 +232,8 @@ func (t *trigger) call(ctx context.Context, batch []stream.Record) (done int, er
 	return done, err
 }
 
-// panicked is the error of a panic. What was panicked with may hold user text; an error is
-// expected not to.
+// panicked returns the error of a panic. Its value is dropped unless it is an error: it may contain
+// user text, which errors do not.
 func panicked(p any) error {
 	if err, ok := p.(error); ok {
 		return fmt.Errorf("panic: %w", err)
@@ -184,9 +241,8 @@ func panicked(p any) error {
 	return errors.New("panic")
 }
 
-// park sets a record aside, trying until it succeeds and 1 record is taken care of, or ctx ends
-// and none is.
-func (t *trigger) park(ctx context.Context, r stream.Record, cause error) int {
+// park parks a record. It retries until it succeeds and returns 1, or ctx ends and it returns 0.
+func (t *trigger) park(ctx context.Context, r events.Record, cause error) int {
 	for tries := 1; ; tries++ {
 		err := t.tryPark(ctx, r, cause)
 		if err == nil {
@@ -195,12 +251,12 @@ func (t *trigger) park(ctx context.Context, r stream.Record, cause error) int {
 		if ctx.Err() != nil {
 			return 0
 		}
-		t.warn(ctx, "an event cannot be parked", err, "tries", tries)
-		t.pause(ctx, tries)
+		t.warn(ctx, "parking an event failed; it will be retried", err, "tries", tries)
+		t.backOff(ctx, tries)
 	}
 }
 
-func (t *trigger) tryPark(ctx context.Context, r stream.Record, cause error) (err error) {
+func (t *trigger) tryPark(ctx context.Context, r events.Record, cause error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = panicked(p)
@@ -209,10 +265,10 @@ func (t *trigger) tryPark(ctx context.Context, r stream.Record, cause error) (er
 	return t.function.Park(ctx, "trigger", r, cause)
 }
 
-// save remembers how far it has come. If that fails the records come again after a restart.
-func (t *trigger) save(ctx context.Context, sequence string) {
-	if err := t.mark(ctx, sequence); err != nil {
-		t.warn(ctx, "the stream's mark cannot be saved", err)
+// saveCheckpoint saves the checkpoint. If that fails the records are handled again after a restart.
+func (t *trigger) saveCheckpoint(ctx context.Context, to checkpoint) {
+	if err := t.save(ctx, to); err != nil {
+		t.warn(ctx, "saving the checkpoint of the change stream failed", err)
 	}
 }
 
@@ -222,16 +278,6 @@ func (t *trigger) warn(ctx context.Context, what string, err error, args ...any)
 	}
 }
 
-func (t *trigger) pause(ctx context.Context, failed int) {
-	pause(ctx, min(t.settings.Pause<<min(max(failed-1, 0), 20), t.settings.Max))
-}
-
-// pause waits, but not beyond the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+func (t *trigger) backOff(ctx context.Context, failed int) {
+	_ = events.Sleep(ctx, min(t.settings.Pause<<min(max(failed-1, 0), 20), t.settings.Max))
 }

@@ -12,7 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"parley/functions/stream"
+	"parley/events"
 )
 
 // memorySource is a stream of n records, with the sequences 1 to n.
@@ -22,27 +22,23 @@ type memorySource struct {
 	done context.CancelFunc
 }
 
-// Next implements source. What is asked for behind the last record means that all are done.
-func (s *memorySource) Next(ctx context.Context, after string, limit int, _ bool) (records, error) {
+// Next implements source. A call with the last sequence means that all records are done.
+func (s *memorySource) Next(ctx context.Context, after string, limit int, _ bool) ([]events.Record, error) {
 	if s.fail > 0 {
 		s.fail--
-		return records{}, errors.New("the stream is away")
+		return nil, errors.New("the stream is not available")
 	}
 	first := 1 + atoi(after)
 	if first > s.n {
 		s.done()
 		<-ctx.Done()
-		return records{}, ctx.Err()
+		return nil, ctx.Err()
 	}
-	var list []stream.Record
+	var list []events.Record
 	for i := first; i <= s.n && len(list) < limit; i++ {
-		list = append(list, stream.Record{Sequence: strconv.Itoa(i)})
+		list = append(list, events.Record{Sequence: strconv.Itoa(i), Number: events.Number(strconv.Itoa(i)), At: time.Now()})
 	}
-	at := make([]time.Time, len(list))
-	for i := range at {
-		at[i] = time.Now()
-	}
-	return records{list, at}, nil
+	return list, nil
 }
 
 func atoi(text string) int {
@@ -50,16 +46,16 @@ func atoi(text string) int {
 	return n
 }
 
-// fault is what goes wrong when a record is reached.
+// fault is how the handling of a record fails.
 type fault struct {
 	How   string // "partial", "whole", "panic", "lies"
-	Times int    // and how often; poison is forever
-	Park  int    // how often parking it fails; every other time by a panic
+	Times int    // how often; poison is forever
+	Park  int    // how often parking fails; every other time by a panic
 }
 
 const poison = 1 << 30
 
-// faultyFunction handles records in order, and fails where it is told to.
+// faultyFunction handles records in order, and fails as its faults say.
 type faultyFunction struct {
 	faults  map[int]*fault
 	handled map[int]bool
@@ -68,7 +64,7 @@ type faultyFunction struct {
 }
 
 // Handle implements function.
-func (f *faultyFunction) Handle(_ context.Context, batch []stream.Record) (int, error) {
+func (f *faultyFunction) Handle(_ context.Context, batch []events.Record) (int, error) {
 	f.calls++
 	for i, r := range batch {
 		n := atoi(r.Sequence)
@@ -93,7 +89,7 @@ func (f *faultyFunction) Handle(_ context.Context, batch []stream.Record) (int, 
 }
 
 // Park implements function.
-func (f *faultyFunction) Park(_ context.Context, stage string, r stream.Record, cause error) error {
+func (f *faultyFunction) Park(_ context.Context, stage string, r events.Record, cause error) error {
 	n := atoi(r.Sequence)
 	if fault := f.faults[n]; fault.Park > 0 {
 		if fault.Park--; fault.Park%2 == 1 {
@@ -111,7 +107,7 @@ func (f *faultyFunction) Park(_ context.Context, stage string, r stream.Record, 
 var quiet = slog.New(slog.DiscardHandler)
 
 // TestTriggerFaults lets anything go wrong anywhere: every record is handled or, if it can never
-// be, parked; and a mark is never set before that.
+// be, parked; and no checkpoint is saved before that.
 func TestTriggerFaults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "records")
@@ -134,23 +130,24 @@ func TestTriggerFaults(t *testing.T) {
 				log:      quiet,
 			}
 			saves := rapid.IntRange(0, 5).Draw(t, "saves before a restart")
-			tr.mark = func(_ context.Context, sequence string) error {
+			tr.save = func(_ context.Context, to checkpoint) error {
+				sequence := to.Sequence
 				for i := marked + 1; i <= atoi(sequence); i++ {
 					if !f.handled[i] && f.parked[i] == "" {
-						t.Fatalf("mark %s was set before %d was handled or parked", sequence, i)
+						t.Fatalf("checkpoint %s was saved before %d was handled or parked", sequence, i)
 					}
 				}
 				if atoi(sequence) <= marked {
-					t.Fatalf("the mark went from %d to %s", marked, sequence)
+					t.Fatalf("the checkpoint went from %d to %s", marked, sequence)
 				}
 				if saves--; saves == 0 && run < runs-1 {
 					stop()                                // the process ends, and
-					return errors.New("the disk is full") // the mark is lost
+					return errors.New("the disk is full") // the checkpoint is lost
 				}
 				marked = atoi(sequence)
 				return nil
 			}
-			tr.run(runCtx, strconv.Itoa(marked))
+			tr.run(runCtx, checkpoint{Sequence: strconv.Itoa(marked)})
 			stop()
 		}
 		if ctx.Err() != nil {
@@ -162,7 +159,7 @@ func TestTriggerFaults(t *testing.T) {
 			}
 		}
 		if marked != n {
-			t.Fatalf("the mark stands at %d of %d", marked, n)
+			t.Fatalf("the checkpoint is %d of %d", marked, n)
 		}
 	})
 }
@@ -185,10 +182,10 @@ func TestTriggerBisects(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		tr := &trigger{
-			source: &memorySource{n: 1000, done: stop}, function: f, mark: func(context.Context, string) error { return nil },
+			source: &memorySource{n: 1000, done: stop}, function: f, save: func(context.Context, checkpoint) error { return nil },
 			settings: defaultTrigger, log: quiet,
 		}
-		tr.run(ctx, "")
+		tr.run(ctx, checkpoint{})
 		if len(f.handled) != 999 || f.parked[617] != "trigger" {
 			t.Errorf("handled %d, parked %v", len(f.handled), f.parked)
 		}
@@ -206,36 +203,32 @@ type steadySource struct {
 	done     func()
 }
 
-// Next implements source; a sequence is how many came up to there.
-func (s *steadySource) Next(ctx context.Context, after string, limit int, _ bool) (records, error) {
-	last, err := parsePosition(after)
-	if err != nil {
-		return records{}, err
-	}
-	if int(last) == s.n {
+// Next implements source; a sequence is the number of records up to it.
+func (s *steadySource) Next(ctx context.Context, after string, limit int, _ bool) ([]events.Record, error) {
+	last := atoi(after)
+	if last == s.n {
 		s.done()
-		return records{}, ctx.Err()
+		return nil, ctx.Err()
 	}
-	pause(ctx, time.Until(s.start.Add(time.Duration(last+1)*s.interval)))
-	var got records
-	for i := int(last) + 1; i <= min(s.n, int(time.Since(s.start)/s.interval)) && len(got.list) < limit; i++ {
-		got.list = append(got.list, stream.Record{Sequence: formatPosition(uint64(i))})
-		got.at = append(got.at, time.Now())
+	_ = events.Sleep(ctx, time.Until(s.start.Add(time.Duration(last+1)*s.interval)))
+	var got []events.Record
+	for i := last + 1; i <= min(s.n, int(time.Since(s.start)/s.interval)) && len(got) < limit; i++ {
+		got = append(got, events.Record{Sequence: strconv.Itoa(i), Number: events.Number(strconv.Itoa(i)), At: time.Now()})
 	}
 	return got, nil
 }
 
-// calls notes how many records each call hands over.
+// calls records the number of records of each call.
 type calls struct{ sizes []int }
 
-func (c *calls) Handle(_ context.Context, records []stream.Record) (int, error) {
+func (c *calls) Handle(_ context.Context, records []events.Record) (int, error) {
 	c.sizes = append(c.sizes, len(records))
 	return len(records), nil
 }
 
-func (c *calls) Park(context.Context, string, stream.Record, error) error { return nil }
+func (c *calls) Park(context.Context, string, events.Record, error) error { return nil }
 
-// TestTriggerGathers hands over the first record at once, and together what comes fast.
+// TestTriggerGathers: the first record is handled at once, and records that come fast are batched.
 func TestTriggerGathers(t *testing.T) {
 	for _, c := range []struct {
 		interval time.Duration
@@ -253,10 +246,10 @@ func TestTriggerGathers(t *testing.T) {
 			f := &calls{}
 			tr := &trigger{
 				source:   &steadySource{time.Now(), c.interval, total, stop},
-				function: f, mark: func(context.Context, string) error { return nil },
+				function: f, save: func(context.Context, checkpoint) error { return nil },
 				settings: triggerSettings{Batch: 100, Every: 5 * time.Millisecond, Tries: 1}, log: quiet,
 			}
-			tr.run(ctx, "")
+			tr.run(ctx, checkpoint{})
 			if !slices.Equal(f.sizes, c.want) {
 				t.Errorf("calls of %v records, one each %v; want %v", f.sizes, c.interval, c.want)
 			}
@@ -264,21 +257,21 @@ func TestTriggerGathers(t *testing.T) {
 	}
 }
 
-// TestTriggerWaited tells how long a record has been in hand, also while parking fails.
+// TestTriggerWaited: waited returns how long a record has been in progress, also while parking fails.
 func TestTriggerWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &faultyFunction{faults: map[int]*fault{1: {How: "whole", Times: poison, Park: poison}}, handled: map[int]bool{}, parked: map[int]string{}}
 		ctx, stop := context.WithCancel(t.Context())
 		tr := &trigger{
-			source: &memorySource{n: 2, done: stop}, function: f, mark: func(context.Context, string) error { return nil },
+			source: &memorySource{n: 2, done: stop}, function: f, save: func(context.Context, checkpoint) error { return nil },
 			settings: defaultTrigger, log: quiet,
 		}
 		if got := tr.waited(time.Now()); got != 0 {
 			t.Errorf("waited %v before there was anything", got)
 		}
 		finished := make(chan struct{})
-		go func() { tr.run(ctx, ""); close(finished) }()
-		pause(t.Context(), time.Hour)
+		go func() { tr.run(ctx, checkpoint{}); close(finished) }()
+		_ = events.Sleep(t.Context(), time.Hour)
 		if got := tr.waited(time.Now()); got < 59*time.Minute {
 			t.Errorf("waited %v for an hour", got)
 		}
@@ -293,7 +286,7 @@ func TestTriggerWaited(t *testing.T) {
 	})
 }
 
-// TestNetwork waits for both ends.
+// TestNetwork: await returns when neither region is isolated.
 func TestNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -324,29 +317,29 @@ func TestNetwork(t *testing.T) {
 	})
 }
 
-// stopping is a function that is told to stop while it works.
+// stopping is a function during which the context ends.
 type stopping struct {
 	faultyFunction
 	stop context.CancelFunc
 }
 
 // Handle implements function.
-func (f *stopping) Handle(ctx context.Context, _ []stream.Record) (int, error) {
+func (f *stopping) Handle(ctx context.Context, _ []events.Record) (int, error) {
 	f.stop()
 	return 0, ctx.Err()
 }
 
-// TestTriggerStops without having lost or parked what it had in hand.
+// TestTriggerStops: a trigger that is stopped neither loses nor parks the records in progress.
 func TestTriggerStops(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		ctx, stop := context.WithCancel(t.Context())
 		f := &stopping{faultyFunction{parked: map[int]string{}}, stop}
 		tr := &trigger{
 			source: &memorySource{n: n, done: stop}, function: f, log: quiet,
-			mark:     func(_ context.Context, sequence string) error { t.Errorf("marked %s", sequence); return nil },
+			save:     func(_ context.Context, to checkpoint) error { t.Errorf("saved checkpoint %v", to); return nil },
 			settings: triggerSettings{Batch: n, Tries: 1, Pause: time.Microsecond, Max: time.Second},
 		}
-		tr.run(ctx, "")
+		tr.run(ctx, checkpoint{})
 		if len(f.parked) > 0 {
 			t.Errorf("parked %v", f.parked)
 		}

@@ -4,25 +4,102 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"parley/events"
+	"parley/functions/wire"
 )
 
-// erasure is what has become of an erasure, as a region has heard.
-type erasure struct {
-	User    string `json:"user"`
-	Event   string `json:"event"`
-	By      string `json:"by"`
-	Regions []struct {
-		Region       string `json:"region"`
-		Acknowledged bool   `json:"acknowledged"`
-	} `json:"regions"`
+// Run gives a room an owner.
+func (c ownerCmd) Run(s *session) error {
+	if err := events.ValidateUser("the user's id", c.User); err != nil {
+		return usageError{err}
+	}
+	stream, err := parseStream(c.Room)
+	if err != nil {
+		return err
+	}
+	kind, room := stream.Split()
+	if kind != events.KindRoom {
+		return usage("%s is not a room", c.Room)
+	}
+	r, err := s.anyRegion()
+	if err != nil {
+		return err
+	}
+	var out wire.Accepted
+	path := "/v1/ops/rooms/" + url.PathEscape(room) + "/owners/" + url.PathEscape(c.User)
+	if err := r.do(r.ctx, request{method: "PUT", url: r.url + path, into: &out}); err != nil {
+		return fmt.Errorf("%s: owner: %w", r.title(), err)
+	}
+	if s.JSON {
+		return s.printJSON(out)
+	}
+	s.printf("%s is an owner of %s.", c.User, room)
+	return nil
 }
 
-// waiting names the regions that have not acknowledged.
-func (e *erasure) waiting() (names []string) {
+// erasureInterval is how often the acknowledgements of the regions are read.
+const erasureInterval = 300 * time.Millisecond
+
+// Run erases a user and waits until all regions have acknowledged.
+func (c eraseCmd) Run(s *session) error {
+	if err := events.ValidateUser("the user's id", c.User); err != nil {
+		return usageError{err}
+	}
+	if c.DryRun == c.Yes {
+		return usage("erase cannot be undone: confirm it with -yes, or see with -dry-run what would become unreadable")
+	}
+	r, err := s.anyRegion()
+	if err != nil {
+		return err
+	}
+	path := "/v1/ops/users/" + url.PathEscape(c.User)
+	if c.DryRun {
+		if err := r.do(r.ctx, request{method: "POST", url: r.url + path + "/erase?dry_run=true", into: &wire.Erasure{}}); err != nil {
+			return fmt.Errorf("%s: erase: %w", r.title(), err)
+		}
+		return c.count(r)
+	}
+	id, err := r.mint(c.User) // so that a retry does not append a second event
+	if err != nil {
+		return err
+	}
+	e := &wire.Erasure{}
+	if err := r.do(r.ctx, request{method: "POST", url: r.url + path + "/erase", key: id.String(), into: e}); err != nil {
+		return fmt.Errorf("%s: erase: %w", r.title(), err)
+	}
+	shown := map[string]bool{}
+	for end := time.Now().Add(c.Wait); ; {
+		for _, region := range e.Regions {
+			if region.Acknowledged && !shown[region.Region] {
+				shown[region.Region] = true
+				r.printf("%s: the keys of %s are destroyed", region.Region, c.User)
+			}
+		}
+		waiting := unacknowledged(e)
+		if len(waiting) == 0 || time.Now().After(end) {
+			return c.printResult(r, e, waiting)
+		}
+		if err := events.Sleep(r.ctx, erasureInterval); err != nil {
+			return errors.Join(err, c.printResult(r, e, waiting))
+		}
+		next := &wire.Erasure{}
+		err := r.get("users/"+url.PathEscape(c.User)+"/erasure", next)
+		switch {
+		case err == nil:
+			e = next
+		case !hasCode(err, "not_erased"): // until the region has folded its own event
+			return fmt.Errorf("%s: %w", r.title(), err)
+		}
+	}
+}
+
+// unacknowledged returns the regions that have not yet destroyed the keys.
+func unacknowledged(e *wire.Erasure) (names []string) {
 	for _, r := range e.Regions {
 		if !r.Acknowledged {
 			names = append(names, r.Region)
@@ -31,92 +108,48 @@ func (e *erasure) waiting() (names []string) {
 	return names
 }
 
-// askEvery is how often it is asked who has acknowledged.
-const askEvery = 300 * time.Millisecond
-
-// Run erases a user, and waits until all regions have acknowledged.
-func (c eraseCmd) Run(s *session) error {
-	if err := events.ValidateUser("the user's id", c.User); err != nil {
-		return usageError{err}
-	}
-	if c.DryRun == c.Yes {
-		return usage("erase cannot be undone: say -yes, or see with -dry-run what would be lost")
-	}
-	r, err := s.one()
-	if err != nil {
-		return err
-	}
-	if c.DryRun {
-		return c.count(r)
-	}
-	e, err := r.erase(c.User)
-	if err != nil {
-		return fmt.Errorf("%s: erase: %w", r.title(), err)
-	}
-	return c.follow(r, e)
-}
-
-// erase erases a user, under an id minted here, so that asking again does not do it twice.
-func (r *region) erase(user string) (*erasure, error) {
-	id, err := events.NewClock(time.Now).Mint(user)
-	if err != nil {
-		return nil, err
-	}
-	e := &erasure{}
-	return e, r.do(request{method: "POST", url: r.url + "/v1/ops/users/" + url.PathEscape(user) + "/erase", key: id.String(), into: e})
-}
-
-// follow shows which regions acknowledge, until all have or the time is up.
-func (c eraseCmd) follow(r *region, e *erasure) error {
-	told := map[string]bool{}
-	for end := time.Now().Add(c.Wait); ; {
-		for _, region := range e.Regions {
-			if region.Acknowledged && !told[region.Region] {
-				told[region.Region] = true
-				r.say("%s: the keys of %s are destroyed", region.Region, c.User)
-			}
-		}
-		waiting := e.waiting()
-		if len(waiting) == 0 || time.Now().After(end) {
-			return c.result(r, e, waiting)
-		}
-		if err := sleep(r.ctx, askEvery); err != nil {
-			return errors.Join(err, c.result(r, e, waiting))
-		}
-		next := &erasure{}
-		err := r.get("users/"+url.PathEscape(c.User)+"/erasure", next)
-		switch {
-		case err == nil:
-			e = next
-		case !isCode(err, "not_erased"): // which it has not folded yet
-			return fmt.Errorf("%s: %w", r.title(), err)
-		}
-	}
-}
-
-func (c eraseCmd) result(r *region, e *erasure, waiting []string) error {
+func (c eraseCmd) printResult(r *region, e *wire.Erasure, waiting []string) error {
 	if r.JSON {
-		if err := r.json(e); err != nil {
+		if err := r.printJSON(e); err != nil {
 			return err
 		}
 	}
 	if len(waiting) > 0 {
-		return fmt.Errorf("%s is erased; %s will destroy the keys on hearing of it; run it again to see", c.User, strings.Join(waiting, ", "))
+		return fmt.Errorf("%s is erased, but not yet acknowledged by %s: the keys are destroyed there when the event arrives; "+
+			"run the command again to check", c.User, strings.Join(waiting, ", "))
 	}
-	r.say("Nobody can read any more what %s wrote.", c.User)
+	r.printf("What %s wrote can no longer be read.", c.User)
 	return nil
 }
 
-// count says how much would be lost.
+// count prints how much an erasure would make unreadable, and what it would leave: the names and topics
+// that the user ever gave rooms, which are not encrypted.
 func (c eraseCmd) count(r *region) error {
-	x := &exporter{from: r, all: true, progress: r.progress(), start: time.Now()}
-	defer x.progress.end()
-	lost, rooms := 0, map[events.Stream]bool{}
-	err := x.log(func(e events.Event) error {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if e.Actor == c.User && e.Personal() {
-			lost++
+	var mu sync.Mutex
+	contents, rooms, left := 0, map[events.Stream]bool{}, []wire.Unsealed{}
+	err := readLog(r, func(e events.Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Actor != c.User {
+			return nil
+		}
+		var name, topic *string
+		switch p := e.Payload.(type) {
+		case events.RoomCreated:
+			name, topic = &p.Name, &p.Topic
+		case events.RoomUpdated:
+			name, topic = p.Name, p.Topic
+		}
+		for _, text := range []struct {
+			field string
+			value *string
+		}{{"name", name}, {"topic", topic}} {
+			if text.value != nil && *text.value != "" {
+				left = append(left, wire.Unsealed{Room: e.Stream.Name(), Field: text.field, Text: *text.value})
+			}
+		}
+		if e.Personal() {
+			contents++
 			if kind, _ := e.Stream.Split(); kind == events.KindRoom {
 				rooms[e.Stream] = true
 			}
@@ -126,10 +159,16 @@ func (c eraseCmd) count(r *region) error {
 	if err != nil {
 		return err
 	}
-	x.progress.end()
+	slices.SortStableFunc(left, func(a, b wire.Unsealed) int { return strings.Compare(a.Room, b.Room) })
 	if r.JSON {
-		return r.json(map[string]any{"user": c.User, "events": lost, "rooms": len(rooms)})
+		return r.printJSON(map[string]any{"user": c.User, "events": contents, "rooms": len(rooms), "unsealed": left})
 	}
-	r.say("%s has written %s messages, edits and profiles, in %s rooms. Nobody could read them any more.", c.User, thousands(int64(lost)), thousands(int64(len(rooms))))
+	r.printf("%s wrote %s messages, edits and profiles, in %d rooms. All would become unreadable.", c.User, thousands(int64(contents)), len(rooms))
+	if len(left) > 0 {
+		r.printf("%s names and topics that %s gave rooms are not encrypted, and stay readable; change them as an admin of the room:", thousands(int64(len(left))), c.User)
+	}
+	for _, text := range left {
+		r.printf("%s  %s  %s", text.Room, text.Field, text.Text)
+	}
 	return nil
 }

@@ -4,17 +4,20 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"parley/events"
+	"parley/infra/operate/source"
 )
 
-// fakeRegion answers what a test says it answers.
+// fakeRegion is a server that answers as a test wants.
 type fakeRegion struct {
 	name    string
 	answers map[string]func(r *http.Request) (int, any) // by method and path under /v1/ops
@@ -50,8 +53,7 @@ func ask(ctx context.Context, fakes []*fakeRegion, args ...string) said {
 	return operate(ctx, append(args, "-token", "t")...)
 }
 
-// A job that is watched is followed to its end; with Ctrl-C it is left to itself, and one is told
-// how to come back.
+// A watched job is followed to its end. Ctrl-C leaves it running and says how to watch it again.
 func TestWatch(t *testing.T) {
 	const id = "01DXF6GVN1ZQQ4638000R7T54F"
 	f := newFake(t, "eu")
@@ -139,13 +141,13 @@ func TestParkedCommands(t *testing.T) {
 	both := []*fakeRegion{f, other}
 
 	s := ask(t.Context(), both, "parked")
-	if s.code != 0 || !strings.Contains(s.out, "a b/1") || !strings.Contains(s.out, "publish: too large, tried 3 times") {
+	if s.code != 0 || !strings.Contains(s.out, "a b/1") || !strings.Contains(s.out, "publish: too large, attempts: 3") {
 		t.Errorf("list %+v", s)
 	}
 	if s = ask(t.Context(), both, "parked", "show", "a b/1"); s.code != 0 || !strings.Contains(s.out, `{"id":"y"}`) {
 		t.Errorf("show %+v", s)
 	}
-	if s = ask(t.Context(), both, "parked", "show", "z"); s.code != exitFailed || !strings.Contains(s.err, `nothing is parked under "z"`) {
+	if s = ask(t.Context(), both, "parked", "show", "z"); s.code != exitFailed || !strings.Contains(s.err, `no event is parked under "z"`) {
 		t.Errorf("show what is not there %+v", s)
 	}
 	if s = ask(t.Context(), both, "parked", "retry", "-all"); s.code != exitFailed || len(parked) != 1 || !strings.Contains(s.out, "still too large") {
@@ -159,53 +161,66 @@ func TestParkedCommands(t *testing.T) {
 	}
 }
 
-// fakeLog answers for a log of one stream, as far as audits ask.
+// fakeLog answers as a region whose log is one stream does, as far as audits ask.
 func fakeLog(f *fakeRegion, log map[string]events.Event) {
-	digest := func(e events.Event) string { return string(e.Data) }
 	f.answer("GET digests", func(r *http.Request) (int, any) {
 		list := []any{}
 		if strings.HasPrefix(r.URL.Query().Get("part"), "0/") && len(log) > 0 {
-			sum := 0
-			for _, e := range log {
-				for _, c := range digest(e) + e.ID.String() {
-					sum += int(c)
+			refs, sums := slices.Sorted(maps.Keys(log)), []string{}
+			for _, ref := range refs {
+				sums = append(sums, log[ref].WithDigest().Ref().String())
+			}
+			shared := []any{}
+			for i, ref := range refs {
+				id := ref[:len(events.ID{}.String())]
+				if i > 0 && strings.HasPrefix(refs[i-1], id) || i+1 < len(refs) && strings.HasPrefix(refs[i+1], id) {
+					shared = append(shared, map[string]any{"id": ref, "type": log[ref].Type, "region": log[ref].Region})
 				}
 			}
-			list = append(list, map[string]any{"stream": "user/ada", "hour": time.Unix(0, 0).UTC(), "count": len(log), "sha256": fmt.Sprint(sum)})
+			list = append(list, map[string]any{"stream": "user/ada", "hour": time.Unix(0, 0).UTC(), "count": len(log), "sha256": fmt.Sprint(sums), "shared": shared})
 		}
 		return 200, map[string]any{"digests": list, "after": nil}
 	})
 	f.answer("GET digests/events", func(*http.Request) (int, any) {
 		list := []any{}
-		for id, e := range log {
-			list = append(list, map[string]any{"id": id, "sha256": digest(e)})
+		for ref, e := range log {
+			list = append(list, map[string]any{"id": ref, "sha256": e.WithDigest().Ref().String()})
 		}
 		return 200, map[string]any{"events": list, "after": nil}
 	})
 	f.answer("GET events", func(r *http.Request) (int, any) {
 		after, _ := events.ParseID("after", r.URL.Query().Get("after"))
 		list := []any{}
-		if e, has := log[events.FollowingID(after).String()]; has {
-			list = append(list, e)
+		for _, ref := range slices.Sorted(maps.Keys(log)) {
+			if log[ref].ID.Compare(after) > 0 {
+				list = append(list, log[ref])
+			}
 		}
 		return 200, map[string]any{"events": list, "after": nil}
 	})
 	f.answer("POST events", func(r *http.Request) (int, any) {
-		var body struct{ Events []events.Event }
+		var body struct {
+			Events []events.Event
+			Shared bool
+		}
 		_ = json.NewDecoder(r.Body).Decode(&body)
 		list := []any{}
 		for _, e := range body.Events {
-			log[e.ID.String()] = e
-			list = append(list, map[string]any{"id": e.ID.String(), "outcome": "stored"})
+			e = source.Canonical(e)
+			outcome := "refused"
+			if body.Shared {
+				log[e.Ref().String()], outcome = e, "stored"
+			}
+			list = append(list, map[string]any{"id": e.ID.String(), "outcome": outcome})
 		}
 		return 201, map[string]any{"events": list}
 	})
 }
 
-// An audit names each event that one region lacks or has with another content; healing appends what
-// is missing, and says of the rest that it could not.
+// An audit lists each event that a region lacks, and those that share an id. Healing appends what is
+// missing.
 func TestCompare(t *testing.T) {
-	clock := events.NewClock(func() time.Time { return time.Unix(100, 0) })
+	clock := events.NewClock(func() time.Time { return time.Unix(100, 0) }, events.NewMarks(nil))
 	event := func(name string) events.Event {
 		id, err := clock.Mint("ada")
 		if err != nil {
@@ -223,33 +238,53 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	eu, us := newFake(t, "eu"), newFake(t, "us")
-	inEU := map[string]events.Event{a.ID.String(): a, b.ID.String(): b, c.ID.String(): c}
-	inUS := map[string]events.Event{a.ID.String(): a, c.ID.String(): other}
+	logOf := func(all ...events.Event) map[string]events.Event {
+		log := map[string]events.Event{}
+		for _, e := range all {
+			log[e.Ref().String()] = e
+		}
+		return log
+	}
+	former := b // stored under its id alone
+	former.Digest = events.Digest{}
+	inEU, inUS := logOf(a, former, c), logOf(a, other)
 	fakeLog(eu, inEU)
 	fakeLog(us, inUS)
 	both := []*fakeRegion{eu, us}
 	audit := []string{"audit", "-only", "regions", "-settle", "1ms"}
 
 	s := ask(t.Context(), both, audit...)
-	for _, want := range []string{b.ID.String() + "  missing in us", c.ID.String() + "  another content in us", "3 events, 2 differ, 0 healed"} {
+	for _, want := range []string{
+		b.ID.String() + "  missing in us", c.Ref().String() + "  missing in us", other.Ref().String() + "  missing in eu", "3 events, 3 differ, 0 healed",
+	} {
 		if s.code != exitDiffers || !strings.Contains(s.out, want) {
 			t.Errorf("want %q: %+v", want, s)
 		}
 	}
 	s = ask(t.Context(), both, append(audit, "-heal", "-json")...)
-	var out struct {
-		Findings []finding
-	}
-	if err := json.Unmarshal([]byte(s.out), &out); err != nil || s.code != exitDiffers || len(out.Findings) != 2 || !out.Findings[0].Healed || out.Findings[1].Healed {
+	var out struct{ Findings, Shared []difference }
+	if err := json.Unmarshal([]byte(s.out), &out); err != nil || s.code != 0 || len(out.Findings) != 3 || len(out.Shared) != 0 {
 		t.Errorf("%v %+v", err, s)
 	}
-	if healed := inUS[b.ID.String()]; !events.Same(b, healed) {
-		t.Errorf("healed with %+v", healed)
+	for _, d := range out.Findings {
+		if !d.Healed {
+			t.Errorf("not healed: %s", d)
+		}
 	}
-	delete(inEU, c.ID.String())
-	delete(inUS, c.ID.String())
-	if s = ask(t.Context(), both, audit...); s.code != 0 || !strings.Contains(s.out, "0 differ") {
-		t.Errorf("a clean system: %+v", s)
+	if !maps.EqualFunc(inUS, logOf(a, b, c, other), events.Same) || !maps.EqualFunc(inEU, logOf(a, former, c, other), events.Same) {
+		t.Errorf("healed to %v and %v", inEU, inUS)
+	}
+	s = ask(t.Context(), both, audit...)
+	for _, want := range []string{
+		c.Ref().String() + "  user.profile_set of eu shares its id with another event\n", other.Ref().String() + "  user.profile_set of eu shares", "0 differ",
+	} {
+		if s.code != 0 || strings.Count(s.out, want) != 1 {
+			t.Errorf("a system that agrees: want %q: %+v", want, s)
+		}
+	}
+	s = ask(t.Context(), both, append(audit, "-json")...)
+	if err := json.Unmarshal([]byte(s.out), &out); err != nil || len(out.Findings) != 0 || len(out.Shared) != 2 {
+		t.Errorf("%v %+v", err, s)
 	}
 }
 
@@ -262,6 +297,9 @@ func TestRefused(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	if s := operate(t.Context(), "status", "-url", f.server.URL); s.code != exitFailed || !strings.Contains(s.err, "no token") {
+		t.Errorf("%+v", s)
+	}
+	if s := ask(t.Context(), []*fakeRegion{f}, "status"); s.code != exitFailed || !strings.Contains(s.out, "refuses the request: the token is not valid") || !strings.Contains(s.err, "status refused by: ") {
 		t.Errorf("%+v", s)
 	}
 	url := f.server.URL

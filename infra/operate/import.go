@@ -2,40 +2,57 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"iter"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"parley/events"
+	"parley/functions/wire"
 	"parley/infra/operate/source"
 )
 
-// dollarsPerMillion is what a million events cost a region once, as README.md breaks it down.
-const dollarsPerMillion = 4.72
+// The limits of a batch of events, below those of the API, and of a batch of users.
+const (
+	maxBatch      = 100
+	maxBatchBytes = 3 << 20
+	maxMarks      = 1000 // users whose marks are asked for at once, the API's limit
+	// batchAttempts take about two minutes if nothing answers.
+	batchAttempts = 30
+)
+
+// maxShownProblems is how many problems are printed; -report writes all.
+const maxShownProblems = 10
+
+// dollarsPerMillion is what a million events cost once in a region. infra/template/COSTS.md has the details.
+const dollarsPerMillion = 4.71
 
 // shift is a duration that may be given in days.
 type shift time.Duration
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (s *shift) UnmarshalText(text []byte) error {
-	whole := string(text)
-	var err error
-	var d time.Duration
-	if days, is := strings.CutSuffix(whole, "d"); is {
-		if d, err = time.ParseDuration(days + "h"); err == nil {
-			if 24*d/24 != d {
-				err = errors.New("out of range")
-			}
-			d *= 24
+	hours, isDays := strings.CutSuffix(string(text), "d")
+	if isDays {
+		hours += "h"
+	}
+	d, err := time.ParseDuration(hours)
+	if isDays {
+		if 24*d/24 != d {
+			err = errors.New("out of range")
 		}
-	} else {
-		d, err = time.ParseDuration(whole)
+		d *= 24
 	}
 	if err != nil {
 		return errors.New("it must be a duration such as 90m, 36h or 20000d")
@@ -44,70 +61,67 @@ func (s *shift) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// imported is what came of an import.
-type imported struct {
+// importResult is the outcome of an import.
+type importResult struct {
 	Rooms     tally `json:"rooms"`
-	Members   tally `json:"members"` // joinings and leavings
+	Members   tally `json:"members"` // joins and leaves
 	Messages  tally `json:"messages"`
 	Edits     tally `json:"edits"`
 	Reactions tally `json:"reactions"`
 	Other     tally `json:"other"`
 
-	NotTaken int               `json:"not_taken"` // of the source
-	InPart   int               `json:"in_part"`   // taken, but for something
-	Refused  int               `json:"refused"`   // by the region
+	Types   map[string]*tally `json:"types"`             // all of them, by type
+	Skipped map[string]int    `json:"skipped,omitempty"` // events of the source that are never imported, by type
+
+	NotTaken int               `json:"not_taken"` // records that cannot be imported
+	InPart   int               `json:"in_part"`   // records imported in part
+	Refused  int               `json:"refused"`   // events that the region refused
 	Mapped   map[string]string `json:"mapped,omitempty"`
 	DryRun   bool              `json:"dry_run,omitempty"`
 	Dollars  float64           `json:"dollars"` // in each region, about
 }
 
-// tally counts events of one sort.
+// tally counts events of one sort. In a dry run all count as stored.
 type tally struct {
 	Stored  int `json:"stored"`
-	Repeats int `json:"repeats"`
+	Repeats int `json:"repeats"` // already in the log
 }
 
-func (i *imported) of(e events.Event) *tally {
+// count counts an event that was stored, or that was there already.
+func (r *importResult) count(e events.Event, repeat bool) {
+	of := r.Types[e.Type]
+	if of == nil {
+		of = &tally{}
+		r.Types[e.Type] = of
+	}
+	for _, t := range []*tally{of, r.tallyOf(e)} {
+		if repeat {
+			t.Repeats++
+		} else {
+			t.Stored++
+		}
+	}
+}
+
+func (r *importResult) tallyOf(e events.Event) *tally {
 	switch e.Type {
 	case "room.created":
-		return &i.Rooms
+		return &r.Rooms
 	case "member.joined", "member.left":
-		return &i.Members
+		return &r.Members
 	case "message.posted":
-		return &i.Messages
+		return &r.Messages
 	case "message.edited":
-		return &i.Edits
+		return &r.Edits
 	case "reaction.added":
-		return &i.Reactions
+		return &r.Reactions
 	default:
-		return &i.Other
+		return &r.Other
 	}
 }
 
-// complaints collects what could not be taken: all in a file, some to be shown.
-type complaints struct {
-	file  *bufio.Writer
-	shown []string
-	more  int
-}
-
-// maxShown is how many complaints are shown without a file.
-const maxShown = 10
-
-func (c *complaints) add(what string, place source.Place, reason string) {
-	line := fmt.Sprintf("%s: %s: %s", place, what, reason)
-	if len(c.shown) < maxShown {
-		c.shown = append(c.shown, line)
-	} else {
-		c.more++
-	}
-	if c.file != nil {
-		_, _ = c.file.WriteString(line + "\n") // an error shows when it is flushed
-	}
-}
-
-// Run brings in a conversation.
-func (c importCmd) Run(s *session) error {
+// Run imports conversations.
+func (c importCmd) Run(s *session) (err error) {
 	if err := events.ValidateUser("-owner", c.Owner); c.Owner != "" && err != nil {
 		return usageError{err}
 	}
@@ -119,126 +133,331 @@ func (c importCmd) Run(s *session) error {
 		return err
 	}
 	defer func() { _ = closer.Close() }()
-	all := &complaints{}
+	u := &upload{session: s, progress: s.progress(), start: time.Now()}
 	if c.Report != "" {
 		f, err := os.Create(c.Report)
 		if err != nil {
 			return fmt.Errorf("-report: %w", err)
 		}
-		defer func() { _ = f.Close() }()
-		all.file = bufio.NewWriter(f)
+		u.report = bufio.NewWriter(f)
+		defer func() {
+			if closeErr := errors.Join(u.report.Flush(), f.Close()); closeErr != nil {
+				err = cmp.Or(err, fmt.Errorf("-report: %w", closeErr))
+			}
+		}()
 	}
-	out, err := c.bring(s, src, all)
-	if all.file != nil {
-		if err := all.file.Flush(); err != nil {
-			return fmt.Errorf("-report: %w", err)
-		}
-	}
+	err = c.upload(u, src)
+	u.progress.clear()
 	if err != nil {
 		return err
 	}
-	return c.show(s, out, all)
+	return c.printResult(u)
 }
 
-// bring reads the source, and sends what becomes of it.
-func (c importCmd) bring(s *session, src source.Source, all *complaints) (*imported, error) {
-	o := source.Options{Owner: c.Owner, Private: c.Private, Shift: time.Duration(c.Shift), Now: time.Now(), Region: "dry-run"}
-	var to *region
+// upload reads the source and uploads the events made from it.
+func (c importCmd) upload(u *upload, src source.Source) error {
+	o := source.Options{Owner: c.Owner, Public: c.Public, Events: c.Events, Shift: time.Duration(c.Shift), Now: time.Now(), Region: "dry-run"}
 	if !c.DryRun {
 		var err error
-		if to, err = s.one(); err != nil {
-			return nil, err
+		if u.to, err = u.anyRegion(); err != nil {
+			return err
 		}
-		o.Region = to.name
+		o.Region = u.to.name
 	}
-	p := s.progress()
-	defer p.end()
-	p.line("reading the source")
-	survey, err := source.Look(until{src, s.ctx}, o)
+	u.progress.show("reading the source")
+	survey, err := source.NewSurvey(cancelable{src, u.ctx}, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := &imported{Mapped: survey.Mapped, DryRun: c.DryRun, Dollars: float64(survey.Events) / 1e6 * dollarsPerMillion}
-	up := newUpload(to, c.Lanes, survey.Events, p, out, all)
+	if !c.DryRun {
+		if survey.Mark, err = u.marks(survey); err != nil {
+			return err
+		}
+	}
+	u.total = survey.Events
+	u.result = importResult{Types: map[string]*tally{}, Skipped: map[string]int{}, Mapped: survey.Mapped, DryRun: c.DryRun, Dollars: float64(survey.Events) / 1e6 * dollarsPerMillion}
+	u.startLanes(c.Lanes)
 	for item, err := range source.Events(src, survey) {
 		switch {
 		case err != nil:
-			return nil, errors.Join(err, up.finish())
+			return errors.Join(err, u.finish())
 		case item.Problem != "":
-			up.complain("not taken", item.Place, item.Problem)
+			u.mu.Lock()
+			u.result.NotTaken++
+			if item.Type != "" {
+				u.result.Skipped[item.Type]++
+			}
+			u.addProblem(item.Place, "not imported: "+item.Problem)
+			u.mu.Unlock()
 		case item.Note != "":
-			up.complain("in part", item.Place, item.Note)
+			u.mu.Lock()
+			u.result.InPart++
+			u.addProblem(item.Place, "imported in part: "+item.Note)
+			u.mu.Unlock()
 		case c.DryRun:
-			out.of(item.Event).Stored++
+			u.result.count(item.Event, false)
 		default:
-			if !up.add(item) {
-				return nil, up.finish()
+			if !u.add(item) {
+				return u.finish()
 			}
 		}
 	}
-	return out, up.finish()
+	return u.finish()
 }
 
-// until is a source that ends with a context.
-type until struct {
+// maxProbes is how many rooms of a source are looked for under the ids of a former import.
+const maxProbes = 100
+
+// marks returns the marks of a source's authors: those of the region, or the former ones, by which ids
+// are as before, if a release before keyed marks has imported the source.
+func (u *upload) marks(survey *source.Survey) (func(author string) []byte, error) {
+	former := func(author string) []byte {
+		mark := events.FormerMark(author)
+		return mark[:]
+	}
+	survey.Mark = former
+	created := survey.Creations()
+	for _, key := range created[:min(len(created), maxProbes)] {
+		var page wire.EventPage
+		id := key.ID.String()
+		if err := u.to.get("events", &page, "stream", string(key.Stream), "as_of", id, "after", events.PrecedingID(key.ID).String()); err != nil {
+			return nil, fmt.Errorf("%s: look for a former import: %w", u.to.title(), err)
+		}
+		if len(page.Events) > 0 {
+			return former, nil
+		}
+	}
+	marks := map[string][]byte{}
+	for authors := range slices.Chunk(survey.Authors, maxMarks) {
+		some, err := u.to.marks(authors)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(marks, some)
+	}
+	return func(author string) []byte { return marks[author] }, nil
+}
+
+// cancelable is a source that fails when a context ends.
+type cancelable struct {
 	source.Source
 	ctx context.Context
 }
 
 // Records implements [source.Source].
-func (u until) Records() iter.Seq2[source.Record, error] {
+func (c cancelable) Records() iter.Seq2[source.Record, error] {
 	return func(yield func(source.Record, error) bool) {
-		for rec, err := range u.Source.Records() {
-			if u.ctx.Err() != nil {
-				yield(source.Record{}, errors.New("stopped; nothing was sent"))
-				return
+		for rec, err := range c.Source.Records() {
+			if c.ctx.Err() != nil {
+				rec, err = source.Record{}, errors.New("stopped; nothing was sent")
 			}
-			if !yield(rec, err) {
+			if !yield(rec, err) || err != nil {
 				return
 			}
 		}
 	}
 }
 
-// show prints what came of it.
-func (c importCmd) show(s *session, out *imported, all *complaints) error {
-	sent, messages := 0, out.Messages.Stored+out.Messages.Repeats
-	for _, t := range []tally{out.Rooms, out.Members, out.Messages, out.Edits, out.Reactions, out.Other} {
-		sent += t.Stored + t.Repeats
+// upload sends events in batches. All events of a stream go through one lane, in order; lanes work in
+// parallel. Sending a batch again is safe, because the ids are fixed.
+type upload struct {
+	*session
+	to       *region
+	group    *errgroup.Group
+	groupCtx context.Context
+	lanes    []lane
+
+	mu       sync.Mutex
+	result   importResult
+	shown    []string      // problems to print
+	more     int           // problems beyond them
+	report   *bufio.Writer // nil: none
+	progress *progress
+	total    int
+	done     int
+	start    time.Time
+}
+
+// lane collects a batch while the one before is being sent.
+type lane struct {
+	batches chan []source.Item
+	items   []source.Item
+	bytes   int
+}
+
+func (u *upload) startLanes(n int) {
+	u.lanes = make([]lane, n)
+	u.group, u.groupCtx = errgroup.WithContext(u.ctx)
+	for i := range u.lanes {
+		batches := make(chan []source.Item, 1)
+		u.lanes[i].batches = batches
+		u.group.Go(func() error {
+			for items := range batches {
+				if err := u.send(items); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// add queues an event. It returns false if the upload has failed.
+func (u *upload) add(item source.Item) bool {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, string(item.Event.Stream)) // never fails
+	l := &u.lanes[h.Sum32()%uint32(len(u.lanes))]
+	size := 6*len(item.Event.Data) + 300 // at most, with every byte escaped
+	if (len(l.items) == maxBatch || len(l.items) > 0 && l.bytes+size > maxBatchBytes) && !u.flush(l) {
+		return false
+	}
+	l.items, l.bytes = append(l.items, item), l.bytes+size
+	return true
+}
+
+func (u *upload) flush(l *lane) bool {
+	select {
+	case l.batches <- l.items:
+		l.items, l.bytes = nil, 0
+		return true
+	case <-u.groupCtx.Done():
+		return false
+	}
+}
+
+// finish sends what is queued and waits for all lanes.
+func (u *upload) finish() error {
+	for i := range u.lanes {
+		if len(u.lanes[i].items) > 0 {
+			u.flush(&u.lanes[i])
+		}
+		close(u.lanes[i].batches)
+	}
+	err := u.group.Wait()
+	if u.ctx.Err() != nil {
+		return fmt.Errorf("stopped after %s events; run the same command again to continue: events that exist are not added twice",
+			amountText(int64(u.done), int64(u.total)))
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s events were sent; run the same command again to continue", err, amountText(int64(u.done), int64(u.total)))
+	}
+	return nil
+}
+
+func (u *upload) send(items []source.Item) error {
+	// A log that is copied may have events that share an id.
+	made := slices.ContainsFunc(items, func(item source.Item) bool { return !item.Copied })
+	batch := wire.NewEvents{Events: make([]wire.RawEvent, len(items)), Shared: !made}
+	for i, item := range items {
+		text, err := item.Event.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		batch.Events[i] = wire.RawEvent(text)
+	}
+	var out wire.AppendResult
+	err := u.do(u.groupCtx, request{method: "POST", url: u.to.url + "/v1/ops/events", body: batch, into: &out, attempts: batchAttempts})
+	if err == nil && len(out.Events) != len(items) {
+		err = errors.New("the answer does not have an outcome for each event")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: append events: %w", u.to.title(), err)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i, outcome := range out.Events {
+		item := items[i]
+		switch outcome.Outcome {
+		case wire.AppendStored, wire.AppendRepeat:
+			u.result.count(item.Event, outcome.Outcome == wire.AppendRepeat)
+		default:
+			reason := "no reason given"
+			if outcome.Problem != nil {
+				reason = outcome.Problem.Code + ", " + outcome.Problem.Detail
+			}
+			u.result.Refused++
+			u.addProblem(item.Place, "refused: "+item.Event.Type+": "+reason)
+		}
+	}
+	u.done += len(items)
+	u.progress.showPace("importing", u.done, u.total, u.start)
+	return nil
+}
+
+// addProblem notes something that cannot be imported. The caller holds the lock.
+func (u *upload) addProblem(place source.Place, text string) {
+	line := place.String() + ": " + text
+	if len(u.shown) < maxShownProblems {
+		u.shown = append(u.shown, line)
+	} else {
+		u.more++
+	}
+	if u.report != nil {
+		_, _ = u.report.WriteString(line + "\n") // flushing returns the error
+	}
+}
+
+func (c importCmd) printResult(u *upload) error {
+	r := u.result
+	type row struct {
+		name string
+		tally
+	}
+	rows := []row{{"rooms", r.Rooms}, {"members", r.Members}, {"messages", r.Messages}, {"edits", r.Edits}, {"reactions", r.Reactions}}
+	if c.Events {
+		rows = nil // every type under its own name
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Types)) {
+		if c.Events || r.tallyOf(events.Event{Type: name}) == &r.Other {
+			rows = append(rows, row{name, *r.Types[name]})
+		}
+	}
+	sent := 0
+	for _, row := range rows {
+		sent += row.Stored + row.Repeats
 	}
 	var failed error
-	if sent == 0 && out.NotTaken+out.Refused > 0 {
-		failed = fmt.Errorf("nothing of %s could be taken", c.Path)
+	if sent == 0 && r.NotTaken+r.Refused > 0 {
+		failed = fmt.Errorf("nothing in %s could be imported", c.Path)
 	}
-	if s.JSON {
-		return errors.Join(s.json(out), failed)
+	if u.JSON {
+		return errors.Join(u.printJSON(r), failed)
 	}
-	for _, line := range all.shown {
-		s.say("%s", line)
+	for _, line := range u.shown {
+		u.printf("%s", line)
 	}
-	if all.more > 0 {
-		where := "-report FILE writes them all"
+	if u.more > 0 {
+		where := "write all to a file with -report FILE"
 		if c.Report != "" {
-			where = c.Report + " has them all"
+			where = c.Report + " has all of them"
 		}
-		s.say("… and %s more; %s", thousands(int64(all.more)), where)
+		u.printf("… and %s more; %s", thousands(int64(u.more)), where)
 	}
-	for _, name := range slices.Sorted(maps.Keys(out.Mapped)) {
-		s.say("user %q is %s here", name, out.Mapped[name])
+	for _, name := range slices.Sorted(maps.Keys(r.Mapped)) {
+		u.printf("author %q gets the user id %s", name, r.Mapped[name])
+	}
+	width := 10
+	for _, row := range rows {
+		width = max(width, len(row.name))
 	}
 	if c.DryRun {
-		s.say("A dry run: nothing was sent. This would be:")
+		u.printf("Dry run: nothing was sent, and the region was not asked what it already has.\n%-*s %10s", width, "", "in source")
+	} else {
+		u.printf("%-*s %10s %15s", width, "", "new", "already there")
 	}
-	s.say("%-10s %10s %15s", "", "new", "there already")
-	for _, row := range []struct {
-		name string
-		t    tally
-	}{{"rooms", out.Rooms}, {"members", out.Members}, {"messages", out.Messages}, {"edits", out.Edits}, {"reactions", out.Reactions}, {"other", out.Other}} {
-		if row.t != (tally{}) || row.name == "messages" {
-			s.say("%-10s %10s %15s", row.name, thousands(int64(row.t.Stored)), thousands(int64(row.t.Repeats)))
+	for _, row := range rows {
+		switch {
+		case row.tally == (tally{}) && row.name != "messages":
+		case c.DryRun:
+			u.printf("%-*s %10s", width, row.name, thousands(int64(row.Stored)))
+		default:
+			u.printf("%-*s %10s %15s", width, row.name, thousands(int64(row.Stored)), thousands(int64(row.Repeats)))
 		}
 	}
-	s.say("%s messages; %d not taken, %d taken in part, %d refused. On AWS about %.2f $ in each region, once.",
-		thousands(int64(messages)), out.NotTaken, out.InPart, out.Refused, out.Dollars)
+	for _, name := range slices.Sorted(maps.Keys(r.Skipped)) {
+		u.printf("%s events of type %s are not imported: they only happen where they are done", thousands(int64(r.Skipped[name])), name)
+	}
+	u.printf("%s messages; %d records not imported, %d imported in part, %d events refused. On AWS about $%.2f in each region, once.",
+		thousands(int64(r.Messages.Stored+r.Messages.Repeats)), r.NotTaken, r.InPart, r.Refused, r.Dollars)
 	return failed
 }

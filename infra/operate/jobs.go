@@ -1,74 +1,176 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"parley/events"
+	"parley/functions/wire"
 )
 
-// watchEvery is how often a job that is watched is asked about.
-const watchEvery = 300 * time.Millisecond
+// watchInterval is how often the state of a watched job is read.
+const watchInterval = 300 * time.Millisecond
 
-// newJob is what POST /v1/ops/jobs takes.
-type newJob struct {
-	Kind       string `json:"kind"`
-	DryRun     bool   `json:"dry_run,omitempty"`
-	Projection string `json:"projection,omitempty"`
-	Room       string `json:"room,omitempty"`
-	To         string `json:"to,omitempty"`
-	From       string `json:"from,omitempty"`
-	Until      string `json:"until,omitempty"`
-	Type       string `json:"type,omitempty"`
-	Rate       int    `json:"rate,omitempty"`
-	Heal       bool   `json:"heal,omitempty"`
+// Run rebuilds a projection in each region.
+func (c rebuildCmd) Run(s *session) error {
+	regions, err := s.regions()
+	if err != nil {
+		return err
+	}
+	n := wire.NewJob{Kind: "rebuild", Params: wire.Params{Projection: projectionParam(c.Projection), Room: c.Room, DryRun: c.DryRun}}
+	if c.DryRun || c.Detach {
+		return s.runJobs(regions, n, c.Detach)
+	}
+	for i, r := range regions { // one after the other: a fault shows in one region first
+		if err := s.runJobs([]*region{r}, n, false); err != nil {
+			if rest := regions[i+1:]; len(rest) > 0 {
+				command := "operate rebuild " + c.Projection
+				if c.Room != "" {
+					command += " -room " + c.Room
+				}
+				var names []string
+				for _, r := range rest {
+					names = append(names, r.title())
+					command += " -region " + r.title()
+				}
+				err = fmt.Errorf("%w\nNot started in %s. To start it there: %s", err, strings.Join(names, ", "), command)
+			}
+			return err
+		}
+	}
+	return nil
 }
 
-// start starts a job under an id minted here, so that asking again does not start another.
-func (r *region) start(n newJob) (*job, error) {
-	user := subject(r.token)
-	ask := request{method: "POST", url: r.url + "/v1/ops/jobs", body: n, tries: 1}
-	if user != "" {
-		id, err := events.NewClock(time.Now).Mint(user)
+// Run replays past events in one region: each region has its own subscribers.
+func (c replayCmd) Run(s *session) error {
+	r, err := s.anyRegion()
+	if err != nil {
+		return err
+	}
+	return s.runJobs([]*region{r}, wire.NewJob{Kind: "replay", Params: wire.Params{
+		To: c.To, From: c.From, Until: c.Until, Room: c.Room, Type: c.Type, Rate: c.Rate, DryRun: c.DryRun,
+	}}, c.Detach)
+}
+
+// Run deletes the previous generation of a projection in each region.
+func (c dropCmd) Run(s *session) error {
+	regions, err := s.regions()
+	if err != nil {
+		return err
+	}
+	return s.runJobs(regions, wire.NewJob{Kind: "drop", Params: wire.Params{Projection: c.Projection}}, false)
+}
+
+// Run switches each region back to the previous generation of a projection.
+func (c backCmd) Run(s *session) error {
+	regions, err := s.regions()
+	if err != nil {
+		return err
+	}
+	for _, r := range regions {
+		var g wire.Generation
+		if err := r.send("POST", "generations/"+url.PathEscape(c.Projection)+"/back", nil, &g); err != nil {
+			return fmt.Errorf("%s: %w", r.title(), err)
+		}
+		if s.JSON {
+			if err := r.printItem("generation", g); err != nil {
+				return err
+			}
+		}
+		s.printf("%-16s %s %s", r.title(), c.Projection, generationText(g))
+	}
+	return nil
+}
+
+// projectionParam is a projection as the parameter of a job: "" is all.
+func projectionParam(name string) string {
+	if name == "all" {
+		return ""
+	}
+	return name
+}
+
+// runJobs starts a job in each region, then follows all to their ends, unless detached.
+func (s *session) runJobs(regions []*region, n wire.NewJob, detach bool) error {
+	jobs := make([]*wire.Job, len(regions))
+	for i, r := range regions {
+		var err error
+		if jobs[i], err = r.startJob(n); err != nil {
+			return err
+		}
+	}
+	differs := false
+	for i, r := range regions {
+		j := jobs[i]
+		if detach {
+			if s.JSON {
+				if err := r.printItem("job", j); err != nil {
+					return err
+				}
+			}
+			s.printf("%s: %s is job %s. To follow it: operate jobs watch %s", r.title(), jobTitle(j), j.ID, j.ID)
+			continue
+		}
+		j, err := r.watchJob(j)
+		if err == nil {
+			err = r.printOutcome(j)
+		}
+		if err != nil && !errors.Is(err, errDiffers) {
+			return err
+		}
+		differs = differs || err != nil
+	}
+	if differs {
+		return errDiffers
+	}
+	return nil
+}
+
+// startJob starts a job under an id minted here, so that a retry does not start another.
+func (r *region) startJob(n wire.NewJob) (*wire.Job, error) {
+	ask := request{method: "POST", url: r.url + "/v1/ops/jobs", body: n, attempts: 1}
+	if user := tokenUser(r.token); user != "" {
+		id, err := r.mint(user)
 		if err != nil {
 			return nil, err
 		}
-		ask.key, ask.tries = id.String(), 0
+		ask.key, ask.attempts = id.String(), 0
 	}
-	j := &job{}
+	j := &wire.Job{}
 	ask.into = j
-	if err := r.do(ask); err != nil {
+	if err := r.do(r.ctx, ask); err != nil {
 		return nil, fmt.Errorf("%s: start %s: %w", r.title(), n.Kind, err)
 	}
 	return j, nil
 }
 
-func (r *region) job(id string) (*job, error) {
-	j := &job{}
-	return j, r.get("jobs/"+id, j)
-}
-
-// errLeft says that a job goes on without being watched.
-func (r *region) errLeft(j *job) error {
-	return fmt.Errorf("no longer watching; the job goes on in %s. To come back: operate jobs watch %s\nTo end it: operate jobs cancel %s. All there are: operate jobs", r.title(), j.ID, j.ID)
-}
-
-// watch follows a job until it is over or rests.
-func (r *region) watch(j *job) (*job, error) {
+// watchJob follows a job until it is over or paused.
+func (r *region) watchJob(j *wire.Job) (*wire.Job, error) {
 	p := r.progress()
-	defer p.end()
-	for !j.over() && j.State != "paused" {
-		p.job(r.title(), j)
-		if sleep(r.ctx, watchEvery) != nil {
-			return j, r.errLeft(j)
+	defer p.clear()
+	for !j.Ended() && j.State != wire.JobPaused {
+		text := r.title() + ": " + jobTitle(j)
+		if j.Phase != "" {
+			text += ", " + j.Phase
 		}
-		next, err := r.job(j.ID)
+		p.show(text + "  " + jobProgress(j))
+		err := events.Sleep(r.ctx, watchInterval)
+		next := &wire.Job{}
+		if err == nil {
+			err = r.get("jobs/"+j.ID, next)
+		}
 		if r.ctx.Err() != nil {
-			return j, r.errLeft(j)
+			return j, fmt.Errorf("stopped watching; the job continues in %s. To watch it again: operate jobs watch %s\n"+
+				"To cancel it: operate jobs cancel %s. To list all jobs: operate jobs", r.title(), j.ID, j.ID)
 		}
 		if err != nil {
 			return j, fmt.Errorf("%s: watch job %s: %w", r.title(), j.ID, err)
@@ -78,10 +180,92 @@ func (r *region) watch(j *job) (*job, error) {
 	return j, nil
 }
 
-func (j *job) title() string {
+// printOutcome prints how a job ended. The error is [errDiffers] if an audit found differences and did
+// not repair them.
+func (r *region) printOutcome(j *wire.Job) error {
+	if r.JSON {
+		if err := r.printItem("job", j); err != nil {
+			return err
+		}
+	}
+	took := j.Updated.Sub(j.Started).Round(100 * time.Millisecond)
+	r.printf("%s: %s %s after %s, %s", r.title(), jobTitle(j), j.State, took, jobAmount(j))
+	r.printResult(j)
+	var audit wire.RebuildResult
+	if j.Kind == "audit" && len(j.Result) > 0 {
+		if err := json.Unmarshal(j.Result, &audit); err != nil {
+			return fmt.Errorf("%s: decode the result of job %s: %w", r.title(), j.ID, err)
+		}
+	}
+	switch {
+	case j.State == wire.JobFailed:
+		return fmt.Errorf("%s: %s failed: %s", r.title(), jobTitle(j), j.Error)
+	case j.State == wire.JobCancelled:
+		return fmt.Errorf("%s: %s was cancelled", r.title(), jobTitle(j))
+	case j.State == wire.JobPaused:
+		r.printf("It is paused. To continue: operate jobs resume %s", j.ID)
+	case audit.Differ > audit.Healed:
+		return errDiffers
+	}
+	return nil
+}
+
+// printResult prints the result of a job: findings one a line, everything else on one line.
+func (s *session) printResult(j *wire.Job) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(j.Result, &fields) != nil {
+		return
+	}
+	var findings []wire.Finding
+	if json.Unmarshal(fields["findings"], &findings) == nil {
+		for _, f := range findings {
+			text := fmt.Sprintf("  %s %s %s  %s", f.Projection, f.Key.Partition, f.Key.Sort, f.Fault)
+			if len(f.Fields) > 0 {
+				text += " in " + strings.Join(f.Fields, ", ")
+			}
+			if f.Healed {
+				text += "  healed"
+			}
+			s.printf("%s", text)
+		}
+		delete(fields, "findings")
+	}
+	if text := fieldsText(fields); text != "" {
+		s.printf("  %s", text)
+	}
+}
+
+// fieldsText writes the fields of a JSON object as text: "events 11,469, views 22,582".
+func fieldsText(fields map[string]json.RawMessage) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		raw := fields[name]
+		var (
+			text   string
+			number float64
+			object map[string]json.RawMessage
+		)
+		switch {
+		case json.Unmarshal(raw, &text) == nil:
+		case json.Unmarshal(raw, &number) == nil && number == math.Trunc(number) && math.Abs(number) < 1e15:
+			text = thousands(int64(number))
+		case json.Unmarshal(raw, &number) == nil:
+			text = strconv.FormatFloat(math.Round(number*1e4)/1e4, 'f', -1, 64)
+		case json.Unmarshal(raw, &object) == nil:
+			text = fieldsText(object)
+		default:
+			text = string(raw)
+		}
+		parts = append(parts, strings.ReplaceAll(name, "_", " ")+" "+text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// jobTitle says what a job does: "dry run of rebuild timeline".
+func jobTitle(j *wire.Job) string {
 	words := []string{j.Kind}
 	if j.Params.DryRun {
-		words = append([]string{"dry run of"}, words...)
+		words = []string{"dry run of", j.Kind}
 	}
 	for _, w := range []string{j.Params.Projection, j.Params.To, j.Params.Room} {
 		if w != "" {
@@ -91,105 +275,108 @@ func (j *job) title() string {
 	return strings.Join(words, " ")
 }
 
-func (j *job) amount() string {
-	text := thousands(j.Done)
-	if j.Total > 0 && !(j.State == "done" && j.Done >= j.Total) { // more may have come while it ran
-		text += " of " + thousands(j.Total)
+// jobAmount says how much of a job is done: "4,200 of 11,291".
+func jobAmount(j *wire.Job) string {
+	total := j.Total
+	if j.State == wire.JobDone && j.Done >= j.Total { // more may have come while it ran
+		total = 0
 	}
-	return text
+	return amountText(j.Done, total)
 }
 
-func (j *job) line() string {
-	text := fmt.Sprintf("%s  %-9s %s  %s", j.ID, j.State, j.title(), j.amount())
-	if j.Phase != "" && !j.over() {
-		text += "  " + j.Phase
-	}
-	if j.Rate > 0 {
-		text += fmt.Sprintf("  %s/s", thousands(int64(j.Rate)))
-	}
+func jobProgress(j *wire.Job) string {
+	left := time.Duration(0)
 	if j.SecondsLeft != nil {
-		text += "  " + left(time.Duration(*j.SecondsLeft)*time.Second)
+		left = time.Duration(*j.SecondsLeft) * time.Second
 	}
-	if j.Error != "" {
-		text += "  " + j.Error
+	return jobAmount(j) + paceText(j.Rate, left)
+}
+
+// jobRow is a job as a row of a table.
+func jobRow(j *wire.Job) string {
+	progress := jobProgress(j)
+	if j.Phase != "" && !j.Ended() {
+		progress = j.Phase + " " + progress
 	}
-	return text
+	return strings.TrimSpace(fmt.Sprintf("%s  %-9s  %s  %s  %s", j.ID, j.State, jobTitle(j), progress, j.Error))
 }
 
 // Run lists jobs.
 func (c jobsListCmd) Run(s *session) error {
-	regions, err := s.all()
+	regions, err := s.regions()
 	if err != nil {
 		return err
 	}
+	n := 0
 	for _, r := range regions {
-		var page struct {
-			Jobs []job `json:"jobs"`
-		}
+		var page wire.JobPage
 		if err := r.get("jobs", &page, "limit", strconv.Itoa(c.Limit)); err != nil {
 			return fmt.Errorf("%s: %w", r.title(), err)
 		}
 		for _, j := range page.Jobs {
+			n++
 			if s.JSON {
-				err = s.json(map[string]any{"region": r.name, "job": j.raw})
-			} else {
-				s.say("%-16s %s", r.title(), j.line())
+				if err := r.printItem("job", j); err != nil {
+					return err
+				}
 			}
-			if err != nil {
-				return err
-			}
+			s.printf("%-16s %s", r.title(), jobRow(&j))
 		}
+	}
+	if n == 0 {
+		s.printf("No jobs.")
 	}
 	return nil
 }
 
-// owner finds the region whose job it is.
-func (c jobArg) owner(s *session) (*region, *job, error) {
+// find finds the job and its region.
+func (c jobArg) find(s *session) (*region, *wire.Job, error) {
 	if _, err := events.ParseID("the job's id", c.ID); err != nil {
 		return nil, nil, usageError{err}
 	}
-	regions, err := s.all()
+	regions, err := s.regions()
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, r := range regions {
-		j, err := r.job(c.ID)
+		j := &wire.Job{}
+		err := r.get("jobs/"+c.ID, j)
 		if err == nil {
 			return r, j, nil
 		}
-		if p := (*problem)(nil); !errors.As(err, &p) || p.Status != http.StatusNotFound {
+		if p, is := errors.AsType[*problem](err); !is || p.Status != http.StatusNotFound {
 			return nil, nil, fmt.Errorf("%s: %w", r.title(), err)
 		}
 	}
-	return nil, nil, fmt.Errorf("no region has a job %s; operate jobs lists them", c.ID)
+	return nil, nil, fmt.Errorf("no region has a job %s; list the jobs with operate jobs", c.ID)
 }
 
 // Run shows a job.
 func (c jobsShowCmd) Run(s *session) error {
-	r, j, err := c.owner(s)
+	r, j, err := c.find(s)
 	if err != nil {
 		return err
 	}
 	if s.JSON {
-		return s.json(map[string]any{"region": r.name, "job": j.raw})
+		return r.printItem("job", j)
 	}
-	s.say("%s  %s", r.title(), j.line())
-	s.say("  started        %s by %s", j.Started.Format(time.RFC3339), j.By)
-	s.say("  updated        %s", j.Updated.Format(time.RFC3339))
-	showResult(s, j.Result)
+	s.printf("%s  %s", r.title(), jobRow(j))
+	s.printf("  started        %s by %s", j.Started.Format(time.RFC3339), j.By)
+	s.printf("  updated        %s", j.Updated.Format(time.RFC3339))
+	s.printResult(j)
 	return nil
 }
 
 // Run follows a job.
 func (c jobsWatchCmd) Run(s *session) error {
-	r, j, err := c.owner(s)
+	r, j, err := c.find(s)
 	if err != nil {
 		return err
 	}
-	if j, err = r.watch(j); err != nil {
+	if j, err = r.watchJob(j); err != nil {
 		return err
 	}
-	return r.outcome(j)
+	return r.printOutcome(j)
 }
 
 // Run pauses a job.
@@ -201,18 +388,18 @@ func (c jobsResumeCmd) Run(s *session) error { return c.change(s, "resume") }
 // Run cancels a job.
 func (c jobsCancelCmd) Run(s *session) error { return c.change(s, "cancel") }
 
-func (c jobArg) change(s *session, what string) error {
-	r, _, err := c.owner(s)
+func (c jobArg) change(s *session, action string) error {
+	r, _, err := c.find(s)
 	if err != nil {
 		return err
 	}
-	j := &job{}
-	if err := r.send("POST", "jobs/"+c.ID+"/"+what, nil, j); err != nil {
+	var j wire.Job
+	if err := r.send("POST", "jobs/"+c.ID+"/"+action, nil, &j); err != nil {
 		return fmt.Errorf("%s: %w", r.title(), err)
 	}
 	if s.JSON {
-		return s.json(map[string]any{"region": r.name, "job": j.raw})
+		return r.printItem("job", j)
 	}
-	s.say("%-16s %s", r.title(), j.line())
+	s.printf("%-16s %s", r.title(), jobRow(&j))
 	return nil
 }

@@ -1,7 +1,7 @@
-// Operate is the operators' command line. It talks to the regions of a Parley over HTTP, to those of
-// infra/local as to deployed ones.
+// Operate is the command line of Parley's operators. It talks to the regions over HTTP, both to those
+// of infra/local and to deployed ones. README.md is its guide.
 //
-//	go run ./infra/operate -help
+//	go run ./infra/operate help
 package main
 
 import (
@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"parley/functions/wire"
 )
 
 func main() {
@@ -25,56 +27,56 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// The exit codes.
+// The exit codes. 0 is success.
 const (
 	exitFailed  = 1
-	exitUsage   = 2
-	exitDiffers = 3 // what was compared is not the same
+	exitUsage   = 2 // the command line is wrong
+	exitDiffers = 3 // a comparison found differences
 )
 
-// errDiffers is the outcome of a comparison that worked and found differences.
+// errDiffers is returned by a comparison that succeeded and found differences. It has printed them.
 var errDiffers = errors.New("there are differences")
 
-// usageError is a command line that makes no sense.
+// usageError is an error in the command line.
 type usageError struct{ error }
 
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// stopped is how an exit is asked for while the command line is read.
-type stopped int
+// exitRequest is the panic with which kong's help and version flags end the parsing.
+type exitRequest int
 
 // run is the program.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	defer func() {
-		if asked := recover(); asked != nil {
-			if _, is := asked.(stopped); !is {
-				panic(asked)
+		if thrown := recover(); thrown != nil {
+			request, is := thrown.(exitRequest)
+			if !is {
+				panic(thrown)
 			}
-			code = int(asked.(stopped))
+			code = int(request)
 		}
 	}()
 	var c cli
 	parser, err := kong.New(&c, kong.Name("operate"), kong.Description(description), kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { panic(stopped(code)) }), kong.Help(help),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false, WrapUpperBound: 110}))
+		kong.Exit(func(code int) { panic(exitRequest(code)) }), kong.Help(printHelp), kong.Vars{"version": wire.Version()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
 	if err != nil {
 		panic(err) // the grammar is fixed
 	}
-	if len(args) == 0 {
-		args = []string{"-help"}
-	}
-	parsed, err := parser.Parse(twoDashes(args))
-	if err != nil {
-		return complain(stderr, err)
+	parsed, err := parser.Parse(kongArgs(args))
+	if parse, is := errors.AsType[*kong.ParseError](err); is {
+		printUsageError(stderr, err, parse.Context.Selected())
+		return exitUsage
 	}
 	s, err := newSession(ctx, &c.Global, stdout, stderr)
 	if err == nil {
 		err = parsed.Run(s)
 	}
-	var wrong usageError
+	_, wrongUsage := errors.AsType[usageError](err)
 	switch {
-	case errors.As(err, &wrong):
-		return complain(stderr, err)
+	case wrongUsage:
+		printUsageError(stderr, err, parsed.Selected())
+		return exitUsage
 	case errors.Is(err, errDiffers):
 		return exitDiffers
 	case err != nil:
@@ -84,21 +86,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	return 0
 }
 
-func complain(stderr io.Writer, err error) int {
-	what := ""
-	var parse *kong.ParseError
-	if errors.As(err, &parse) && parse.Context != nil && parse.Context.Selected() != nil {
-		what = " " + parse.Context.Selected().FullPath()
-		what = strings.TrimPrefix(what, " operate")
+// printUsageError says what is wrong with the command line and which help page describes the command.
+// For a missing argument it also says what the argument is.
+func printUsageError(stderr io.Writer, err error, command *kong.Node) {
+	text, path := err.Error(), "operate"
+	if command != nil {
+		path = command.FullPath()
+		for _, arg := range command.Positional {
+			if strings.Contains(text, `"<`+arg.Name+`>"`) {
+				text += ": " + arg.Help
+			}
+		}
 	}
-	fmt.Fprintf(stderr, "operate: %s\nTry operate%s -help.\n", oneDash(err.Error()), what)
-	return exitUsage
+	fmt.Fprintf(stderr, "operate: %s\nTry %s -help.\n", oneDash(text), path)
 }
 
-// twoDashes lets flags be given with one dash, as Go's programs take them.
-func twoDashes(args []string) []string {
-	out := make([]string, len(args))
-	copy(out, args)
+// kongArgs translates a command line to what kong parses. Flags may have one dash, as usual for Go
+// programs; "help" may stand for -help; no arguments at all ask for help.
+func kongArgs(args []string) []string {
+	if len(args) == 0 {
+		args = []string{"help"}
+	}
+	out := append([]string(nil), args...)
+	if out[0] == "help" {
+		out = append(out[1:], "--help")
+	}
 	for i, arg := range out {
 		if arg == "--" {
 			break
@@ -111,24 +123,25 @@ func twoDashes(args []string) []string {
 }
 
 var (
-	dashes  = regexp.MustCompile(`--([a-z])`)
-	columns = regexp.MustCompile(`(?m)^(\s+)(-h, )?--([a-z]\S*)(  +|$)`)
+	twoDashes  = regexp.MustCompile(`--([a-z])`)
+	flagColumn = regexp.MustCompile(`(?m)^(\s+)(-h, )?--([a-z]\S*)(  +|$)`)
+	lineEnds   = regexp.MustCompile(`(?m) +$`)
 )
 
-// oneDash shows flags as they are usually given here.
-func oneDash(text string) string { return dashes.ReplaceAllString(text, "-$1") }
+// oneDash writes flags with one dash.
+func oneDash(text string) string { return twoDashes.ReplaceAllString(text, "-$1") }
 
-// help prints kong's help with flags of one dash.
-func help(options kong.HelpOptions, ctx *kong.Context) error {
+// printHelp prints kong's help, writing flags with one dash.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	var b bytes.Buffer
 	out := ctx.Stdout
 	ctx.Stdout = &b
 	err := kong.DefaultHelpPrinter(options, ctx)
 	ctx.Stdout = out
-	text := columns.ReplaceAllString(b.String(), "$1$2-$3$4 ")
-	text = regexp.MustCompile(`(?m) +$`).ReplaceAllString(oneDash(text), "")
-	if err == nil {
-		_, err = io.WriteString(out, text)
+	if err != nil {
+		return err
 	}
+	text := oneDash(flagColumn.ReplaceAllString(b.String(), "$1$2-$3$4 "))
+	_, err = io.WriteString(out, lineEnds.ReplaceAllString(text, ""))
 	return err
 }

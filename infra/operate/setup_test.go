@@ -50,7 +50,7 @@ type place struct {
 
 var testRegions = []string{"us-east-1", "eu-west-1"}
 
-// startLocal starts infra/local with two regions, and waits until both are well.
+// startLocal starts infra/local with two regions, and waits until both are healthy.
 func startLocal(t *testing.T) *place {
 	t.Helper()
 	if testing.Short() {
@@ -71,7 +71,7 @@ func startLocal(t *testing.T) *place {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 		if t.Failed() && out.Len() > 0 {
-			t.Logf("infra/local said:\n%.6000s", out.String())
+			t.Logf("infra/local printed:\n%.6000s", out.String())
 		}
 	})
 	p := &place{t, "http://127.0.0.1:" + strconv.Itoa(base), cmd}
@@ -93,7 +93,7 @@ func (p *place) await(url string) {
 	})
 }
 
-// eventually waits until something is so.
+// eventually waits until a condition holds.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -105,7 +105,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// freePorts finds n ports in a row that nobody listens on.
+// freePorts finds n consecutive free ports.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
 	for range 100 {
@@ -162,17 +162,17 @@ func (p *place) must(args ...string) string {
 	return s.out
 }
 
-// api asks infra/local as a user would.
+// api sends a request to infra/local as a user.
 func (p *place) api(user, method, path string, body, into any) int {
 	p.t.Helper()
 	var answer struct{ Token string }
 	s := &session{ctx: p.t.Context(), client: http.DefaultClient}
-	if err := s.do(request{method: "POST", url: p.url + "/local/token", body: map[string]string{"user": user}, into: &answer}); err != nil {
+	if err := s.do(s.ctx, request{method: "POST", url: p.url + "/local/token", body: map[string]string{"user": user}, into: &answer}); err != nil {
 		p.t.Fatal(err)
 	}
 	s.token = answer.Token
 	var raw json.RawMessage
-	err := s.do(request{method: method, url: p.url + path, body: body, into: &raw, tries: 1})
+	err := s.do(s.ctx, request{method: method, url: p.url + path, body: body, into: &raw, attempts: 1})
 	if no, is := err.(*problem); is {
 		return no.Status
 	}

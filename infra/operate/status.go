@@ -1,159 +1,301 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"parley/functions/wire"
 )
 
-// Run shows how the regions are. It fails if one does not answer or is failing.
+// Run prints the version of this program.
+func (versionCmd) Run(s *session) error {
+	if s.JSON {
+		return s.printJSON(map[string]string{"version": wire.Version()})
+	}
+	s.printf("%s", wire.Version())
+	return nil
+}
+
+// Run shows the state of the regions. It fails if one is failing or gives no status.
 func (statusCmd) Run(s *session) error {
-	regions, err := s.all()
+	regions, err := s.regions()
 	if err != nil {
 		return err
 	}
-	answers, errs := make([]*status, len(regions)), make([]error, len(regions))
+	answers, errs := make([]*wire.Status, len(regions)), make([]error, len(regions))
 	var group sync.WaitGroup
 	for i, r := range regions {
 		group.Go(func() { answers[i], errs[i] = r.status() })
 	}
 	group.Wait()
-	var bad []string
+	var failing, refused []string
+	shown := make([]any, len(regions))
 	for i, r := range regions {
-		if errs[i] != nil || answers[i].Health.Status == "failing" {
-			bad = append(bad, r.title())
-		}
-		if s.JSON {
+		if errs[i] == nil {
+			shown[i] = answers[i]
+			if answers[i].Health.Status == "failing" {
+				failing = append(failing, r.title())
+			}
+			printStatus(s, r, answers[i])
 			continue
 		}
-		if errs[i] != nil {
-			s.say("%-16s does not answer: %v", r.title(), errs[i])
-			continue
+		reason := "does not answer"
+		if p, answered := errors.AsType[*problem](errs[i]); !answered {
+			failing = append(failing, r.title())
+		} else if p.Status >= http.StatusInternalServerError {
+			reason, failing = "answers with an error", append(failing, r.title())
+		} else {
+			reason, refused = "refuses the request", append(refused, r.title())
 		}
-		answers[i].show(s, r)
+		s.printf("%-16s %s: %v", r.title(), reason, errs[i])
+		shown[i] = map[string]any{"region": r.name, "url": r.url, "error": errs[i].Error()}
 	}
 	if s.JSON {
-		if err := s.json(map[string]any{"regions": jsonStatus(regions, answers, errs)}); err != nil {
+		if err := s.printJSON(map[string]any{"regions": shown}); err != nil {
 			return err
 		}
 	}
-	if len(bad) > 0 {
-		return errors.New("not well: " + strings.Join(bad, ", "))
+	if len(failing) > 0 {
+		err = errors.Join(err, errors.New("failing or not reachable: "+strings.Join(failing, ", ")))
 	}
-	return nil
+	if len(refused) > 0 {
+		err = errors.Join(err, errors.New("status refused by: "+strings.Join(refused, ", ")))
+	}
+	return err
 }
 
-func jsonStatus(regions []*region, answers []*status, errs []error) []any {
-	out := make([]any, len(regions))
-	for i, r := range regions {
-		if errs[i] != nil {
-			out[i] = map[string]any{"region": r.name, "url": r.url, "error": errs[i].Error()}
-		} else {
-			out[i] = answers[i].raw
-		}
-	}
-	return out
-}
-
-func (a *status) show(s *session, r *region) {
-	health := a.Health.Status
+func printStatus(s *session, r *region, a *wire.Status) {
+	state := a.Health.Status
 	if a.Drain.Drained {
-		health = "drained"
+		state = "drained"
 		if a.Drain.By != "" && a.Drain.Since != nil {
-			health += fmt.Sprintf(" by %s, %s ago", a.Drain.By, ago(a.Time, *a.Drain.Since))
+			state += fmt.Sprintf(" by %s, %s ago", a.Drain.By, a.Time.Sub(*a.Drain.Since).Round(time.Second))
 		}
 	}
 	if a.Health.Error != "" {
-		health += ": " + a.Health.Error
+		state += ": " + a.Health.Error
 	}
-	s.say("%-16s %s   %s", a.Region, health, r.url)
-	if stages := lags(a.Health.Stages, ""); stages != "" {
-		s.say("  behind         %s", stages)
+	s.printf("%-16s %s   %s", a.Region, state, r.url)
+	row := func(name, value string) { s.printf("  %-14s %s", name, value) }
+	row("version", a.Version)
+	if len(a.Health.Stages) > 0 {
+		row("lag", secondsText(a.Health.Stages, " s"))
 	}
-	s.say("  last beat of   %s", orNone(lags(a.Health.Frontiers, " ago")))
-	s.say("  parked         %s", counted(a.Parked))
-	if len(a.Jobs) == 0 {
-		s.say("  jobs           none")
+	row("heartbeats", secondsText(a.Health.Frontiers, " s ago"))
+	parked := strconv.Itoa(a.Parked)
+	if a.Parked >= 1000 { // where the region stops counting
+		parked += " or more"
 	}
+	row("parked", parked)
 	for _, j := range a.Jobs {
-		s.say("  job            %s", j.line())
+		row("job", jobRow(&j))
 	}
-	var gens []string
+	if len(a.Jobs) == 0 {
+		row("jobs", "none")
+	}
+	var generations []string
 	for _, name := range slices.Sorted(maps.Keys(a.Generations)) {
-		gens = append(gens, name+" "+generation(a.Generations[name]))
+		generations = append(generations, name+" "+generationText(a.Generations[name]))
 	}
-	if len(gens) > 0 {
-		s.say("  generations    %s", strings.Join(gens, ", "))
+	if len(generations) > 0 {
+		row("generations", strings.Join(generations, ", "))
 	}
 }
 
-// generation shows which generation of a projection is read, and which others there are.
-func generation(raw json.RawMessage) string {
-	var g struct {
-		Live     int `json:"live"`
-		Next     int `json:"next"`
-		Previous int `json:"previous"`
-	}
-	if json.Unmarshal(raw, &g) != nil || g.Live == 0 {
-		return string(raw)
-	}
-	text := fmt.Sprint(g.Live)
-	if g.Next != 0 {
-		text += fmt.Sprintf(" (%d is being built)", g.Next)
-	}
-	if g.Previous != 0 {
-		text += fmt.Sprintf(" (back to %d is possible)", g.Previous)
-	}
-	return text
-}
-
-func lags(seconds map[string]float64, behind string) string {
+// secondsText writes seconds by name: "project 0.1 s, publish 0.0 s".
+func secondsText(seconds map[string]float64, unit string) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(seconds)) {
-		parts = append(parts, fmt.Sprintf("%s %.1f s%s", name, seconds[name], behind))
+		parts = append(parts, fmt.Sprintf("%s %.1f%s", name, seconds[name], unit))
+	}
+	if len(parts) == 0 {
+		return "none"
 	}
 	return strings.Join(parts, ", ")
 }
 
-func orNone(text string) string {
-	if text == "" {
-		return "none"
+// generationText says which generation of a projection serves reads, and which others exist.
+func generationText(g wire.Generation) string {
+	text := strconv.Itoa(g.Live)
+	if g.Next != 0 {
+		text += fmt.Sprintf(" (building %d)", g.Next)
+	}
+	if g.Previous != 0 {
+		text += fmt.Sprintf(" (previous %d)", g.Previous)
 	}
 	return text
 }
 
-func counted(parked int) string {
-	if parked >= 1000 {
-		return "1000 or more"
-	}
-	return fmt.Sprint(parked)
+// Run drains a region.
+func (c drainCmd) Run(s *session) error {
+	return changeDrain(s, "PUT", c.Name, "is drained: its health check answers 503")
 }
 
-func ago(now, then time.Time) string { return now.Sub(then).Round(time.Second).String() }
-
-// Run drains a region.
-func (c drainCmd) Run(s *session) error { return s.drain("PUT", c.Name, "is drained") }
-
 // Run undoes a drain.
-func (c undrainCmd) Run(s *session) error { return s.drain("DELETE", c.Name, "takes traffic again") }
+func (c undrainCmd) Run(s *session) error {
+	return changeDrain(s, "DELETE", c.Name, "is back in traffic")
+}
 
-func (s *session) drain(method, name, outcome string) error {
-	r, err := s.named(name)
+func changeDrain(s *session, method, name, outcome string) error {
+	s.Region = []string{name}
+	regions, err := s.regions()
 	if err != nil {
 		return err
 	}
-	var raw json.RawMessage
-	if err := r.send(method, "drain", nil, &raw); err != nil {
+	var drain wire.Drain
+	if err := regions[0].send(method, "drain", nil, &drain); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if s.JSON {
-		return s.json(raw)
+		return s.printJSON(drain)
 	}
-	s.say("%s %s.", name, outcome)
+	s.printf("%s %s.", name, outcome)
+	return nil
+}
+
+// listParked calls take with the parked events of a region, at most limit; 0 is all.
+func listParked(r *region, limit int, take func(*region, wire.Parked) error) error {
+	const maxParkedPage = 200
+	split := func(p wire.ParkedPage) ([]wire.Parked, *string) { return p.Parked, p.After }
+	for p, err := range pages(r, "parked", "", maxParkedPage, limit, split) {
+		if err == nil {
+			err = take(r, p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findParked calls take with the events that are parked under a key, in whichever region.
+func findParked(s *session, key string, take func(*region, wire.Parked) error) error {
+	regions, err := s.regions()
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, r := range regions {
+		var p wire.Parked
+		err := r.get("parked/one?key="+url.QueryEscape(key), &p)
+		if hasCode(err, "parked_not_found") {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.title(), err)
+		}
+		found = true
+		if err := take(r, p); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("no event is parked under %s; list them with operate parked", strconv.Quote(key))
+	}
+	return nil
+}
+
+// Run lists parked events.
+func (c parkedListCmd) Run(s *session) error {
+	regions, err := s.regions()
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, r := range regions {
+		err := listParked(r, c.Limit, func(r *region, p wire.Parked) error {
+			n++
+			if s.JSON {
+				return r.printItem("parked", p)
+			}
+			s.printf("%s  %s\n    %s: %s, attempts: %d, last %s", r.title(), p.Key, p.Stage, p.Error, p.Tries, p.At.Format(time.RFC3339))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if n == 0 {
+		s.printf("No events are parked.")
+	}
+	return nil
+}
+
+// Run shows a parked event.
+func (c parkedShowCmd) Run(s *session) error {
+	return findParked(s, c.Key, func(r *region, p wire.Parked) error {
+		if s.JSON {
+			return r.printItem("parked", p)
+		}
+		s.printf("%s  %s", r.title(), p.Key)
+		s.printf("  %-14s %s, attempts: %d, last %s", "failed in", p.Stage, p.Tries, p.At.Format(time.RFC3339))
+		s.printf("  %-14s %s", "error", p.Error)
+		if p.Stream != "" {
+			s.printf("  %-14s %s %s", "stream, id", p.Stream, p.ID)
+		}
+		if len(p.Event) > 0 {
+			s.printf("  %-14s %s", "event", p.Event)
+		}
+		if p.Record != "" {
+			s.printf("  %-14s %s", "record", p.Record)
+		}
+		return nil
+	})
+}
+
+// Run handles parked events again.
+func (c parkedRetryCmd) Run(s *session) error { return c.change(s, "retry") }
+
+// Run removes parked events from the list.
+func (c parkedDropCmd) Run(s *session) error { return c.change(s, "drop") }
+
+func (c parkedKeys) change(s *session, action string) error {
+	if c.All == (len(c.Keys) > 0) {
+		return usage("parked %s needs keys, or -all", action)
+	}
+	failed := 0
+	changeOne := func(r *region, p wire.Parked) error {
+		var out wire.ParkedOutcome
+		if err := r.send("POST", "parked/"+action, wire.ParkedChange{Key: p.Key}, &out); isUnreachable(err) {
+			return fmt.Errorf("%s: %w", r.title(), err)
+		} else if err != nil {
+			out = wire.ParkedOutcome{Key: p.Key, Outcome: "refused", Error: err.Error()}
+		}
+		if out.Error != "" {
+			failed++
+		}
+		if s.JSON {
+			return r.printItem("result", out)
+		}
+		s.printf("%s", strings.TrimSuffix(fmt.Sprintf("%s  %s  %s: %s", r.title(), p.Key, out.Outcome, out.Error), ": "))
+		return nil
+	}
+	for _, key := range c.Keys {
+		if err := findParked(s, key, changeOne); err != nil {
+			return err
+		}
+	}
+	if c.All {
+		regions, err := s.regions()
+		if err != nil {
+			return err
+		}
+		for _, r := range regions {
+			if err := listParked(r, 0, changeOne); err != nil {
+				return err
+			}
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d events could not be handled", failed)
+	}
 	return nil
 }

@@ -2,15 +2,12 @@ package template_test
 
 import (
 	"encoding/json"
-	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
-	"parley/functions/api"
-	"parley/functions/command"
-	"parley/functions/operate"
-	"parley/functions/query"
+	"parley/functions"
 	"parley/infra/lambda/config"
 )
 
@@ -18,18 +15,14 @@ import (
 type document struct{ Paths map[string]map[string]any }
 
 func readDocument() (d document, err error) {
-	a := api.New(api.Options{Logger: slog.New(slog.DiscardHandler)})
-	command.Register(a, command.Config{})
-	query.Register(a, query.Config{})
-	operate.Register(a, operate.Config{})
-	b, err := a.OpenAPI()
+	b, err := functions.New(functions.Parts{}).API().OpenAPI()
 	if err == nil {
 		err = json.Unmarshal(b, &d)
 	}
 	return d, err
 }
 
-// operations are what the API serves, as its document says: "GET /path".
+// operations returns what the API serves according to its document, as "GET /path".
 func operations() ([]string, error) {
 	d, err := readDocument()
 	if err != nil {
@@ -42,13 +35,6 @@ func operations() ([]string, error) {
 		}
 	}
 	return all, nil
-}
-
-func TestOperations(t *testing.T) {
-	all, err := operations()
-	if err != nil || len(all) < 25 {
-		t.Fatalf("%d operations, %v", len(all), err)
-	}
 }
 
 // open are the routes that need no token.
@@ -75,12 +61,12 @@ func covers(route, operation string) bool {
 	return route == operation
 }
 
-// checkRoutes: each operation of the API has a route to the function that has it, which the
-// gateway may invoke; and no route is without one.
-func checkRoutes(b both) []string {
-	var c complaints
+// TestRoutes: each operation of the API has a route to its function, which the gateway may invoke, and
+// each route has an operation.
+func TestRoutes(t *testing.T) {
+	b, c := read(t), check{t}
 	all, err := operations()
-	c.unless(err == nil, "the API's document cannot be read: %v", err)
+	c.unless(err == nil && len(all) >= 25, "%d operations, %v", len(all), err)
 	routes := of(b, "AWS::ApiGatewayV2::Route", "Api")
 	used := map[string]bool{}
 	for _, operation := range all {
@@ -99,7 +85,6 @@ func checkRoutes(b both) []string {
 	for id, r := range resources(b.region, "AWS::ApiGatewayV2::Route") {
 		c.unless(routes[id] != nil || ref(at(r, "Properties", "ApiId")) == "LiveApi", "%s belongs to no API", id)
 	}
-	return append(c, checkStage(b)...)
 }
 
 // of returns the resources of a type that belong to one of the APIs.
@@ -109,7 +94,7 @@ func of(b both, kind, api string) map[string]tree {
 	return found
 }
 
-// longestWait is how many seconds an answer of the API may be waited for; 0 if nothing can be.
+// longestWait returns how many seconds a client may wait for an answer of GET /v1/sync.
 func longestWait() (int, error) {
 	d, err := readDocument()
 	for _, p := range items(d.Paths["/v1/sync"]["get"], "parameters") {
@@ -125,10 +110,10 @@ const (
 	forWork        = 3      // seconds; what is left after the longest wait
 )
 
-// checkTimeouts: the gateway waits longer than the function, and the function longer than a client
-// may. Who is cut off by the gateway never learns why.
-func checkTimeouts(b both) []string {
-	var c complaints
+// TestTimeouts: the gateway waits longer than the function runs, and the function runs longer than a
+// client may wait: an answer that the gateway cuts off has no reason.
+func TestTimeouts(t *testing.T) {
+	b, c := read(t), check{t}
 	for id, r := range of(b, "AWS::ApiGatewayV2::Integration", "Api") {
 		waits, _ := at(r, "Properties", "TimeoutInMillis").(int)
 		has, _ := properties(b.region, ref(at(r, "Properties", "IntegrationUri")))["Timeout"].(int)
@@ -136,12 +121,12 @@ func checkTimeouts(b both) []string {
 	}
 	has, _ := properties(b.region, function(b, config.Query))["Timeout"].(int)
 	wait, err := longestWait()
-	c.unless(err == nil && wait > 0, "the document does not tell how long GET /v1/sync waits: %v", err)
+	c.unless(err == nil && wait > 0, "the document does not state how long GET /v1/sync waits: %v", err)
 	c.unless(has >= wait+forWork, "query has %d s, and GET /v1/sync may wait %d", has, wait)
-	return c
 }
 
-// target is the name of the function that a route leads to, if the gateway may invoke it.
+// target returns the name of the function that a route of the HTTP API leads to, "" if the gateway may
+// not invoke it.
 func (b both) target(route string) string {
 	integration := strings.TrimSuffix(strings.TrimPrefix(text(properties(b.region, route), "Target", "Fn::Sub"), "integrations/${"), "}")
 	p := properties(b.region, integration)
@@ -158,50 +143,119 @@ func (b both) target(route string) string {
 	return ""
 }
 
-// checkStage: the API is bounded, and says what it was asked.
-func checkStage(b both) []string {
-	var c complaints
-	stages := of(b, "AWS::ApiGatewayV2::Stage", "Api")
-	c.equal("the number of stages", len(stages), 1)
-	for id, r := range stages {
+// TestStages: both APIs are throttled, routes without a token separately, and no access log has what
+// identifies a person or a connection.
+func TestStages(t *testing.T) {
+	b, c := read(t), check{t}
+	for id, r := range resources(b.region, "AWS::ApiGatewayV2::Stage") {
 		p := r["Properties"].(tree)
-		for _, limit := range []string{"ThrottlingRateLimit", "ThrottlingBurstLimit"} {
-			c.unless(at(p, "DefaultRouteSettings", limit) != nil, "%s has no %s", id, limit)
+		routes := []any{p["DefaultRouteSettings"]}
+		if ref(p["ApiId"]) == "Api" {
 			for route := range open {
-				c.unless(at(p, "RouteSettings", route, limit) != nil, "%s has no %s of its own for %s, which is open to all", id, limit, route)
+				routes = append(routes, at(p, "RouteSettings", route))
+			}
+		}
+		for _, settings := range routes {
+			for _, limit := range []string{"ThrottlingRateLimit", "ThrottlingBurstLimit"} {
+				c.unless(at(settings, limit) != nil, "%s: a route has no %s", id, limit)
 			}
 		}
 		c.equal(id+": AutoDeploy", p["AutoDeploy"], true)
-		c.accessLog(id, text(p, "AccessLogSettings", "Format"))
+		c.accessLog(id, text(p, "AccessLogSettings", "Format")+text(p, "AccessLogSettings", "Fn::If", "1", "Format"))
 	}
-	return c
+	c.equal("LiveLog by default", at(b.region, "Parameters", "LiveLog", "Default"), "false") // else a new account fails
 }
 
-// accessLog complains of an access log that is no JSON, or has what is nobody's business.
-func (c *complaints) accessLog(id, format string) {
+// accessLog checks that an access log is JSON and has nothing private.
+func (c check) accessLog(id, format string) {
 	var fields map[string]string
-	c.unless(json.Unmarshal([]byte(format), &fields) == nil && len(fields) > 5, "%s: the access log is no JSON: %s", id, format)
+	c.unless(json.Unmarshal([]byte(format), &fields) == nil && len(fields) > 5, "%s: the access log is not JSON: %s", id, format)
 	for _, private := range []string{"$context.path", "$context.identity", "$context.authorizer.claims", "$context.connectionId"} {
 		c.unless(!strings.Contains(format, private), "%s: the access log has %s", id, private)
 	}
 }
 
-// checkAuthorizer: who has no token of the right issuer, for this API, gets no further.
-func checkAuthorizer(b both) []string {
-	var c complaints
+// TestAuthorizer: all but open routes need a token of the issuer for this API. cfn-lint accepts a JWT
+// authorizer without issuer.
+func TestAuthorizer(t *testing.T) {
+	b, c := read(t), check{t}
 	for id, r := range of(b, "AWS::ApiGatewayV2::Route", "Api") {
 		p := r["Properties"].(tree)
-		if open[text(p, "RouteKey")] {
-			c.equal(id+": AuthorizationType", p["AuthorizationType"], "NONE")
-			continue
-		}
-		c.equal(id+": AuthorizationType", p["AuthorizationType"], "JWT")
-		c.equal(id+": AuthorizerId", ref(p["AuthorizerId"]), "Authorizer")
+		want := map[bool]string{true: "NONE ", false: "JWT Authorizer"}[open[text(p, "RouteKey")]]
+		c.equal(id+": its authorizer", text(p, "AuthorizationType")+" "+ref(p["AuthorizerId"]), want)
 	}
 	p := properties(b.region, "Authorizer")
 	c.equal("AuthorizerType", p["AuthorizerType"], "JWT")
 	c.equal("Issuer", ref(at(p, "JwtConfiguration", "Issuer")), "Issuer")
 	c.equal("Audience", ref(at(p, "JwtConfiguration", "Audience", "0")), "Audience")
 	c.equal("IdentitySource", p["IdentitySource"], []any{"$request.header.Authorization"})
-	return c
+}
+
+// maxSocketWait is how long a WebSocket API waits for a function at most, in milliseconds.
+const maxSocketWait = 29_000
+
+// TestSockets: all events of the WebSocket API lead to live, its stage waits for all routes, the gateway
+// waits longer than live runs, and functions post to its stage.
+func TestSockets(t *testing.T) {
+	b, c := read(t), check{t}
+	routes, keys := of(b, "AWS::ApiGatewayV2::Route", "LiveApi"), map[string]string{}
+	for id, r := range routes {
+		keys[text(r, "Properties", "RouteKey")] = id
+		c.equal(id+" leads to", b.socketTarget(id), config.Live)
+	}
+	for _, key := range []string{"$connect", "$disconnect", "$default"} {
+		c.unless(keys[key] != "", "there is no route %s", key)
+		for id, r := range of(b, "AWS::ApiGatewayV2::Stage", "LiveApi") {
+			c.unless(slices.Contains(items(r, "DependsOn"), any(keys[key])), "%s may be deployed without %s", id, key)
+		}
+	}
+	for id, r := range of(b, "AWS::ApiGatewayV2::Integration", "LiveApi") {
+		waits, _ := at(r, "Properties", "TimeoutInMillis").(int)
+		runs, _ := properties(b.region, function(b, config.Live))["Timeout"].(int)
+		c.unless(waits > runs*1000 && waits <= maxSocketWait, "%s waits %d ms for a function that runs %d s; the limit is %d", id, waits, runs, maxSocketWait)
+	}
+	host := "${LiveApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/" + text(properties(b.region, "LiveStage"), "StageName")
+	for _, f := range []string{config.Live, config.Stream} {
+		url := text(properties(b.region, function(b, f)), "Environment", "Variables", "PARLEY_SOCKETS", "Fn::Sub")
+		c.equal("where "+f+" posts to", url, "https://"+host)
+	}
+}
+
+// socketTarget returns the name of the function that a route of the WebSocket API leads to, "" if the
+// gateway may not invoke it.
+func (b both) socketTarget(route string) string {
+	integration := strings.TrimSuffix(strings.TrimPrefix(text(properties(b.region, route), "Target", "Fn::Sub"), "integrations/${"), "}")
+	p := properties(b.region, integration)
+	if text(p, "IntegrationType") != "AWS_PROXY" || text(p, "IntegrationMethod") != "POST" || ref(p["ApiId"]) != "LiveApi" {
+		return ""
+	}
+	const before, after = "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${", ".Arn}/invocations"
+	uri := text(p, "IntegrationUri", "Fn::Sub")
+	to := strings.TrimSuffix(strings.TrimPrefix(uri, before), after)
+	for _, r := range resources(b.region, "AWS::Lambda::Permission") {
+		if uri == before+to+after && ref(at(r, "Properties", "FunctionName")) == to && text(r, "Properties", "Principal") == "apigateway.amazonaws.com" &&
+			strings.Contains(text(r, "Properties", "SourceArn", "Fn::Sub"), ":${LiveApi}/") {
+			return text(properties(b.region, to), "Handler")
+		}
+	}
+	return ""
+}
+
+// TestDomain: without a domain nothing of it is made; with one, the health check of a region asks its
+// own API. cfn-lint accepts any interval.
+func TestDomain(t *testing.T) {
+	b, c := read(t), check{t}
+	for _, kind := range []string{"AWS::CertificateManager::Certificate", "AWS::ApiGatewayV2::DomainName", "AWS::ApiGatewayV2::ApiMapping", "AWS::Route53::HealthCheck", "AWS::Route53::RecordSet"} {
+		for id, r := range resources(b.region, kind) {
+			want := "HasDomain"
+			if strings.HasPrefix(id, "Live") {
+				want = "HasLiveDomain"
+			}
+			c.equal(id+": Condition", r["Condition"], want)
+			c.unless(kind != "AWS::Route53::RecordSet" || ref(at(r, "Properties", "HealthCheckId")) == "HealthCheck", "%s has no health check", id)
+		}
+	}
+	health := at(properties(b.region, "HealthCheck"), "HealthCheckConfig")
+	c.equal("what the health check asks", text(health, "FullyQualifiedDomainName", "Fn::Sub")+text(health, "ResourcePath"), "${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/health")
+	c.equal("its intervals", at(b.region, "Parameters", ref(at(health, "RequestInterval")), "AllowedValues"), []any{10, 30})
 }

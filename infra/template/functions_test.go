@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing"
 
-	"parley/functions/operate"
+	"parley/functions/stream"
 	"parley/infra/lambda/config"
 )
 
-// function returns the logical id of a function's resource, by its handler; "" if there is none.
+// function returns the logical id of a function's resource, "" if there is none.
 func function(b both, name string) string {
 	for id, r := range resources(b.region, "AWS::Lambda::Function") {
 		if text(r, "Properties", "Handler") == name {
@@ -19,37 +20,30 @@ func function(b both, name string) string {
 	return ""
 }
 
-// checkFunctions: every function of the binary has its resource, and a role and a log of its own.
-func checkFunctions(b both) []string {
-	var c complaints
-	roles, logs := map[string]bool{}, map[string]bool{}
+// TestFunctions: every function of the binary has a resource, with a role and a log group of its own,
+// and there is no other role.
+func TestFunctions(t *testing.T) {
+	b, c := read(t), check{t}
+	own := map[string]bool{}
 	for _, name := range config.Functions {
-		id := function(b, name)
-		p := properties(b.region, id)
+		p := properties(b.region, function(b, name))
 		if c.unless(p != nil, "%s has no resource", name); p == nil {
 			continue
 		}
-		c.equal(name+": Runtime", p["Runtime"], "provided.al2023")
-		c.equal(name+": Architectures", p["Architectures"], []any{"arm64"})
-		c.equal(name+": FunctionName", at(p, "FunctionName", "Fn::Sub"), "parley-${Stage}-"+name)
 		role, log := ref(p["Role"]), ref(at(p, "LoggingConfig", "LogGroup"))
-		c.unless(text(b.region, "Resources", role, "Type") == "AWS::IAM::Role" && !roles[role], "%s has no role of its own", name)
-		c.unless(text(b.region, "Resources", log, "Type") == "AWS::Logs::LogGroup" && !logs[log], "%s has no log group of its own", name)
-		c.equal(name+": its log group", text(properties(b.region, log), "LogGroupName", "Fn::Sub"), "/aws/lambda/parley-${Stage}-"+name)
-		roles[role], logs[log] = true, true
-		c.unless(p["ReservedConcurrentExecutions"] == nil, "%s reserves concurrency", name)
-		c.unless(text(p, "TracingConfig", "Mode") != "Active", "%s is traced", name)
-		c.unless(p["Timeout"] != nil && p["MemorySize"] != nil, "%s has no bounds", name)
+		c.unless(text(b.region, "Resources", role, "Type") == "AWS::IAM::Role" && !own[role], "%s has no role of its own", name)
+		c.unless(text(b.region, "Resources", log, "Type") == "AWS::Logs::LogGroup" && !own[log], "%s has no log group of its own", name)
+		own[role], own[log] = true, true
+		c.equal(name+": Architectures", p["Architectures"], []any{"arm64"}) // what deploy builds
+		c.unless(p["Timeout"] != nil && p["MemorySize"] != nil, "%s has no limits", name)
 	}
 	c.equal("the number of functions", len(resources(b.region, "AWS::Lambda::Function")), len(config.Functions))
 	c.equal("the number of roles", len(resources(b.region, "AWS::IAM::Role")), len(config.Functions))
-	return c
 }
 
-// checkVariables: every variable that a function reads is set if it has no default, and none is
-// set that it does not read.
-func checkVariables(b both) []string {
-	var c complaints
+// TestVariables: every variable without a default that a function reads is set, and no other.
+func TestVariables(t *testing.T) {
+	b, c := read(t), check{t}
 	for _, name := range config.Functions {
 		variables, _ := at(properties(b.region, function(b, name)), "Environment", "Variables").(tree)
 		reads := map[string]bool{}
@@ -63,23 +57,25 @@ func checkVariables(b both) []string {
 		for variable := range variables {
 			c.unless(reads[variable], "%s does not read %s", name, variable)
 		}
+		if reads["PARLEY_BEATS"] { // a check must expect what is appended
+			c.equal(name+"'s streams of heartbeats", fmt.Sprint(variables["PARLEY_BEATS"]), fmt.Sprint(tree{"Ref": "Beats"}))
+		}
 	}
-	return c
 }
 
-// eventsARN is the event table as policies name it: it is in another stack.
+// eventsARN is the ARN of the event table, which is in another stack, as policies have it.
 const eventsARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-events"
 
-// keysARN is the table of users' keys, and rootARN what wraps them, as policies name them.
+// keysARN is the ARN of the table of users' keys, and rootARN that of the key that wraps them.
 const (
 	keysARN = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/parley-${Stage}-keys"
 	rootARN = "arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/${KeyId}"
 )
 
-// socketsARN is the stage of the WebSocket API as policies name it.
+// socketsARN is the ARN of the stage of the WebSocket API.
 const socketsARN = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${LiveApi}/live"
 
-// others are what functions may do beside what [config.Rights] says of tables, as "action on what".
+// others are the rights of functions beside those of [config.Rights] on tables, as "action on what".
 var others = map[string][]string{
 	config.Command: {"kms:Decrypt on root", "kms:Encrypt on root"},
 	config.Query:   {"kms:Decrypt on root"},
@@ -92,21 +88,21 @@ var others = map[string][]string{
 	config.Operate: {"kms:Decrypt on root", "kms:Encrypt on root", "lambda:InvokeFunction on Stream", "sqs:SendMessage on Jobs", "sqs:SendMessage on Replays"},
 	config.Worker:  onQueue("Jobs"),
 	config.Replayer: append(onQueue("Replays"), "kms:Decrypt on root",
-		"events:DescribeEventBus on Bus", "events:PutEvents on Bus if StringEquals events:source "+operate.Source),
+		"events:DescribeEventBus on Bus", "events:PutEvents on Bus if StringEquals events:source "+stream.ReplaySource),
 }
 
-// onSockets is to post to the sockets of the one stage, and to close them.
+// onSockets are the rights to post to sockets of the stage, and to close them.
 var onSockets = []string{
 	"execute-api:ManageConnections on " + socketsARN + "/DELETE/@connections/*",
 	"execute-api:ManageConnections on " + socketsARN + "/POST/@connections/*",
 }
 
-// onQueue is what who does jobs may do with their queue: take messages, and send the next.
+// onQueue are the rights of a function on its queue of jobs: to take messages and send the next.
 func onQueue(queue string) []string {
 	return []string{"sqs:DeleteMessage on " + queue, "sqs:GetQueueAttributes on " + queue, "sqs:ReceiveMessage on " + queue, "sqs:SendMessage on " + queue}
 }
 
-// rights are what a function may do, as "action on what": exactly this.
+// rights returns exactly what a function may do, as "action on what".
 func rights(b both, name string) []string {
 	log := function(b, name) + "Logs"
 	all := append([]string{"logs:CreateLogStream on " + log, "logs:PutLogEvents on " + log}, others[name]...)
@@ -117,7 +113,7 @@ func rights(b both, name string) []string {
 	return all
 }
 
-// keys is the condition of a right that is limited to some partitions.
+// keys returns the condition of a right that is limited to some partitions.
 func keys(r config.Right) string {
 	if r.Keys == nil {
 		return ""
@@ -134,11 +130,11 @@ func keys(r config.Right) string {
 	return fmt.Sprint(" if ForAllValues:", operator, " dynamodb:LeadingKeys ", patterns)
 }
 
-// checkRights: every function may do what is in the table and no more, and nobody may change or
-// delete an event. Only the stream function may destroy users' keys, and who goes through the whole log
-// to rebuild or audit may not use any. Who publishes what ordinary subscribers get is the stream function alone.
-func checkRights(b both) []string {
-	var c complaints
+// TestRights: every function may do what is in the table and no more. Nobody may change or delete an
+// event; only the stream function may destroy users' keys; the worker, which reads the whole log, may use
+// none; and only the stream function may publish what ordinary subscribers get.
+func TestRights(t *testing.T) {
+	b, c := read(t), check{t}
 	for _, name := range config.Functions {
 		id := function(b, name)
 		role := properties(b.region, ref(properties(b.region, id)["Role"]))
@@ -168,13 +164,12 @@ func checkRights(b both) []string {
 			}
 			c.unless(id != "WorkerRole" || on != "keys" && on != "root", "%s: %s", id, grant)
 			c.unless(on == "root" || !strings.HasPrefix(action, "kms:"), "%s: %s", id, grant)
-			c.unless(action != "events:PutEvents" || id == "StreamRole" || strings.HasSuffix(on, "events:source "+operate.Source), "%s: %s", id, grant)
+			c.unless(action != "events:PutEvents" || id == "StreamRole" || strings.HasSuffix(on, "events:source "+stream.ReplaySource), "%s: %s", id, grant)
 		}
 	}
-	return c
 }
 
-// granted lists what a role's policies allow, sorted, as "action on resource", and " if" its condition.
+// granted returns what a role's policies allow, sorted, as "action on resource if condition".
 func granted(role tree) []string {
 	var all []string
 	for _, policy := range items(role, "Policies") {
@@ -193,7 +188,7 @@ func granted(role tree) []string {
 	return all
 }
 
-// what names the resource of a statement.
+// what returns the name of the resource of a statement.
 func what(on any) string {
 	if id := ref(on); id != "" {
 		return id
@@ -215,17 +210,15 @@ func condition(statement any) string {
 	return all
 }
 
-// checkSchedules: beat is invoked each minute, and so are those who do jobs, to look for what lies
-// still; and the schedules may.
-func checkSchedules(b both) []string {
-	var c complaints
+// TestSchedules: a schedule invokes beat each minute, and the functions of jobs, to find stalled ones.
+func TestSchedules(t *testing.T) {
+	b, c := read(t), check{t}
 	for _, name := range []string{config.Beat, config.Worker, config.Replayer} {
 		c.schedule(b, name, function(b, name))
 	}
-	return c
 }
 
-func (c *complaints) schedule(b both, name, id string) {
+func (c check) schedule(b both, name, id string) {
 	found := false
 	for rule, r := range resources(b.region, "AWS::Events::Rule") {
 		if !slices.ContainsFunc(items(r, "Properties", "Targets"), func(target any) bool { return ref(at(target, "Arn")) == id }) {
@@ -242,3 +235,53 @@ func (c *complaints) schedule(b both, name, id string) {
 	}
 	c.unless(found, "nothing invokes %s", name)
 }
+
+// jobQueues are the functions that run jobs, and the queue of each.
+var jobQueues = map[string]string{config.Worker: "Jobs", config.Replayer: "Replays"}
+
+// TestJobs: a function gets messages about jobs one at a time and from few concurrent readers. A failed
+// message comes again before the job counts as stalled, and ends as a dead letter. And a rebuild waits
+// until no batch can be under way that started before it.
+func TestJobs(t *testing.T) {
+	b, c := read(t), check{t}
+	mappings := resources(b.region, "AWS::Lambda::EventSourceMapping")
+	for name, queue := range jobQueues {
+		found := 0
+		for id, r := range mappings {
+			p := r["Properties"].(tree)
+			if ref(p["FunctionName"]) != function(b, name) {
+				continue
+			}
+			found++
+			c.equal(id+": EventSourceArn", ref(p["EventSourceArn"]), queue)
+			c.equal(id+": BatchSize", p["BatchSize"], 1)
+			c.equal(id+": FunctionResponseTypes", p["FunctionResponseTypes"], []any{"ReportBatchItemFailures"})
+			c.between(id+": MaximumConcurrency", at(p, "ScalingConfig", "MaximumConcurrency"), 2, 10)
+		}
+		c.equal("the number of mappings for "+name, found, 1)
+		p := properties(b.region, queue)
+		timeout, _ := properties(b.region, function(b, name))["Timeout"].(int)
+		c.between(name+": Timeout", timeout, stepSeconds+5, 60)
+		c.between(queue+": VisibilityTimeout", p["VisibilityTimeout"], 2*timeout, int(config.Silent.Seconds())-10)
+		dead := ref(at(p, "RedrivePolicy", "deadLetterTargetArn"))
+		c.equal(queue+": dead letters go to", dead, queue+"Dead")
+		c.between(queue+": maxReceiveCount", at(p, "RedrivePolicy", "maxReceiveCount"), maxTries+1, 100)
+		c.between(dead+": MessageRetentionPeriod", properties(b.region, dead)["MessageRetentionPeriod"], 14*24*3600, 14*24*3600)
+	}
+	for name, queue := range map[string]string{"PARLEY_JOB_QUEUE": "Jobs", "PARLEY_REPLAY_QUEUE": "Replays"} {
+		for _, f := range config.Functions {
+			if v := at(properties(b.region, function(b, f)), "Environment", "Variables", name); v != nil {
+				c.equal(f+": "+name, ref(v), queue)
+			}
+		}
+	}
+	batch, _ := properties(b.region, function(b, config.Stream))["Timeout"].(int)
+	c.unless(batch+1 < int(config.DefaultGrace.Seconds()), "stream has %d s for a batch, and a rebuild waits for %v", batch, config.DefaultGrace)
+}
+
+// stepSeconds bounds a step of a job with its bookkeeping, and maxTries is how often in a row it may fail:
+// limits of the runner in functions/operate.
+const (
+	stepSeconds = 15
+	maxTries    = 10
+)

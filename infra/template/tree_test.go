@@ -3,6 +3,7 @@ package template_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ type tree = map[string]any
 // both are the two templates.
 type both struct{ global, region tree }
 
-// read parses both templates anew, so that a test can change them.
+// read parses both templates.
 func read(t testing.TB) both {
 	t.Helper()
 	return both{readTree(t, "global.yaml"), readTree(t, "region.yaml")}
@@ -120,28 +121,6 @@ func items(v any, path ...string) []any {
 	}
 }
 
-// set puts a value at a path, with slashes between its steps; nil takes away what is there.
-func set(v any, path string, value any) {
-	steps := strings.Split(path, "/")
-	parent, last := at(v, steps[:len(steps)-1]...), steps[len(steps)-1]
-	switch here := parent.(type) {
-	case tree:
-		if value == nil {
-			delete(here, last)
-		} else {
-			here[last] = value
-		}
-	case []any:
-		i, err := strconv.Atoi(last)
-		if err != nil || value == nil {
-			panic("only what is in a list can be replaced: " + path)
-		}
-		here[i] = value
-	default:
-		panic("nothing is at " + path)
-	}
-}
-
 // resources returns those of a type, by logical id.
 func resources(v tree, kind string) map[string]tree {
 	found := map[string]tree{}
@@ -190,4 +169,39 @@ func sorted[V any](m map[string]V) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// check reports what is wrong with the templates.
+type check struct{ *testing.T }
+
+// unless reports an error unless ok.
+func (c check) unless(ok bool, format string, args ...any) {
+	c.Helper()
+	if !ok {
+		c.Errorf(format, args...)
+	}
+}
+
+// equal reports an error if a value is not the one wanted.
+func (c check) equal(what string, got, want any) {
+	c.Helper()
+	c.unless(fmt.Sprint(got) == fmt.Sprint(want), "%s is %v, want %v", what, got, want)
+}
+
+func (c check) between(what string, got any, from, to int) {
+	c.Helper()
+	n, ok := got.(int)
+	c.unless(ok && n >= from && n <= to, "%s is %v, want %d to %d", what, got, from, to)
+}
+
+// TestLint runs cfn-lint, which knows what every resource of AWS takes. The other tests are about what it
+// does not know: rights, variables, alarms, protection of data, and what the binary needs.
+func TestLint(t *testing.T) {
+	linter, err := exec.LookPath("cfn-lint")
+	if err != nil {
+		t.Skip("cfn-lint is not on the PATH: pip install cfn-lint")
+	}
+	if said, err := exec.Command(linter, "-r", "us-east-1", "eu-west-1", "ap-southeast-2", "--", "global.yaml", "region.yaml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, said)
+	}
 }

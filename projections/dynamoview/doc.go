@@ -36,14 +36,14 @@
 //
 // # Failures
 //
-// What DynamoDB refuses for load, what it fails at and what breaks on the way is tried again by
-// the SDK's standard retryer, within the budget it allows to all calls together; see [New]. After
-// that the error is returned. It is a [projections.ErrUnavailable] where the cause may pass: load,
-// or a broken connection. The text of an error holds no keys: of what DynamoDB says it has the
-// code alone.
+// The SDK's standard retryer retries throttled calls, server errors and broken connections, within
+// the budget it allows to all calls together; see [New]. After that the error is returned. It is a
+// [projections.ErrUnavailable] if the cause may pass, and a [projections.ErrRefused] if the table can
+// never hold a view: an item has at most 400 KB. The text of an error holds no keys, and of
+// DynamoDB's message only the code.
 //
-// A Save whose answer was lost may find, tried again, what it stored itself, and reports a
-// conflict. This cannot be told from another writer who stored the same body, and the view would
-// then count two changes as one. It is harmless: whoever gets a conflict loads the view again and
-// finds that there is nothing left to change.
+// A Save whose answer was lost may find what it stored itself when it is retried, and reports a
+// conflict. This cannot be distinguished from another writer that stored the same body, and the view would
+// then count two changes as one. It is harmless: the caller loads the view again and finds nothing
+// left to change.
 package dynamoview

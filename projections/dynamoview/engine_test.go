@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 // whatever goes wrong with the calls on the way: the views end as those of the same events folded
 // at once with nothing going wrong, and the feed has each event once.
 func TestAnyOrderAndFaultsSameViews(t *testing.T) {
+	t.Parallel()
 	place := dynamotest.Open(t)
 	faults := &script{}
 	good, bad := place.Config(region), dynamotest.Spoil(t, place, faults.next).Config(region)
@@ -50,7 +52,7 @@ func open(t *rapid.T, cfg aws.Config, table string) *dynamoview.Views {
 
 // consume lets the events arrive as a stream might bring them: a batch that fails comes again.
 func consume(t *rapid.T, views projections.Views, set []events.Event, faults *script) {
-	engine, feed := projections.NewEngine(nil, views, projections.All()...), projections.NewFeed(views)
+	engine, feed := projections.NewEngine(nil, views, projections.All()...), projections.NewFeed("eu", views)
 	again := rapid.SliceOfN(rapid.SampledFrom(set), 0, 5).Draw(t, "again")
 	for all := rapid.Permutation(append(again, set...)).Draw(t, "order"); len(all) > 0; {
 		n := rapid.IntRange(1, len(all)).Draw(t, "batch")
@@ -64,7 +66,7 @@ func consume(t *rapid.T, views projections.Views, set []events.Event, faults *sc
 			return discard(feed.Append(t.Context(), batch))
 		})
 		if rapid.IntRange(0, 3).Draw(t, "restart") == 0 {
-			feed = projections.NewFeed(views)
+			feed = projections.NewFeed("eu", views)
 		}
 	}
 	faults.set(nil)
@@ -146,10 +148,10 @@ func sameFeeds(t *rapid.T, views projections.Views, set []events.Event) {
 			t.Fatal(err)
 		}
 		for i, entry := range entries {
-			if entry.Position != uint64(i+1) || !ids[entry.ID] {
-				t.Fatalf("entry %d of the feed has position %d, its event is expected: %t", i, entry.Position, ids[entry.ID])
+			if entry.Position != uint64(i+1) || !ids[entry.Ref.ID] {
+				t.Fatalf("entry %d of the feed has position %d, its event is expected: %t", i, entry.Position, ids[entry.Ref.ID])
 			}
-			delete(ids, entry.ID)
+			delete(ids, entry.Ref.ID)
 		}
 		if len(ids) > 0 {
 			t.Fatalf("%d events are missing in the feed", len(ids))
@@ -160,13 +162,13 @@ func sameFeeds(t *rapid.T, views projections.Views, set []events.Event) {
 func arrivals(set []events.Event) []projections.Arrival {
 	batch := make([]projections.Arrival, len(set))
 	for i, e := range set {
-		batch[i].Event = e
+		batch[i].Event, batch[i].Number = e, events.Number(strconv.Itoa(int(binary.BigEndian.Uint32(e.ID[12:]))+1))
 	}
 	return batch
 }
 
-// conversation draws what happens in two rooms: messages, and what is done to messages that
-// were posted before.
+// conversation draws events of two rooms: messages, and events about messages that were posted
+// before.
 func conversation(t *rapid.T) []events.Event {
 	var set []events.Event
 	var posted []events.Event
@@ -215,11 +217,11 @@ func makeID(actor string, n uint32) events.ID {
 	if err := id.SetTime(uint64(1000 + n)); err != nil {
 		panic(err) // it is years from the end of time
 	}
-	mark := events.Mark(actor)
+	mark := events.FormerMark(actor)
 	copy(id[6:], mark[:])
 	binary.BigEndian.PutUint32(id[12:], n)
 	return id
 }
 
 // discard keeps the error of an Append.
-func discard(_ []projections.JournalEntry, err error) error { return err }
+func discard(_ []projections.FeedEntry, _ []projections.Late, err error) error { return err }

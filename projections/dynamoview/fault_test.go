@@ -17,7 +17,7 @@ import (
 
 const always = 1 << 30
 
-// spoiled returns views of which the first calls of an operation, so many, go wrong, and the same
+// spoiled returns views whose first calls of an operation, so many, go wrong, and the same
 // views with nothing in the way.
 func spoiled(t *testing.T, operation string, fault dynamotest.Fault, times int64) (bad, good *dynamoview.Views) {
 	t.Helper()
@@ -167,8 +167,9 @@ func raised(stored []projections.View) []projections.View {
 	return stored
 }
 
-// What goes wrong with a Delete is tried again: whoever finds his view gone is content.
+// A Delete that fails is retried. It succeeds if the view is gone.
 func TestDeleteFaults(t *testing.T) {
+	t.Parallel()
 	for fault, name := range map[dynamotest.Fault]string{dynamotest.Throttle: "Throttle", dynamotest.Fail: "Fail", dynamotest.Drop: "Drop", dynamotest.Lose: "Lose"} {
 		t.Run(name+"/some", func(t *testing.T) {
 			bad, good := spoiled(t, "DeleteItem", fault, 3)
@@ -191,9 +192,10 @@ func TestDeleteFaults(t *testing.T) {
 	}
 }
 
-// A Save whose answer is lost conflicts with itself. The view was saved once, and whoever loads
-// it again finds so.
+// A Save whose answer is lost conflicts with itself. The view was saved once, as loading it again
+// shows.
 func TestSaveLosesItsAnswer(t *testing.T) {
+	t.Parallel()
 	bad, good := spoiled(t, "PutItem", dynamotest.Lose, 1)
 	key := projections.Key{Partition: "p", Sort: "s"}
 	for version := range int64(2) { // the first time its first answer is lost
@@ -211,6 +213,7 @@ func TestSaveLosesItsAnswer(t *testing.T) {
 
 // Where no answer ever comes a Save says that it failed, and was done once all the same.
 func TestSaveLosesAllAnswers(t *testing.T) {
+	t.Parallel()
 	bad, good := spoiled(t, "PutItem", dynamotest.Lose, always)
 	stored := projections.View{Key: projections.Key{Partition: "p", Sort: "s"}, Body: []byte("body")}
 	err := bad.Save(t.Context(), stored)
@@ -224,6 +227,7 @@ func TestSaveLosesAllAnswers(t *testing.T) {
 
 // A call that is given up in the middle says so. What it was doing may have happened.
 func TestCancelledMidway(t *testing.T) {
+	t.Parallel()
 	for operation, call := range operations(t) {
 		t.Run(operation, func(t *testing.T) {
 			place := dynamotest.Open(t)
@@ -254,6 +258,7 @@ func TestCancelledMidway(t *testing.T) {
 // What a Save was refused for its version does not keep it from saving the others, and the other
 // way round.
 func TestSaveConflictsBesideFaults(t *testing.T) {
+	t.Parallel()
 	bad, good := spoiled(t, "PutItem", dynamotest.Throttle, 2)
 	stored := fill(t, good, 3, "body")
 	stored[1].Version = 7
@@ -263,4 +268,18 @@ func TestSaveConflictsBesideFaults(t *testing.T) {
 	}
 	stored[0].Version, stored[1].Version, stored[2].Version = 2, 1, 2
 	want(t, good, stored...)
+}
+
+// What an item cannot hold is refused for good, and the views saved with it may be stored.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	_, v := spoiled(t, "PutItem", dynamotest.None, 0)
+	large := projections.View{Key: projections.Key{Partition: "timeline/room", Sort: "large"}, Body: make([]byte, 400<<10)}
+	if err := v.Save(t.Context(), large); !errors.Is(err, projections.ErrRefused) || errors.Is(err, projections.ErrUnavailable) {
+		t.Fatalf("Save of 400 KB: %v", err)
+	}
+	large.Body = large.Body[:399<<10]
+	if err := v.Save(t.Context(), large); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"parley/events/pebbledb"
 	"parley/projections"
 )
 
@@ -48,7 +49,7 @@ func spread(from, n int) []projections.View {
 const before = 200_000 // views in the store when a benchmark of Save begins
 
 func benchStore(b *testing.B) *store {
-	s := openStore(b, Options{})
+	s := openStore(b, pebbledb.Options{})
 	for i := 0; i < before; i += 1000 {
 		if err := s.Save(b.Context(), spread(i, 1000)...); err != nil {
 			b.Fatal(err)
@@ -159,7 +160,7 @@ func BenchmarkGet(b *testing.B) {
 
 // BenchmarkQueryLast50 asks for the newest page of a small and of a huge partition.
 func BenchmarkQueryLast50(b *testing.B) {
-	s := openStore(b, Options{})
+	s := openStore(b, pebbledb.Options{})
 	for _, n := range []int{1000, 1_000_000} {
 		partition := fmt.Sprint("timeline/", n)
 		for i := 0; i < n; i += 1000 {
@@ -176,7 +177,7 @@ func BenchmarkQueryLast50(b *testing.B) {
 	}
 }
 
-// BenchmarkQueryOverwritten asks for 50 views of which one, or each, was saved many times
+// BenchmarkQueryOverwritten queries 50 views; one of them, or each, was saved many times
 // shortly before, so that the superseded versions are still in memory.
 func BenchmarkQueryOverwritten(b *testing.B) {
 	for _, test := range []struct {
@@ -184,7 +185,7 @@ func BenchmarkQueryOverwritten(b *testing.B) {
 		views, times int
 	}{{"one×10000", 1, 10_000}, {"each×200", 50, 200}} {
 		b.Run(test.name, func(b *testing.B) {
-			s := openStore(b, Options{})
+			s := openStore(b, pebbledb.Options{})
 			if err := s.Save(b.Context(), freshViews("inbox/ada", 0, 50)...); err != nil {
 				b.Fatal(err)
 			}

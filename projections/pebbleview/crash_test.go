@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
+	"parley/events/pebbledb"
 	"parley/projections"
 )
 
@@ -23,7 +24,7 @@ func TestPowerLoss(t *testing.T) {
 	const writers, crashes = 4, 12
 	files := vfs.NewCrashableMem()
 	// Small memtables: the log is replaced, and tables are written, between one crash and the next.
-	s := open(t, "views", Options{FS: files, MemTable: 64 << 10})
+	s := open(t, "views", pebbledb.Options{FS: files, MemTable: 64 << 10})
 	defer closeStore(t, s)
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -96,7 +97,7 @@ func checkpoint(writer int) []byte { return []byte("checkpoint/" + strconv.Itoa(
 // checkCrash opens what a crash left and returns the greatest checkpoint in it.
 func checkCrash(t *testing.T, files vfs.FS, writers int) (most uint64) {
 	t.Helper()
-	s := open(t, "views", Options{FS: files})
+	s := open(t, "views", pebbledb.Options{FS: files})
 	defer closeStore(t, s)
 	for w := range writers {
 		var step uint64

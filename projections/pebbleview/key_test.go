@@ -82,6 +82,7 @@ func encode(version int64, body []byte) []byte {
 
 // Whatever comes back was once put in whole: what is cut off in the version is an error.
 func TestValueCutOff(t *testing.T) {
+	t.Parallel()
 	whole := encode(1<<40, nil)
 	for n := range whole {
 		if _, _, err := splitValue(whole[:n]); err == nil {

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
-	"parley/events/pebblelog/window"
+	"parley/events/pebbledb/window"
 	"parley/projections"
 )
 
@@ -38,8 +39,8 @@ type Views struct {
 var _ projections.Views = (*Views)(nil)
 
 // New returns the views that db holds under the keys that begin with prefix. No two of one
-// database may have prefixes of which one begins with the other, and a prefix has one Views at a
-// time: its locks are what makes a Save atomic.
+// database may have a prefix that begins with the prefix of the other, and a prefix has one Views at
+// a time: its locks make a Save atomic.
 func New(db *pebble.DB, prefix ...byte) *Views {
 	hot, err := lru.New[projections.Key, projections.View](hotViews)
 	if err != nil {
@@ -190,4 +191,116 @@ func (v *Views) batchSize(views []projections.View) int {
 		size += perView + len(v.prefix) + len(view.Key.Partition) + len(view.Key.Sort) + len(view.Body)
 	}
 	return size
+}
+
+// Delete implements [projections.Views]. All views that it removes are gone, and stay so after a
+// crash, or are not, together.
+func (v *Views) Delete(ctx context.Context, views ...projections.View) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("delete views: %w", err)
+	}
+	order := ascending(len(views), func(i int) projections.Key { return views[i].Key })
+	for i := 1; i < len(order); i++ {
+		if views[order[i-1]].Key == views[order[i]].Key {
+			return errors.New("delete views: a key was given twice")
+		}
+	}
+	set := v.lockSet(views)
+	v.locks.lock(set)
+	defer v.locks.unlock(set)
+
+	batch := v.db.NewBatch()
+	defer batch.Close()
+	var conflict projections.ConflictError
+	for _, i := range order {
+		view, stored := views[i], int64(0)
+		key := appendKey(nil, v.prefix, view.Key)
+		if err := v.read(key, func(version int64, _ []byte) { stored = version }); err != nil {
+			return readError(view.Key.Partition, err)
+		}
+		switch stored {
+		case 0:
+		case view.Version:
+			_ = batch.Delete(key, nil) // fails for a closed batch only
+		default:
+			conflict.Keys = append(conflict.Keys, view.Key)
+		}
+	}
+	if !batch.Empty() {
+		err := batch.Commit(pebble.NoSync)
+		for _, view := range views {
+			v.hot.Remove(view.Key)
+		}
+		if err != nil {
+			return fmt.Errorf("delete views: %w", err)
+		}
+	}
+	if len(conflict.Keys) > 0 {
+		return &conflict
+	}
+	return nil
+}
+
+// newViews knows, of partitions that grow, which views are certainly not stored: nearly all that a
+// stream under load creates. Call absent for each view before it is stored.
+type newViews struct {
+	// saving is held for reading by every Save, from the time it looks at what is stored until
+	// it has stored its views, and for writing to begin tracking: the greatest key of a partition
+	// can only be read while none is on its way.
+	saving sync.RWMutex
+
+	mu      sync.Mutex
+	windows *window.Windows
+}
+
+// track begins to track the partitions that were found to grow.
+func (v *Views) track() error {
+	v.new.mu.Lock()
+	due := v.new.windows.Due()
+	v.new.mu.Unlock()
+	if len(due) == 0 {
+		return nil
+	}
+	v.new.saving.Lock()
+	defer v.new.saving.Unlock()
+	for _, partition := range due {
+		greatest, err := v.greatest(partition)
+		if err != nil {
+			return err
+		}
+		v.new.mu.Lock()
+		v.new.windows.Track(partition, greatest)
+		v.new.mu.Unlock()
+	}
+	return nil
+}
+
+// absent reports whether a view is certainly not stored, and notes that it is about to be.
+func (n *newViews) absent(key projections.Key) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	absent := n.windows.Absent(key.Partition, key.Sort)
+	n.windows.Add(key.Partition, key.Sort)
+	return absent
+}
+
+// missed notes that a view was looked for and is not stored.
+func (n *newViews) missed(partition string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.windows.Missed(partition)
+}
+
+// greatest is the greatest sort key of a partition, "" if it is empty.
+func (v *Views) greatest(partition string) (string, error) {
+	start := appendPartition(nil, v.prefix, partition)
+	rows, err := v.db.NewIter(bounds(start, projections.Range{}))
+	if err != nil {
+		return "", err
+	}
+	sort := ""
+	if rows.Last() {
+		sort = string(rows.Key()[len(start):])
+	}
+	return sort, rows.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
+	"parley/events/pebbledb"
 	"parley/projections"
 	"parley/projections/viewtest"
 )
@@ -25,7 +26,7 @@ type store struct {
 func (s *store) Close() error { return s.db.Close() }
 
 // open opens a database that the test closes.
-func open(t testing.TB, dir string, o Options) *store {
+func open(t testing.TB, dir string, o pebbledb.Options) *store {
 	t.Helper()
 	db, err := Open(dir, o)
 	if err != nil {
@@ -35,7 +36,7 @@ func open(t testing.TB, dir string, o Options) *store {
 }
 
 // openStore opens a new database for the length of the test.
-func openStore(t testing.TB, o Options) *store {
+func openStore(t testing.TB, o pebbledb.Options) *store {
 	t.Helper()
 	s := open(t, t.TempDir(), o)
 	t.Cleanup(func() { closeStore(t, s) })
@@ -49,20 +50,30 @@ func closeStore(t testing.TB, s *store) {
 	}
 }
 
-func driver(o Options) viewtest.Driver {
+func driver(o pebbledb.Options) viewtest.Driver {
 	return viewtest.Driver{Open: func(t testing.TB, dir string) projections.Views { return open(t, dir, o) }}
 }
 
-func TestViews(t *testing.T) { viewtest.Run(t, driver(Options{})) }
+func TestViews(t *testing.T) {
+	t.Parallel()
+	viewtest.Run(t, driver(pebbledb.Options{}))
+}
 
-func TestRebuild(t *testing.T) { viewtest.RunRebuild(t, driver(Options{})) }
+func TestRebuild(t *testing.T) {
+	t.Parallel()
+	viewtest.RunRebuild(t, driver(pebbledb.Options{}))
+}
 
 // The smallest memtables make the suite go through flushes and compactions.
-func TestViewsOnDisk(t *testing.T) { viewtest.Run(t, driver(Options{MemTable: 64 << 10})) }
+func TestViewsOnDisk(t *testing.T) {
+	t.Parallel()
+	viewtest.Run(t, driver(pebbledb.Options{MemTable: 64 << 10}))
+}
 
 // Two sets of views in one database, and what others keep there, stay apart.
 func TestPrefix(t *testing.T) {
-	s := openStore(t, Options{})
+	t.Parallel()
+	s := openStore(t, pebbledb.Options{})
 	a, b := New(s.db, 1), New(s.db, 2)
 	for _, other := range []string{"\x00", "\x01", "\x02", "\x03", "\x01\x02"} {
 		if err := s.db.Set([]byte(other), []byte("not a view"), pebble.NoSync); err != nil {
@@ -85,7 +96,8 @@ func TestPrefix(t *testing.T) {
 }
 
 func TestDamagedValue(t *testing.T) {
-	s := openStore(t, Options{})
+	t.Parallel()
+	s := openStore(t, pebbledb.Options{})
 	key := projections.Key{Partition: "timeline/secret-room", Sort: "secret-id"}
 	if err := s.db.Set(appendKey(nil, s.prefix, key), []byte{0x80}, pebble.NoSync); err != nil {
 		t.Fatal(err)
@@ -102,6 +114,7 @@ func TestDamagedValue(t *testing.T) {
 }
 
 func TestKindHidesNames(t *testing.T) {
+	t.Parallel()
 	for partition, want := range map[string]string{"member/of/ada": "member", "ada": "unknown kind", "": "unknown kind"} {
 		if got := kind(partition); got != want {
 			t.Errorf("%q: got %q, want %q", partition, got, want)
@@ -110,27 +123,29 @@ func TestKindHidesNames(t *testing.T) {
 }
 
 func TestOpenInUse(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	s := open(t, dir, Options{})
+	s := open(t, dir, pebbledb.Options{})
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{dir, link} {
-		if _, err := Open(name, Options{}); !errors.Is(err, ErrInUse) {
-			t.Errorf("got error %v, want %v", err, ErrInUse)
+		if _, err := Open(name, pebbledb.Options{}); !errors.Is(err, pebbledb.ErrInUse) {
+			t.Errorf("got error %v, want %v", err, pebbledb.ErrInUse)
 		}
 	}
 	closeStore(t, s)
-	closeStore(t, open(t, dir, Options{})) // the lock went with the database
+	closeStore(t, open(t, dir, pebbledb.Options{})) // the lock went with the database
 }
 
 func TestOpenFails(t *testing.T) {
+	t.Parallel()
 	files := vfs.NewMem()
 	if _, err := files.Create("file", vfs.WriteCategoryUnspecified); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open("file/below", Options{FS: files}); err == nil || errors.Is(err, ErrInUse) {
-		t.Errorf("got error %v, want one that is not %v", err, ErrInUse)
+	if _, err := Open("file/below", pebbledb.Options{FS: files}); err == nil || errors.Is(err, pebbledb.ErrInUse) {
+		t.Errorf("got error %v, want one that is not %v", err, pebbledb.ErrInUse)
 	}
 }

@@ -1,6 +1,8 @@
 package viewtest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,4 +158,100 @@ func testKeyBytes(t *testing.T, v projections.Views) {
 	for _, w := range want {
 		expect(t, "Get", get(t, v, w.Key), []projections.View{w})
 	}
+}
+
+// scan goes through all views with the prefixes, in pages of at most limit.
+func scan(t testing.TB, v projections.Views, limit int, prefixes ...string) (all []projections.View) {
+	t.Helper()
+	for after, first := (projections.Key{}), true; first || after != (projections.Key{}); first = false {
+		views, next, err := v.Scan(t.Context(), prefixes, after, limit)
+		if err != nil {
+			t.Fatalf("Scan: %v", err)
+		}
+		if len(views) > limit {
+			t.Fatalf("Scan returned %d views with limit %d", len(views), limit)
+		}
+		all = append(all, views...)
+		after = next
+	}
+	return all
+}
+
+// inPieces fails the test unless each partition comes in one piece, in order, and sorts all.
+func inPieces(t testing.TB, what string, got, want []projections.View) {
+	t.Helper()
+	seen := map[string]bool{}
+	for i, view := range got {
+		switch {
+		case i == 0 || got[i-1].Key.Partition != view.Key.Partition:
+			if seen[view.Key.Partition] {
+				t.Fatalf("%s: a partition comes in pieces", what)
+			}
+			seen[view.Key.Partition] = true
+		case got[i-1].Key.Sort >= view.Key.Sort:
+			t.Fatalf("%s: a partition is out of order", what)
+		}
+	}
+	got, want = slices.Clone(got), slices.Clone(want)
+	for _, all := range [][]projections.View{got, want} {
+		slices.SortFunc(all, func(a, b projections.View) int { return compare(a.Key, b.Key) })
+	}
+	expect(t, what, got, want)
+}
+
+func testScan(t *testing.T, v projections.Views) {
+	inPieces(t, "nothing", scan(t, v, 5), nil)
+	partitions := []string{"a", "a/", "a/b", "ab", "a\x00", "b", "b/" + strings.Repeat("long/", 60), "g2/a/b", "ÿ", "\U0010ffff"}
+	var all []projections.View
+	of := map[string][]projections.View{}
+	for i, p := range partitions {
+		of[p] = fill(t, v, p, "of "+p, []string{"\x00", "a", "b", "ÿ"}[:1+i%4]...)
+		all = append(all, of[p]...)
+	}
+	for _, limit := range []int{1, 3, 100} {
+		inPieces(t, "all", scan(t, v, limit), all)
+		inPieces(t, "a prefix", scan(t, v, limit, "a/"), slices.Concat(of["a/"], of["a/b"]))
+		inPieces(t, "two prefixes", scan(t, v, limit, "g2/", "b/"), slices.Concat(of["g2/a/b"], of[partitions[6]]))
+		inPieces(t, "one that is not there", scan(t, v, limit, "c"), nil)
+	}
+	for _, limit := range []int{0, -1} {
+		if _, _, err := v.Scan(t.Context(), nil, projections.Key{}, limit); err == nil {
+			t.Errorf("Scan with limit %d: got no error", limit)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := v.Scan(ctx, nil, projections.Key{}, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("Scan: got error %v, want %v", err, context.Canceled)
+	}
+	if err := v.Delete(ctx, view(key("a", "a"), 1, "")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Delete: got error %v, want %v", err, context.Canceled)
+	}
+}
+
+// testScanPages goes through more than a store hands out at once, and deletes it on the way.
+func testScanPages(t *testing.T, v projections.Views) {
+	var all []projections.View
+	for i := range 100 {
+		all = append(all, fill(t, v, fmt.Sprintf("small/%d", i), "body", "a")...)
+	}
+	var sorts []string
+	for i := range 1500 {
+		sorts = append(sorts, fmt.Sprintf("%05d", i))
+	}
+	big := fill(t, v, "big", strings.Repeat("body", 600), sorts...)
+	inPieces(t, "all", scan(t, v, 10_000), slices.Concat(all, big))
+	inPieces(t, "some", scan(t, v, 300, "small/"), all)
+
+	after, first := projections.Key{}, true
+	for first || after != (projections.Key{}) {
+		first = false
+		views, next, err := v.Scan(t.Context(), []string{"big"}, after, 200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		remove(t, v, views...)
+		after = next
+	}
+	inPieces(t, "what is left", scan(t, v, 1000), all)
 }

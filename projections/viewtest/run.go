@@ -20,13 +20,13 @@ type Driver struct {
 	// same views.
 	Open func(t testing.TB, dir string) projections.Views
 
-	// Volatile says that views are forgotten when they are closed. Nothing but the tests of that
-	// is left out.
+	// Volatile says that views are lost when they are closed. Only the tests of reopening are
+	// skipped.
 	Volatile bool
 }
 
-// Run holds a driver to the contract of [projections.Views]. The keys of the suite are UTF-8
-// text, neither half of which is empty; no body is above 300 KB.
+// Run holds a driver to the contract of [projections.Views]. The partitions and sort keys
+// of the suite are UTF-8 text and not empty; no body is above 300 KB.
 func Run(t *testing.T, d Driver) {
 	for _, test := range []struct {
 		name string
@@ -59,7 +59,10 @@ func Run(t *testing.T, d Driver) {
 		{"ScanPages", testScanPages},
 		{"LikeModel", testLikeModel},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, d.open(t)) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, d.open(t))
+		})
 	}
 	if !d.Volatile {
 		t.Run("Reopen", func(t *testing.T) { testReopen(t, d) })

@@ -173,3 +173,61 @@ func testReopen(t *testing.T, d Driver) {
 	reopen()
 	expect(t, "Query after two Reopens", query(t, v, "p", projections.Range{Limit: 1000}), want)
 }
+
+func testDelete(t *testing.T, v projections.Views) {
+	a, b, c := key("p", "a"), key("p", "b"), key("q", "a")
+	save(t, v, view(a, 0, "1"), view(b, 0, "1"), view(c, 0, "1"))
+	save(t, v, view(a, 1, "2"))
+	get(t, v, a, b, c)
+	remove(t, v, view(a, 2, ""), view(c, 1, "whatever"), view(key("p", "missing"), 7, ""))
+	expect(t, "Get", get(t, v, a, b, c), []projections.View{{Key: a}, view(b, 1, "1"), {Key: c}})
+	expect(t, "Query", query(t, v, "p", projections.Range{Limit: 9}), []projections.View{view(b, 1, "1")})
+	remove(t, v, view(a, 2, "")) // again
+
+	conflicts(t, v.Save(t.Context(), view(a, 2, "3")))
+	save(t, v, view(a, 0, "anew"))
+	save(t, v, view(a, 1, "again"))
+	expect(t, "Get", get(t, v, a), []projections.View{view(a, 2, "again")})
+}
+
+func testDeleteConflicts(t *testing.T, v projections.Views) {
+	stale, ahead, unread, fine := key("p", "stale"), key("p", "ahead"), key("q", "unread"), key("p", "fine")
+	save(t, v, view(stale, 0, "1"), view(ahead, 0, "1"), view(unread, 0, "1"), view(fine, 0, "1"))
+	save(t, v, view(stale, 1, "2"))
+	err := v.Delete(t.Context(), view(stale, 1, ""), view(fine, 1, ""), view(ahead, 2, ""), view(unread, 0, ""))
+	want := sorted([]projections.Key{stale, ahead, unread})
+	if got := conflicts(t, err); !slices.Equal(got, want) {
+		t.Fatalf("conflict names %q, want %q", got, want)
+	}
+	expect(t, "Get", get(t, v, stale, ahead, unread, fine), []projections.View{
+		view(stale, 2, "2"), view(ahead, 1, "1"), view(unread, 1, "1"), {Key: fine},
+	})
+	var conflict *projections.ConflictError
+	if err := v.Delete(t.Context(), view(fine, 1, ""), view(fine, 1, "")); err == nil || errors.As(err, &conflict) {
+		t.Errorf("Delete of one key twice: got error %v, want one that is no conflict", err)
+	}
+	remove(t, v)
+}
+
+// testDeleteMany deletes what has grown in order, and lets it grow again.
+func testDeleteMany(t *testing.T, v projections.Views) {
+	var sorts []string
+	for i := range 600 {
+		sorts = append(sorts, fmt.Sprintf("%04d", i))
+	}
+	for range 2 {
+		all := fill(t, v, "p", "body", sorts...)
+		remove(t, v, all[100:]...)
+		expect(t, "the rest", query(t, v, "p", projections.Range{Limit: 1000}), all[:100])
+		expect(t, "what was deleted", get(t, v, all[599].Key), []projections.View{{Key: all[599].Key}})
+		remove(t, v, all[:100]...)
+		expect(t, "nothing", query(t, v, "p", projections.Range{Limit: 1000}), nil)
+	}
+}
+
+func remove(t testing.TB, v projections.Views, views ...projections.View) {
+	t.Helper()
+	if err := v.Delete(t.Context(), views...); err != nil {
+		t.Fatalf("Delete: %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 )
 
 func TestModel(t *testing.T) {
+	t.Parallel()
 	viewtest.Run(t, viewtest.Driver{
 		Open:     func(testing.TB, string) projections.Views { return viewtest.NewModel() },
 		Volatile: true,
@@ -16,10 +17,12 @@ func TestModel(t *testing.T) {
 }
 
 func TestModelRebuild(t *testing.T) {
+	t.Parallel()
 	viewtest.RunRebuild(t, viewtest.Driver{Open: func(testing.TB, string) projections.Views { return viewtest.NewModel() }})
 }
 
 func TestFaultsPass(t *testing.T) {
+	t.Parallel()
 	viewtest.Run(t, viewtest.Driver{
 		Open:     func(testing.TB, string) projections.Views { return &viewtest.Faults{Views: viewtest.NewModel()} },
 		Volatile: true,
@@ -29,6 +32,7 @@ func TestFaultsPass(t *testing.T) {
 var keys = []projections.Key{{Partition: "p", Sort: "a"}, {Partition: "p", Sort: "b"}, {Partition: "p", Sort: "c"}}
 
 func TestFaultsSave(t *testing.T) {
+	t.Parallel()
 	model := viewtest.NewModel()
 	script := viewtest.Script(viewtest.NotStored, viewtest.HalfStored, viewtest.Pass, viewtest.Stored)
 	faults := &viewtest.Faults{Views: model, OnSave: script}
@@ -63,6 +67,7 @@ func TestFaultsSave(t *testing.T) {
 
 // A caller whose Save failed without a word does not learn of the conflicts in it.
 func TestFaultsHideConflict(t *testing.T) {
+	t.Parallel()
 	faults := &viewtest.Faults{Views: viewtest.NewModel(), OnSave: viewtest.Script(viewtest.Pass, viewtest.Stored)}
 	view := projections.View{Key: keys[0]}
 	if err := faults.Save(t.Context(), view); err != nil {
@@ -75,6 +80,7 @@ func TestFaultsHideConflict(t *testing.T) {
 }
 
 func TestFaultsDelete(t *testing.T) {
+	t.Parallel()
 	model := viewtest.NewModel()
 	for _, key := range keys {
 		if err := model.Save(t.Context(), projections.View{Key: key}); err != nil {
@@ -101,6 +107,7 @@ func TestFaultsDelete(t *testing.T) {
 }
 
 func TestFaultsRead(t *testing.T) {
+	t.Parallel()
 	boom := errors.New("boom")
 	faults := &viewtest.Faults{
 		Views: viewtest.NewModel(),

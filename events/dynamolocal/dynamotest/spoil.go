@@ -25,6 +25,9 @@ const (
 	Drop           // the connection breaks before it happens
 	Lose           // it happens, and then the connection breaks
 	Part           // of a BatchGetItem only the first half of the keys, rounded down, is processed
+	Expire         // of a GetRecords: the iterator has expired, as after 15 minutes
+	Trim           // of a GetRecords: the next records were trimmed, as after 24 hours
+	Purge          // of a GetRecords: the shard is gone, some time after that
 )
 
 // Call is a call to DynamoDB.
@@ -50,6 +53,15 @@ func Spoil(t testing.TB, e dynamolocal.Endpoint, fault func(Call) Fault) dynamol
 			return
 		case Fail:
 			refuse(w, http.StatusInternalServerError, "com.amazon.coral.service#InternalServerError")
+			return
+		case Expire:
+			refuse(w, http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ExpiredIteratorException")
+			return
+		case Trim:
+			refuse(w, http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#TrimmedDataAccessException")
+			return
+		case Purge:
+			refuse(w, http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException")
 			return
 		case Drop:
 			panic(http.ErrAbortHandler)

@@ -68,8 +68,8 @@ var steps = []struct {
 	}, nil, true},
 }
 
-// What goes wrong for a while is not noticed; what goes on going wrong is told, may pass, and says
-// nothing of whom it is about. Done again when all is well, it is done.
+// Two faults in a row are retried without an error. A fault that lasts is returned as a temporary
+// error that names no user. A repeated call then succeeds.
 func TestFaults(t *testing.T) {
 	faults := map[dynamotest.Fault]string{
 		dynamotest.Throttle: "Throttle", dynamotest.Fail: "Fail", dynamotest.Drop: "Drop", dynamotest.Lose: "Lose",
@@ -87,7 +87,7 @@ func TestFaults(t *testing.T) {
 					t.Parallel()
 					bad, good := spoiled(t, call, fault, 1, 2)
 					if err := step.do(t.Context(), bad); err != nil {
-						t.Errorf("two faults are noticed: %v", err)
+						t.Errorf("two faults are not retried: %v", err)
 					}
 					done(t, good)
 					bad, good = spoiled(t, call, fault, 1, always)
@@ -100,7 +100,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// wantPassing checks that an error says what was in the way, and not of whom.
+// wantPassing checks that an error is a temporary one of package events, and names no user.
 func wantPassing(t *testing.T, err error, throttled bool) {
 	t.Helper()
 	if errors.Is(err, events.ErrThrottled) != throttled || errors.Is(err, events.ErrUnavailable) == throttled {
@@ -111,8 +111,8 @@ func wantPassing(t *testing.T, err error, throttled bool) {
 	}
 }
 
-// An Erase that breaks off in the middle has erased her: no key that is left may be used, and none
-// can be added. Done again it takes what is left.
+// An Erase that fails in the middle has erased the user: no key that is left may be used, and none can
+// be added. A repeated Erase deletes what is left.
 func TestEraseBreaksOff(t *testing.T) {
 	for fault, name := range map[dynamotest.Fault]string{dynamotest.Throttle: "refused", dynamotest.Lose: "but deleted"} {
 		t.Run(name, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestEraseBreaksOff(t *testing.T) {
 	}
 }
 
-// A call that is given up in the middle says so.
+// A call whose context ends returns the context's error.
 func TestCancelledMidway(t *testing.T) {
 	for _, step := range steps {
 		t.Run(step.name, func(t *testing.T) {
@@ -154,8 +154,8 @@ func TestCancelledMidway(t *testing.T) {
 	}
 }
 
-// What DynamoDB says is not what an error says: it may quote what it was given. What will not pass
-// by itself is no error of the log's.
+// An error does not contain DynamoDB's message, which may quote its input. An error that is not
+// temporary matches no error of package events.
 func TestRefused(t *testing.T) {
 	cfg := dynamotest.Open(t).Config(region)
 	cfg.HTTPClient = answering{http.StatusBadRequest, `{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"secret"}`}
@@ -170,7 +170,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// answering answers every call in DynamoDB's place.
+// answering answers every call instead of DynamoDB.
 type answering struct {
 	status int
 	text   string

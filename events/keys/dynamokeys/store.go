@@ -2,17 +2,21 @@ package dynamokeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"parley/events/dynamotable"
+	"parley/events"
+	ddb "parley/events/dynamodb"
 	"parley/events/keys"
 )
 
-// Store keeps users' data keys in a DynamoDB table. It implements [keys.Store]; make one with [New].
+// Store stores users' data keys in a DynamoDB table. It implements [keys.Store]; make one with [New].
 type Store struct {
 	db    *dynamodb.Client
 	table string
@@ -20,10 +24,10 @@ type Store struct {
 
 var _ keys.Store = (*Store)(nil)
 
-// New returns the keys that a table holds, see [CreateTable]. Unless cfg has a retryer of its own, a
-// call is tried 6 times within about a second.
+// New returns the store in a table, see [CreateTable]. Unless cfg has a retryer of its own, a call is
+// attempted 6 times within about a second.
 func New(cfg aws.Config, table string) *Store {
-	return &Store{dynamotable.NewClient(cfg), table}
+	return &Store{ddb.NewClient(cfg), table}
 }
 
 // Load implements [keys.Store]. It fails if a stored item is damaged.
@@ -44,7 +48,7 @@ func (s *Store) Load(ctx context.Context, user string) (keys.Keys, error) {
 	return got, nil
 }
 
-// each does something with each item of a user, in the order of their sort keys.
+// each calls do with each item of a user, in the order of their sort keys.
 func (s *Store) each(ctx context.Context, user string, do func(item) error) error {
 	if err := checkUser(user); err != nil {
 		return err
@@ -74,11 +78,11 @@ func (s *Store) each(ctx context.Context, user string, do func(item) error) erro
 
 // Add implements [keys.Store].
 func (s *Store) Add(ctx context.Context, user string, key keys.Wrapped) error {
-	marked, err := s.add(ctx, user, key)
+	erased, err := s.add(ctx, user, key)
 	switch {
 	case err != nil:
 		return failed("add a key", err)
-	case marked:
+	case erased:
 		return fmt.Errorf("add a key: %w", keys.ErrErased)
 	default:
 		return nil
@@ -86,7 +90,7 @@ func (s *Store) Add(ctx context.Context, user string, key keys.Wrapped) error {
 }
 
 // add stores a key, and then reports whether the user was erased.
-func (s *Store) add(ctx context.Context, user string, key keys.Wrapped) (marked bool, err error) {
+func (s *Store) add(ctx context.Context, user string, key keys.Wrapped) (isErased bool, err error) {
 	if err := s.put(ctx, user, itemOf(user, key)); err != nil {
 		return false, err
 	}
@@ -99,7 +103,7 @@ func (s *Store) add(ctx context.Context, user string, key keys.Wrapped) (marked 
 	return len(out.Item) > 0, nil
 }
 
-// put stores an item. What is stored already is stored once more as it is.
+// put stores an item. It is idempotent.
 func (s *Store) put(ctx context.Context, user string, it item) error {
 	if err := checkUser(user); err != nil {
 		return err
@@ -108,7 +112,7 @@ func (s *Store) put(ctx context.Context, user string, it item) error {
 	return err
 }
 
-// Erase implements [keys.Store]. It deletes what is damaged, too.
+// Erase implements [keys.Store]. It also deletes damaged items.
 func (s *Store) Erase(ctx context.Context, user string) error {
 	if err := s.erase(ctx, user); err != nil {
 		return failed("destroy keys", err)
@@ -148,7 +152,7 @@ func (s *Store) Users(ctx context.Context) iter.Seq2[string, error] {
 			for _, it := range out.Items {
 				user := textOf(it, attrUser)
 				if user == last {
-					continue // a scan brings what has one partition key together
+					continue // a scan returns the items of a partition key together
 				}
 				if last = user; !yield(user, nil) {
 					return
@@ -159,4 +163,89 @@ func (s *Store) Users(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 	}
+}
+
+// The attributes of items. Two are reserved words: expressions need placeholders for them.
+const (
+	attrUser    = "user"
+	attrKey     = "key"
+	attrWrapped = "wrapped"
+)
+
+// erased is the sort key of the item that records the erasure. No key id has this form.
+const erased = "erased"
+
+type item = map[string]types.AttributeValue
+
+var (
+	errUser    = errors.New("user name must be UTF-8 and not empty")
+	errDamaged = errors.New("stored item is damaged")
+)
+
+// checkUser rejects names that DynamoDB cannot store, or that the SDK would turn into another key.
+func checkUser(user string) error {
+	if user == "" || !utf8.ValidString(user) {
+		return errUser
+	}
+	return nil
+}
+
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+// primary returns the primary key of an item of a user.
+func primary(user, sort string) item { return item{attrUser: text(user), attrKey: text(sort)} }
+
+func itemOf(user string, key keys.Wrapped) item {
+	it := primary(user, key.ID.String())
+	it[attrWrapped] = &types.AttributeValueMemberB{Value: key.Bytes}
+	return it
+}
+
+// textOf returns an attribute of the primary key, "" if it is not a string.
+func textOf(it item, attribute string) string {
+	s, is := it[attribute].(*types.AttributeValueMemberS)
+	if !is {
+		return ""
+	}
+	return s.Value
+}
+
+// keyOf reverses itemOf.
+func keyOf(it item) (keys.Wrapped, error) {
+	id, err := keys.ParseID(textOf(it, attrKey))
+	wrapped, is := it[attrWrapped].(*types.AttributeValueMemberB)
+	if err != nil || !is {
+		return keys.Wrapped{}, errDamaged
+	}
+	return keys.Wrapped{ID: id, Bytes: wrapped.Value}, nil
+}
+
+// CreateTable creates the table of keys if it does not exist, billed by request, and waits until it is
+// active. It fails if the table exists with another key schema. It is for infra/local and for tests:
+// on AWS the template creates the table.
+func CreateTable(ctx context.Context, cfg aws.Config, table string) error {
+	if _, err := ddb.Create(ctx, ddb.NewClient(cfg), ddb.Keyed(table, attrUser, attrKey)); err != nil {
+		return fmt.Errorf("create the table of keys: %w", err)
+	}
+	return nil
+}
+
+// failure is the error of a call.
+type failure struct{ ddb.Failure }
+
+// Is matches the error of package events for a call that may succeed later.
+func (f failure) Is(target error) bool {
+	switch target {
+	case events.ErrThrottled:
+		return f.Throttled()
+	case events.ErrUnavailable:
+		return !f.Throttled() && f.Passing()
+	default:
+		return false
+	}
+}
+
+// failed wraps the error of a call.
+func failed(what string, err error) error {
+	return fmt.Errorf("%s: %w", what, failure{ddb.Failure{Err: err}})
 }

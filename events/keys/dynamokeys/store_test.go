@@ -51,7 +51,7 @@ func TestStore(t *testing.T) {
 		func(_ *testing.T, s keys.Store) keys.Store { return open(opened[s]) })
 }
 
-// paged has DynamoDB answer one item at a time, as it does with a megabyte.
+// paged makes DynamoDB return one item a page, as it does for items beyond 1 MB.
 type paged struct{ client aws.HTTPClient }
 
 func (p paged) Do(r *http.Request) (*http.Response, error) {
@@ -75,7 +75,7 @@ func TestStoreInPages(t *testing.T) {
 	}, nil)
 }
 
-// What an operation costs, as the package's comment and README.md say it.
+// The costs of operations that the package comment and README.md state.
 func TestUnits(t *testing.T) {
 	var meter dynamolocal.Meter
 	s := dynamokeys.New(meter.Watch(createTable(t, dynamotest.Open(t))), table)
@@ -89,7 +89,7 @@ func TestUnits(t *testing.T) {
 		{"Add", func() error { return s.Add(t.Context(), user, keys.Wrapped{ID: keys.ID{1}, Bytes: wrapped}) }, 1, 1},
 		{"Load", func() error { _, err := s.Load(t.Context(), user); return err }, 1, 0},
 		{"Load of nothing", func() error { _, err := s.Load(t.Context(), "other"); return err }, 1, 0},
-		{"Erase", func() error { return s.Erase(t.Context(), user) }, 1, 1}, // and the deletion, of which DynamoDB is not asked
+		{"Erase", func() error { return s.Erase(t.Context(), user) }, 1, 1}, // and the deletion, which the meter does not count
 	} {
 		must(t, step.do())
 		var read, write float64
@@ -102,7 +102,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// An item that something else has written fails a Load, and goes with an Erase.
+// Load fails on an item that another program wrote; Erase deletes it.
 func TestDamaged(t *testing.T) {
 	cfg := createTable(t, dynamotest.Open(t))
 	s := dynamokeys.New(cfg, table)
@@ -123,20 +123,20 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// What DynamoDB cannot hold is refused, and never becomes somebody else's.
+// A user name that DynamoDB cannot store is rejected, and never stored as another user's.
 func TestNoUser(t *testing.T) {
 	s := dynamokeys.New(createTable(t, dynamotest.Open(t)), table)
 	for _, user := range []string{"", "a\xff"} {
 		_, err := s.Load(t.Context(), user)
 		for what, err := range map[string]error{"Load": err, "Add": s.Add(t.Context(), user, keys.Wrapped{}), "Erase": s.Erase(t.Context(), user)} {
-			if err == nil || !strings.HasSuffix(err.Error(), "a user must be UTF-8 and not empty") {
+			if err == nil || !strings.HasSuffix(err.Error(), "user name must be UTF-8 and not empty") {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
 	}
 }
 
-// The table is made once, and an error says which it is about.
+// CreateTable is idempotent, and its errors say which table they are about.
 func TestCreateTable(t *testing.T) {
 	cfg := createTable(t, dynamotest.Open(t))
 	must(t, dynamokeys.CreateTable(t.Context(), cfg, table))
@@ -147,7 +147,7 @@ func TestCreateTable(t *testing.T) {
 	}
 }
 
-// ids are those of a user's keys.
+// ids returns the first bytes of the ids of a user's keys.
 func ids(t *testing.T, s keys.Store, user string) (ids []byte, erased bool) {
 	t.Helper()
 	got, err := s.Load(t.Context(), user)

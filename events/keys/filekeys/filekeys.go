@@ -1,8 +1,8 @@
-// Package filekeys keeps users' data keys in a folder, a file for each key: to destroy one is to
-// remove its file, and no log or table is left that still has it.
+// Package filekeys stores users' data keys in a folder, one file for each key. A key is destroyed by
+// removing its file; no log or table still contains it.
 //
 //	<first byte of the SHA-256 of the user>/<user, in hexadecimal>/<id>     a wrapped key
-//	                                                              /erased  she was erased
+//	                                                              /erased  the user was erased
 package filekeys
 
 import (
@@ -31,7 +31,7 @@ const (
 	temporary  = ".new-"
 )
 
-// Open returns the store in a folder, which is made if it is not there.
+// Open returns the store in a folder, which it creates if it does not exist.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the folder of keys: %w", err)
@@ -39,7 +39,7 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir}, nil
 }
 
-// folder is that of a user. Names of files may differ in nothing but case; hexadecimal ones do not.
+// folder returns the folder of a user. Hexadecimal, for file systems that ignore case.
 func (s *Store) folder(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return filepath.Join(s.dir, hex.EncodeToString(sum[:1]), hex.EncodeToString([]byte(user)))
@@ -73,7 +73,7 @@ func (s *Store) load(folder string) (keys.Keys, error) {
 		}
 		id, err := keys.ParseID(entry.Name())
 		if err != nil {
-			continue // what a write that was cut off left
+			continue // left by a write that was interrupted
 		}
 		bytes, err := os.ReadFile(filepath.Join(folder, entry.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -94,8 +94,8 @@ func (s *Store) Add(ctx context.Context, user string, key keys.Wrapped) error {
 	}
 	folder := s.folder(user)
 	err := s.write(folder, key.ID.String(), key.Bytes)
-	// Whichever of an Add and an Erase comes first, one of them sees what the other wrote. An Erase
-	// may also have removed what was half written.
+	// The key is written before this check, and Erase writes its file before it lists keys: one of two
+	// concurrent calls sees the other. Erase may also have removed the temporary file.
 	if _, found := os.Stat(filepath.Join(folder, erasedFile)); found == nil {
 		err = keys.ErrErased
 	} else if !errors.Is(found, fs.ErrNotExist) {
@@ -160,7 +160,7 @@ func (s *Store) Users(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// write makes a file durable, whole or not at all. Its folders are made if they are not there.
+// write writes a file atomically and makes it durable. It creates missing folders.
 func (s *Store) write(folder, name string, content []byte) (err error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
@@ -198,7 +198,7 @@ func syncFolder(name string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// withoutPath drops the name of a file, which tells the user.
+// withoutPath drops the path from an error: it contains the user.
 func withoutPath(err error) error {
 	if path, is := errors.AsType[*fs.PathError](err); is {
 		return path.Err

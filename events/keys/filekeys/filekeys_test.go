@@ -26,7 +26,7 @@ func TestStore(t *testing.T) {
 		func(t *testing.T, s keys.Store) keys.Store { return open(t, dirs[s]) })
 }
 
-// What a crash left of a file is no key, and is gone with the others.
+// A file that a crash left incomplete is not a key, and Erase removes it.
 func TestHalfAFile(t *testing.T) {
 	dir := t.TempDir()
 	s, err := filekeys.Open(dir)
@@ -57,7 +57,7 @@ func TestHalfAFile(t *testing.T) {
 	}
 }
 
-// No error says whose keys they are: a folder's name does.
+// Errors do not contain the path, which names the user.
 func TestErrorsNameNobody(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
 	s, err := filekeys.Open(dir)

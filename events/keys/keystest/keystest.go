@@ -14,31 +14,31 @@ import (
 	"parley/events/keys"
 )
 
-// Run runs the suite. Open returns an empty store; reopen, if not nil, the same one as after a
-// restart of its process.
+// Run runs the suite. Open returns an empty store. Reopen, unless it is nil, returns the given store as
+// after a restart of its process.
 func Run(t *testing.T, open func(t *testing.T) keys.Store, reopen func(t *testing.T, s keys.Store) keys.Store) {
 	for _, test := range []struct {
 		name string
 		do   func(t *testing.T, s keys.Store)
 	}{
-		{"nothing is there at first", nothing},
-		{"what was added is there, in the order of ids", added},
-		{"added twice it is there once", twice},
-		{"users are kept apart", apart},
-		{"erased is for good", forGood},
-		{"many add and one erases", race},
-		{"users are listed", listed},
-		{"a context that has ended", ended},
+		{"a new store is empty", nothing},
+		{"added keys are loaded in the order of ids", added},
+		{"Add is idempotent", twice},
+		{"users are separate", apart},
+		{"Erase is permanent", forGood},
+		{"concurrent Add and Erase", race},
+		{"Users lists all users once", listed},
+		{"a canceled context", ended},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.do(t, open(t)) })
 	}
 	if reopen != nil {
-		t.Run("all of it outlives a restart", func(t *testing.T) { outlives(t, open(t), reopen) })
+		t.Run("keys survive a restart", func(t *testing.T) { outlives(t, open(t), reopen) })
 	}
 }
 
-// names are users that a driver may confuse.
-var names = []string{"ada", "Ada", "a.d_a-", "...", "erased", strings.Repeat("x", 64), "ad", "adaa"}
+// names are user names that a driver may confuse.
+var names = []string{"ada", "Ada", "a.d_a-", "...", "erased", strings.Repeat("x", 120), "ad", "adaa", "ad~7C"}
 
 func key(id byte, bytes string) keys.Wrapped {
 	return keys.Wrapped{ID: keys.ID{id}, Bytes: []byte(bytes)}
@@ -68,7 +68,7 @@ func expect(t *testing.T, s keys.Store, user string, erased bool, want ...keys.W
 	}
 	same := func(a, b keys.Wrapped) bool { return a.ID == b.ID && bytes.Equal(a.Bytes, b.Bytes) }
 	if !slices.EqualFunc(got.Wrapped, want, same) {
-		t.Errorf("got %d keys, want %d, or others", len(got.Wrapped), len(want))
+		t.Errorf("got %d keys, want %d, or their contents differ", len(got.Wrapped), len(want))
 	}
 }
 
@@ -112,7 +112,7 @@ func apart(t *testing.T, s keys.Store) {
 func forGood(t *testing.T, s keys.Store) {
 	add(t, s, "ada", key(1, "one"))
 	add(t, s, "ada", key(2, "two"))
-	for _, user := range []string{"ada", "ada", "never"} { // again, and one who never had a key
+	for _, user := range []string{"ada", "ada", "never"} { // repeated, and for a user without keys
 		if err := s.Erase(t.Context(), user); err != nil {
 			t.Fatalf("Erase: %v", err)
 		}
@@ -121,18 +121,18 @@ func forGood(t *testing.T, s keys.Store) {
 			t.Errorf("Add after Erase: %v, want ErrErased", err)
 		}
 		if got := load(t, s, user); !got.Erased {
-			t.Error("a key added later has undone it")
+			t.Error("a key added later undid the erasure")
 		}
 	}
-	// A key that came in after the first is destroyed by the second.
+	// A key that was added after the first Erase is destroyed by the second.
 	if err := s.Erase(t.Context(), "ada"); err != nil {
 		t.Fatalf("Erase: %v", err)
 	}
 	expect(t, s, "ada", true)
 }
 
-// race: whoever was told that her key was added before the erasure may have used it; after all is
-// done no key is there.
+// race adds keys while the user is erased. A key may have been added before the erasure and used;
+// when all calls have returned and Erase is repeated, no key is left.
 func race(t *testing.T, s keys.Store) {
 	var work sync.WaitGroup
 	for i := range 8 {
@@ -152,7 +152,7 @@ func race(t *testing.T, s keys.Store) {
 	})
 	work.Wait()
 	if !load(t, s, "ada").Erased {
-		t.Error("she is not erased")
+		t.Error("the user is not erased")
 	}
 	if err := s.Erase(t.Context(), "ada"); err != nil {
 		t.Fatalf("Erase: %v", err)
@@ -185,7 +185,7 @@ func listed(t *testing.T, s keys.Store) {
 		t.Errorf("got %d users, want %d, each once", len(got), len(want))
 	}
 	for range s.Users(t.Context()) {
-		break // whoever has enough may stop
+		break // the caller may stop early
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"parley/events/keys"
 )
 
-// Model is a [keys.Store] in memory, as simple as can be. It passes the suite.
+// Model is the simplest [keys.Store], in memory. It passes the suite.
 type Model struct {
 	mu    sync.Mutex
 	users map[string]keys.Keys

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// forgetFailures is how long an endpoint must be well for its failures to count no more: one that is
-// well now and then is not used every time.
+// forgetFailures is how long an endpoint must be healthy before its failures are forgotten: an
+// endpoint that flaps is not used every time.
 const forgetFailures = time.Minute
 
 // endpoint is where requests can be sent: the global name, or that of a region.
@@ -21,24 +21,24 @@ type endpoint struct {
 	failures int       // each soon after the one before
 	since    time.Time // the last one
 	again    time.Time // when to try it again
-	asked    bool      // it is being asked for its health
+	asked    bool      // its health is being probed
 }
 
-// endpoints chooses where to send requests: to the first in the order of preference that is well.
-// One that has failed is left out until it was asked for its health and is well again, or a pause
-// has passed that grows with each failure.
+// endpoints chooses where to send requests: to the first healthy one in the order of preference. One
+// that has failed is skipped until a probe finds it healthy or, if nobody probes, until a backoff is
+// over.
 type endpoints struct {
 	mu      sync.Mutex
 	all     []*endpoint
-	watched bool          // somebody asks those that have failed
-	changed chan struct{} // closed and made anew when one fails or is well again
+	watched bool          // failed endpoints are being probed
+	changed chan struct{} // closed and replaced when one fails or is healthy again
 }
 
 func newEndpoints(all []*endpoint) *endpoints {
 	return &endpoints{all: all, changed: make(chan struct{})}
 }
 
-// places makes endpoints of their URLs.
+// places makes endpoints from their URLs.
 func places(urls, sockets []string) (all []*endpoint, err error) {
 	if len(sockets) > 0 && len(sockets) != len(urls) {
 		return nil, errors.New("there must be as many Sockets as Endpoints, or none")
@@ -58,7 +58,7 @@ func places(urls, sockets []string) (all []*endpoint, err error) {
 	return all, nil
 }
 
-// current is the best endpoint; if none is well, the one to be tried next.
+// current is the best endpoint; if none is healthy, the one to be tried next.
 func (s *endpoints) current() *endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +74,8 @@ func (s *endpoints) current() *endpoint {
 	return best
 }
 
-// failed notes that an endpoint did not answer as it should. Requests that fail at once, in a
-// crowd, are one failure.
+// failed notes that an endpoint did not answer as it should. Requests that fail together count as one
+// failure.
 func (s *endpoints) failed(e *endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,23 +88,23 @@ func (s *endpoints) failed(e *endpoint) {
 	}
 	e.down, e.since = true, now
 	e.failures++
-	e.again = now.Add(backoff(e.failures, firstPause, longestPause))
-	s.tell()
+	e.again = now.Add(turnBackoff.Delay(e.failures))
+	s.wakeWaiters()
 }
 
-// tell wakes up those who wait for a change. The lock is held.
-func (s *endpoints) tell() {
+// wakeWaiters wakes those who wait for a change. The lock is held.
+func (s *endpoints) wakeWaiters() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// works notes that an endpoint is well.
+// works notes that an endpoint is healthy.
 func (s *endpoints) works(e *endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.down {
 		e.down = false
-		s.tell()
+		s.wakeWaiters()
 	}
 }
 
@@ -120,7 +120,7 @@ func (s *endpoints) down() bool {
 	return true
 }
 
-// awaitBetter waits until an endpoint is well that is preferred to the one in use, or ctx ends.
+// awaitBetter waits until an endpoint is healthy that is preferred to the one in use, or ctx ends.
 func (s *endpoints) awaitBetter(ctx context.Context, used *endpoint) error {
 	for {
 		s.mu.Lock()
@@ -140,7 +140,7 @@ func (s *endpoints) awaitBetter(ctx context.Context, used *endpoint) error {
 	}
 }
 
-// pause waits, or returns early with the context's error. If no endpoint is known to work it is over
+// pause waits, or returns early with the context's error. If no endpoint is known to work it returns
 // as soon as one does.
 func (s *endpoints) pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -162,7 +162,7 @@ func (s *endpoints) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// watch asks endpoints that have failed for their health, ever more rarely, until ctx ends.
+// watch probes the health of failed endpoints, with backoff, until ctx ends.
 func (s *endpoints) watch(ctx context.Context, isWell func(ctx context.Context, url string) bool) {
 	var asking sync.WaitGroup
 	s.watching(true)
@@ -194,8 +194,8 @@ func (s *endpoints) watching(is bool) {
 	s.watched = is
 }
 
-// due returns the endpoints that have failed and are to be asked now, when the next one is, and
-// what tells of changes meanwhile.
+// due returns the failed endpoints to probe now, when to probe the next one, and a channel that is
+// closed at a change.
 func (s *endpoints) due() (due []*endpoint, next time.Time, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,7 +216,7 @@ func (s *endpoints) due() (due []*endpoint, next time.Time, changed <-chan struc
 	return due, next, s.changed
 }
 
-// asked notes what an endpoint's health is.
+// asked notes the health of an endpoint.
 func (s *endpoints) asked(e *endpoint, well bool) {
 	s.mu.Lock()
 	e.asked = false

@@ -60,7 +60,7 @@ func ExampleClient_Post() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	id, err := c.Mint()
+	id, err := c.Mint(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,12 +14,16 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"parley/events"
+	"parley/functions/wire"
 )
 
 // fakeNet is a network without wires, so that time in it can be made up: each host is a handler.
 type fakeNet struct {
 	mu    sync.Mutex
 	hosts map[string]*fakeHost
+	marks http.HandlerFunc // GET /v1/me of every host; nil: as it should be
 }
 
 type fakeHost struct {
@@ -53,7 +57,15 @@ func (n *fakeNet) serve(t *testing.T, host string, handler http.Handler) {
 	}
 	n.hosts[host+":80"] = h
 	n.mu.Unlock()
-	server := &http.Server{Handler: handler}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if marks := n.marks; marks != nil && r.URL.Path == "/v1/me" {
+			marks(w, r)
+		} else if r.URL.Path == "/v1/me" {
+			reply(w, wire.Me{User: "ada", Mark: events.NewMarks(nil)("ada").String()})
+		} else {
+			handler.ServeHTTP(w, r)
+		}
+	})}
 	go func() { _ = server.Serve(h) }()
 	t.Cleanup(func() { _ = server.Close() })
 }
@@ -101,13 +113,13 @@ func (n *fakeNet) client(t *testing.T, hosts ...string) *Client {
 	return c
 }
 
-// told is what an application was told, as text.
-type told struct {
+// recorder is an application that records its updates as text.
+type recorder struct {
 	mu  sync.Mutex
 	all []string
 }
 
-func (a *told) handle(_ context.Context, u Update) error {
+func (a *recorder) handle(_ context.Context, u Update) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch u := u.(type) {
@@ -121,8 +133,8 @@ func (a *told) handle(_ context.Context, u Update) error {
 	return nil
 }
 
-// since returns what was told since it was asked last.
-func (a *told) since() []string {
+// since returns the updates since the last call.
+func (a *recorder) since() []string {
 	synctest.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -179,25 +191,36 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		defer func() { _ = conn.CloseNow() }()
 		if _, _, err := conn.Read(context.Background()); err == nil { // auth
-			say(conn, frame{Type: "hello", Region: a.region})
+			say(conn, wire.Frame{Type: "hello", Region: a.region})
 			a.live(conn)
 		}
 	case a.other != nil:
 		a.other(w, r)
 	default:
-		reply(w, &Problem{Status: 404, Code: "not_here"})
+		reply(w, &wire.Problem{Status: 404, Code: "not_here"})
 	}
 }
 
 func reply(w http.ResponseWriter, answer any) {
-	if p, ok := answer.(*Problem); ok {
+	if p, ok := answer.(*wire.Problem); ok {
 		w.WriteHeader(p.Status)
 	}
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
+// eventFrame makes the frame of an entry of a journal.
+func eventFrame(f wire.Frame, cursor string) wire.Frame {
+	f.Type, f.Cursor = "event", cursor
+	return f
+}
+
+// pageOf is a page of sync.
+func pageOf(cursor string, events ...wire.Frame) syncPage {
+	return syncPage{wire.SyncPage{Cursor: cursor}, events}
+}
+
 // say sends a frame to a client.
-func say(conn *websocket.Conn, f frame) {
+func say(conn *websocket.Conn, f wire.Frame) {
 	text, err := json.Marshal(f)
 	if err != nil {
 		panic(err)
@@ -205,31 +228,31 @@ func say(conn *websocket.Conn, f frame) {
 	_ = conn.Write(context.Background(), websocket.MessageText, text)
 }
 
-// hear reads what a client says next; "" if it is gone.
-func hear(conn *websocket.Conn) (action string, ref int) {
+// receive reads the next frame of a client; "" if the client has closed the socket.
+func receive(conn *websocket.Conn) (action string, ref json.RawMessage) {
 	_, text, err := conn.Read(context.Background())
 	var ask struct {
 		Action string
-		Ref    int
+		Ref    json.RawMessage
 	}
 	if err == nil && json.Unmarshal(text, &ask) == nil {
 		return ask.Action, ask.Ref
 	}
-	return "", 0
+	return "", nil
 }
 
 // answerAll answers what a client asks, where nothing ever happens.
 func answerAll(conn *websocket.Conn) {
 	for {
-		switch action, ref := hear(conn); action {
+		switch action, ref := receive(conn); action {
 		case "":
 			return
 		case "subscribe":
-			say(conn, frame{Type: "subscribed", Ref: ref})
+			say(conn, wire.Frame{Type: "subscribed", Ref: ref})
 		case "catchup":
-			say(conn, frame{Type: "caught_up", Ref: ref, Cursor: "caught up"})
+			say(conn, wire.Frame{Type: "caught_up", Ref: ref, Cursor: "caught up"})
 		case "ping":
-			say(conn, frame{Type: "pong", Cursor: "pong"})
+			say(conn, wire.Frame{Type: "pong", Cursor: "pong"})
 		}
 	}
 }
@@ -238,12 +261,72 @@ func answerAll(conn *websocket.Conn) {
 func quiet(r *http.Request) any {
 	q := r.URL.Query()
 	if q.Get("cursor") == "" {
-		return syncPage{Cursor: "first", Reset: true}
+		return wire.SyncPage{Cursor: "first", Reset: true}
 	}
 	wait, _ := time.ParseDuration(q.Get("wait") + "s")
 	select {
 	case <-time.After(wait):
 	case <-r.Context().Done():
 	}
-	return syncPage{Cursor: "next"}
+	return wire.SyncPage{Cursor: "next"}
+}
+
+var (
+	modelRooms = []string{"01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW"}
+	modelClock = events.NewClock(time.Now, events.NewMarks(nil))
+)
+
+// modelRegion is a region's journal.
+type modelRegion struct {
+	name    string
+	journal []wire.Frame
+	ids     []events.ID
+	tops    map[events.Stream]uint64
+	pushed  int                  // entries that were pushed
+	heard   map[events.ID]uint64 // the positions of what has arrived
+}
+
+func (r *modelRegion) take(e events.Event) {
+	text, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	stream := e.Stream
+	r.tops[stream]++
+	r.heard[e.ID] = r.tops[stream]
+	r.ids = append(r.ids, e.ID)
+	r.journal = append(r.journal, wire.Frame{Room: e.Stream.Name(), Stream: stream, Position: r.tops[stream], Event: text})
+}
+
+func (r *modelRegion) positions() map[string]uint64 {
+	p := map[string]uint64{}
+	for stream, top := range r.tops {
+		p[stream.Name()] = top
+	}
+	return p
+}
+
+// posted makes an event.
+func posted(t interface{ Fatal(...any) }, room string) events.Event {
+	id, err := modelClock.Mint("bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := events.New(id, events.RoomStream(room), "bob", "one", events.MessagePosted{Text: events.Plain("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// testClient makes a client that reaches nobody.
+func testClient(t interface{ Fatal(...any) }) *Client {
+	c, err := New(Options{
+		Endpoints: []string{"http://unused"}, User: "ada",
+		Token: func(context.Context) (string, error) { return "", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

@@ -1,38 +1,41 @@
 package client
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
+
+	"parley/events"
+	"parley/functions/wire"
 )
 
-// maxHeld bounds what waits for events before it, in bytes. What does not fit is dropped and
-// caught up on.
+// maxHeld bounds the events that are held behind a gap, in bytes. What does not fit is dropped, and
+// comes with the next catch-up.
 const maxHeld = 1 << 20
 
-// sequence brings what comes over one socket into the order of arrival in its region, by
-// positions: 1, 2, 3 and so on in each stream. What stands behind a gap is held back until the gap
-// is closed: by what is missing, or by having caught up.
+// sequence puts the events of one socket into the order of arrival in its region, by their
+// positions: 1, 2, 3 and so on in each stream. Events behind a gap are held until the gap is closed:
+// by the missing event, or by a catch-up.
 //
-// It drops no event but those it must catch up on: whether one is a repeat is for [memory] to say.
-// It knows no network and no time.
+// It passes on duplicates, which [dedup] drops. It knows no network and no time.
 type sequence struct {
-	last map[string]uint64 // position up to which all was handed on, by stream; 0: nothing
-	held map[string]map[uint64]happened
+	last map[events.Stream]uint64 // position up to which all was passed on, by stream; 0: nothing
+	held map[events.Stream]map[uint64]happened
 	size int // of what is held, in bytes
 	lost bool
-	// covers is, by stream, a position up to which the catch-up under way tells all; nil: none is
-	// under way.
-	covers map[string]uint64
+	// covers is, by stream, the position up to which the catch-up in progress is complete; nil if
+	// none is in progress.
+	covers map[events.Stream]uint64
 }
 
 func newSequence() *sequence {
-	return &sequence{last: map[string]uint64{}, held: map[string]map[uint64]happened{}}
+	return &sequence{last: map[events.Stream]uint64{}, held: map[events.Stream]map[uint64]happened{}}
 }
 
-// live takes an event that came as it happened, and returns what can be handed on now, in order.
-func (s *sequence) live(h happened) []happened {
+// addLive adds an event that came as it arrived, and returns what can be passed on now, in order.
+func (s *sequence) addLive(h happened) []happened {
 	switch last := s.last[h.stream]; {
-	case h.position == 0: // of a room she may not see the rest of
+	case h.position == 0: // of a room whose other events the user may not see
 		return []happened{h}
 	case h.position <= last:
 		return []happened{h}
@@ -45,9 +48,9 @@ func (s *sequence) live(h happened) []happened {
 	}
 }
 
-// told takes an event of the catch-up under way, and returns what can be handed on now. Whatever
-// stands before it has been told, or is held.
-func (s *sequence) told(h happened) []happened {
+// addCaughtUp adds an event of the catch-up in progress, and returns what can be passed on now.
+// Everything before it was passed on, or is held.
+func (s *sequence) addCaughtUp(h happened) []happened {
 	if h.position == 0 {
 		return []happened{h}
 	}
@@ -56,7 +59,7 @@ func (s *sequence) told(h happened) []happened {
 	return s.drain(h.stream, ready)
 }
 
-// hold keeps an event until those before it are there.
+// hold keeps an event until those before it have come.
 func (s *sequence) hold(h happened) {
 	if _, there := s.held[h.stream][h.position]; there {
 		return
@@ -72,8 +75,8 @@ func (s *sequence) hold(h happened) {
 	s.size += h.size()
 }
 
-// take takes out what is held at a position.
-func (s *sequence) take(stream string, position uint64) (happened, bool) {
+// take removes the event that is held at a position.
+func (s *sequence) take(stream events.Stream, position uint64) (happened, bool) {
 	h, ok := s.held[stream][position]
 	if !ok {
 		return h, false
@@ -86,8 +89,8 @@ func (s *sequence) take(stream string, position uint64) (happened, bool) {
 	return h, true
 }
 
-// drain adds to ready what is held right behind the last position of a stream.
-func (s *sequence) drain(stream string, ready []happened) []happened {
+// drain adds to ready the held events that follow the last position of a stream without a gap.
+func (s *sequence) drain(stream events.Stream, ready []happened) []happened {
 	for {
 		h, ok := s.take(stream, s.last[stream]+1)
 		if !ok {
@@ -98,8 +101,8 @@ func (s *sequence) drain(stream string, ready []happened) []happened {
 	}
 }
 
-// before takes out what is held up to a position, in order.
-func (s *sequence) before(stream string, position uint64) (ready []happened) {
+// before removes the events that are held up to a position, in order.
+func (s *sequence) before(stream events.Stream, position uint64) (ready []happened) {
 	if len(s.held[stream]) == 0 {
 		return nil
 	}
@@ -112,11 +115,11 @@ func (s *sequence) before(stream string, position uint64) (ready []happened) {
 	return ready
 }
 
-// gap reports whether something is held back or was dropped.
+// gap reports whether an event is held or was dropped.
 func (s *sequence) gap() bool { return s.size > 0 || s.lost }
 
-// missing reports whether something up to the given positions was not handed on.
-func (s *sequence) missing(tops map[string]uint64) bool {
+// missing reports whether an event up to the given positions was not passed on.
+func (s *sequence) missing(tops map[events.Stream]uint64) bool {
 	for stream, top := range tops {
 		if s.last[stream] < top {
 			return true
@@ -125,24 +128,24 @@ func (s *sequence) missing(tops map[string]uint64) bool {
 	return false
 }
 
-// asking says that the client now asks for all that happened. What is held, and what stands at the
-// given positions, lies within the answer: it arrived before.
-func (s *sequence) asking(tops map[string]uint64) {
+// beginCatchUp notes that the client asks for everything that has happened. The answer covers what is
+// held, and the given positions: all of that has arrived before.
+func (s *sequence) beginCatchUp(tops map[events.Stream]uint64) {
 	s.lost = false
 	s.covers = maps.Clone(tops)
 	if s.covers == nil {
-		s.covers = map[string]uint64{}
+		s.covers = map[events.Stream]uint64{}
 	}
 	for stream, held := range s.held {
 		s.covers[stream] = max(s.covers[stream], slices.Max(slices.Collect(maps.Keys(held))))
 	}
 }
 
-// catching reports whether a catch-up is under way.
-func (s *sequence) catching() bool { return s.covers != nil }
+// catchingUp reports whether a catch-up is in progress.
+func (s *sequence) catchingUp() bool { return s.covers != nil }
 
-// caughtUp says that all the client asked for was told. It returns what that sets free.
-func (s *sequence) caughtUp() (ready []happened) {
+// endCatchUp notes that the catch-up is complete, and returns the held events that follow it.
+func (s *sequence) endCatchUp() (ready []happened) {
 	for _, stream := range slices.Sorted(maps.Keys(s.covers)) {
 		ready = append(ready, s.before(stream, s.covers[stream])...)
 		s.last[stream] = max(s.last[stream], s.covers[stream])
@@ -151,3 +154,24 @@ func (s *sequence) caughtUp() (ready []happened) {
 	s.covers = nil
 	return ready
 }
+
+// happened is an event and its position in the region that delivers it.
+type happened struct {
+	room     string
+	stream   events.Stream
+	position uint64 // in its stream; 0: not known
+	event    events.Event
+	partial  bool // it came without its data
+	unknown  bool // not even its envelope can be read: it is a newer server's
+}
+
+// happenedOf decodes the event of a frame or of a page. The payload of one that this version does
+// not know is [events.Unreadable].
+func happenedOf(f wire.Frame) happened {
+	h := happened{room: f.Room, stream: f.Stream, position: f.Position, partial: f.Partial}
+	h.unknown = json.Unmarshal(f.Event, &h.event) != nil
+	return h
+}
+
+// size is how much memory the event takes, about, in bytes.
+func (h happened) size() int { return 512 + len(h.event.Data) }

@@ -6,47 +6,47 @@ import (
 	"parley/events"
 )
 
-// Update is something the application is told by [Client.Run]: an [Event], a [Reset], a [Status] or
-// a [Typing].
+// Update is what [Client.Run] delivers to the application: an [Event], a [Reset], a [Status] or a
+// [Typing].
 type Update interface{ update() }
 
-// Handler takes updates, one after the other. While it runs nothing more is taken from the server;
-// one that is slow is caught up with later and misses nothing. What it loads it should load with
-// its ctx: if that is answered by another region than the one that tells, which may not know as
-// much, a [Reset] follows. An error ends [Client.Run].
+// Handler handles updates, one after the other. While it runs nothing more is read from the server;
+// a slow handler catches up later and misses nothing. It should load data with its ctx: if another
+// region answers than the one that delivers, which may be behind, a [Reset] follows. An error ends
+// [Client.Run].
 type Handler func(ctx context.Context, u Update) error
 
-// Event is something that happened in one of the user's rooms, or that concerns her alone: of every
-// kind, her own commands too. From one [Reset] to the next each event is told once and none is left
-// out; those of a room come in the order in which they arrived in the region that tells.
+// Event is something that happened in one of the user's rooms, or concerns the user alone: of every
+// type, the user's own commands included. From one [Reset] to the next each event is delivered once
+// and none is left out; those of a room come in the order in which they arrived in the region that
+// delivers them.
 //
-// A room's events are told from the user's joining on: what was before is to be loaded when it
-// is told that she has joined. What is loaded may show an event that is told only then.
+// Two events may have one id, where its author sent two commands under it to two regions: both are
+// delivered. Of two messages one shows, the same in every region: load it with [Client.Message].
+//
+// A room's events are delivered from the time the user joined. Load what was before when that event
+// comes. What is loaded may already show an event that is delivered later.
 type Event struct {
 	events.Event
 	Room string // "" if it concerns the user alone
-
-	// Replaced says that the event was told already, with other content: its author sent two
-	// commands under one id, in two regions, and this one is left.
-	Replaced bool
 }
 
-// Reset says that what happened cannot be told completely: forget what you have, and load rooms and
-// messages with [Client.Rooms] and [Client.Messages] before the handler returns. What follows goes
-// on from there. It is the first update of a client without a cursor.
+// Reset says that no events follow on what you have: drop it, and load rooms and
+// messages with [Client.Rooms] and [Client.Messages] before the handler returns. The updates that
+// follow continue from there. It is the first update of a client without a cursor.
 type Reset struct{}
 
-// State is how a client stands with its server.
+// State is how current a client is.
 type State string
 
 // The states.
 const (
-	CatchingUp State = "catching up" // there may be more than was told
-	Live       State = "live"        // all that has arrived in the region is told at once
-	Offline    State = "offline"     // no endpoint answers; it goes on trying
+	CatchingUp State = "catching up" // there may be events that were not delivered yet
+	Live       State = "live"        // events are delivered as they arrive in the region
+	Offline    State = "offline"     // no endpoint answers; the client keeps trying
 )
 
-// Means is how a client hears.
+// Means is how a client gets events.
 type Means string
 
 // The means.
@@ -55,15 +55,15 @@ const (
 	OverPoll   Means = "poll"
 )
 
-// Status says how the client stands, whenever that changes.
+// Status is the state of the client, whenever it changes.
 type Status struct {
 	State  State
-	Region string // that tells; "" if none does
+	Region string // that delivers events; "" if none does
 	Over   Means  // "" unless live
 	Err    error  // why it is not live, if something went wrong
 }
 
-// Typing says that somebody is typing in a room. It is told as it happens or never.
+// Typing says that somebody is typing in a room. It is delivered at once or not at all.
 type Typing struct{ Room, User string }
 
 func (Event) update()  {}

@@ -17,6 +17,7 @@ import (
 	"parley/events/dynamolocal/dynamotest"
 	"parley/functions/live"
 	"parley/functions/live/dynamoconns"
+	"parley/functions/live/livetest"
 )
 
 const (
@@ -50,7 +51,7 @@ func must(t testing.TB, err error) {
 func connect(t testing.TB, c *dynamoconns.Connections, id, user string) live.Connection {
 	t.Helper()
 	at := time.Now()
-	conn := live.Connection{ID: id, User: user, Token: "token of " + user, Expires: at.Add(time.Hour), Opened: at, Seen: at}
+	conn := live.Connection{ID: id, User: user, Scopes: []string{"chat"}, Expires: at.Add(time.Hour), Opened: at, Seen: at}
 	must(t, c.Put(t.Context(), conn))
 	return conn
 }
@@ -135,7 +136,7 @@ func TestManyListeners(t *testing.T) {
 	}
 }
 
-// Whoever subscribes and takes rooms at the same time: what is listened to is what the connection
+// Where rooms are subscribed and removed at the same time, what is listened to is what the connection
 // has, no room comes back that was taken, and of a deleted connection nothing stays.
 func TestSideBySide(t *testing.T) {
 	c := open(t)
@@ -266,4 +267,8 @@ func TestIdsThatCannotBe(t *testing.T) {
 			t.Errorf("%q has the listeners %q", id, got)
 		}
 	}
+}
+
+func TestConnections(t *testing.T) {
+	livetest.Run(t, func(t *testing.T) live.Connections { return open(t) })
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	ddb "parley/events/dynamodb"
 	"parley/events/dynamolocal/dynamotest"
-	"parley/events/dynamotable"
 	"parley/functions/live"
 	"parley/functions/live/dynamoconns"
 	"parley/projections"
@@ -84,8 +84,8 @@ var steps = []struct {
 	}},
 }
 
-// What goes wrong for a while is not noticed; what goes on going wrong is told, may pass, and says
-// nothing of whom it is about. Done again when all is well, it is done.
+// A short fault is not noticed. One that lasts is returned as a retryable error that names no user.
+// The same call succeeds once the fault has ended.
 func TestFaults(t *testing.T) {
 	faults := map[dynamotest.Fault]string{
 		dynamotest.Throttle: "Throttle", dynamotest.Fail: "Fail", dynamotest.Drop: "Drop", dynamotest.Lose: "Lose",
@@ -239,8 +239,8 @@ func discard[T any](_ T, err error) error { return err }
 // A table whose maker got no further than to make it is given its time to live.
 func TestTableHalfMade(t *testing.T) {
 	cfg := dynamotest.Open(t).Config("here")
-	db := dynamotable.NewClient(cfg)
-	_, err := dynamotable.Create(t.Context(), db, dynamotable.Keyed(table, "partition", "sort"))
+	db := ddb.NewClient(cfg)
+	_, err := ddb.Create(t.Context(), db, ddb.Keyed(table, "partition", "sort"))
 	must(t, err)
 	for range 2 {
 		must(t, dynamoconns.CreateTable(t.Context(), cfg, table))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -17,7 +18,7 @@ const (
 	attrPartition = "partition"
 	attrSort      = "sort"
 	attrUser      = "user"
-	attrToken     = "token"
+	attrScopes    = "scopes"
 	attrUntil     = "until"
 	attrOpened    = "opened"
 	attrSeen      = "seen"
@@ -74,8 +75,8 @@ func connItem(c live.Connection, expires types.AttributeValue) item {
 	if c.User != "" {
 		it[attrUser] = text(c.User)
 	}
-	if c.Token != "" {
-		it[attrToken] = text(c.Token)
+	if len(c.Scopes) > 0 {
+		it[attrScopes] = text(strings.Join(c.Scopes, " "))
 	}
 	putTime(it, attrUntil, c.Expires)
 	putTime(it, attrOpened, c.Opened)
@@ -109,7 +110,7 @@ func checkKeys(ids ...string) error {
 	return nil
 }
 
-// reader reads the attributes of an item, and remembers if one is not what it should be.
+// reader reads the attributes of an item, and keeps whether one has the wrong type.
 type reader struct {
 	item   item
 	broken bool
@@ -166,7 +167,7 @@ func (r *reader) err() error {
 func connOf(conn string, it item) (live.Connection, error) {
 	r := &reader{item: it}
 	c := live.Connection{
-		ID: conn, User: r.text(attrUser), Token: r.text(attrToken), Expires: r.time(attrUntil),
+		ID: conn, User: r.text(attrUser), Scopes: strings.Fields(r.text(attrScopes)), Expires: r.time(attrUntil),
 		Opened: r.time(attrOpened), Seen: r.time(attrSeen), All: r.bool(attrAll),
 	}
 	revision, err := strconv.ParseUint(r.number(attrRevision), 10, 64)

@@ -2,12 +2,15 @@ package dynamoconns
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	ddb "parley/events/dynamodb"
 	"parley/functions/live"
 )
 
@@ -51,7 +54,7 @@ func (c *Connections) Subscribe(ctx context.Context, conn string, revision uint6
 	}
 }
 
-// distinct sorts out what is given twice: a transaction takes no item twice.
+// distinct removes duplicates: a transaction accepts an item once.
 func distinct(rooms []string) []string {
 	rooms = slices.Clone(rooms)
 	slices.Sort(rooms)
@@ -94,7 +97,7 @@ func (c *Connections) subscribe(ctx context.Context, s subscription, rooms []str
 	}
 }
 
-// guard lets a transaction hold only if nothing was taken from the connection since it was read.
+// guard makes a transaction fail if rooms were removed from the connection since it was read.
 func (c *Connections) guard(s subscription) types.TransactWriteItem {
 	const same = "#revision = :revision"
 	names := map[string]string{"#revision": attrRevision}
@@ -115,8 +118,8 @@ func (c *Connections) guard(s subscription) types.TransactWriteItem {
 	}}
 }
 
-// Unsubscribe implements [live.Connections]. It raises the revision first: what is subscribed
-// after that, with the new one, may stay or be taken.
+// Unsubscribe implements [live.Connections]. It increments the revision first: rooms that are
+// subscribed after that, with the new revision, may stay or be removed.
 func (c *Connections) Unsubscribe(ctx context.Context, conn string, rooms ...string) error {
 	const what = "unsubscribe"
 	if there, err := c.raise(ctx, conn, false); err != nil || !there {
@@ -132,7 +135,7 @@ func (c *Connections) Unsubscribe(ctx context.Context, conn string, rooms ...str
 			taken = append(taken, room)
 		}
 	}
-	return c.take(ctx, conn, taken)
+	return c.removeRooms(ctx, conn, taken)
 }
 
 // UnsubscribeAll implements [live.Connections].
@@ -144,10 +147,11 @@ func (c *Connections) UnsubscribeAll(ctx context.Context, conn string) error {
 	if err != nil {
 		return failed("unsubscribe from all", err)
 	}
-	return c.take(ctx, conn, rooms)
+	return c.removeRooms(ctx, conn, rooms)
 }
 
-// raise raises the revision of a connection, and ends that it listens to all, if it is there.
+// raise increments the revision of a connection, if it exists. With all it no longer listens to all
+// rooms.
 func (c *Connections) raise(ctx context.Context, conn string, all bool) (there bool, err error) {
 	if checkKeys(conn) != nil {
 		return false, ctx.Err()
@@ -175,8 +179,8 @@ func (c *Connections) raise(ctx context.Context, conn string, all bool) (there b
 	}
 }
 
-// take takes rooms from a connection. If it has no set of rooms any more it has no rooms.
-func (c *Connections) take(ctx context.Context, conn string, rooms []string) error {
+// removeRooms removes rooms from a connection. If the set of rooms is gone there are none.
+func (c *Connections) removeRooms(ctx context.Context, conn string, rooms []string) error {
 	for some := range slices.Chunk(rooms, roomsAtOnce) {
 		writes := []types.TransactWriteItem{{Update: &types.Update{
 			TableName:                 &c.table,
@@ -221,5 +225,104 @@ func (c *Connections) rooms(ctx context.Context, conn string) ([]string, error) 
 		return nil, errDamaged
 	default:
 		return nil, nil
+	}
+}
+
+// Listeners implements [live.Connections].
+func (c *Connections) Listeners(ctx context.Context, room string) ([]live.Listener, error) {
+	var listeners []live.Listener
+	err := c.query(ctx, "room/", room, func(it item) error {
+		l, err := listenerOf(it)
+		listeners = append(listeners, l)
+		return err
+	})
+	if err != nil {
+		return nil, failed("list the listeners of a room", err)
+	}
+	return listeners, nil
+}
+
+// Of implements [live.Connections].
+func (c *Connections) Of(ctx context.Context, user string) ([]live.Connection, error) {
+	conns, err := c.of(ctx, user)
+	if err != nil {
+		return nil, failed("list the connections of a user", err)
+	}
+	return conns, nil
+}
+
+func (c *Connections) of(ctx context.Context, user string) ([]live.Connection, error) {
+	var keys []item
+	err := c.query(ctx, "user/", user, func(it item) error {
+		r := &reader{item: it}
+		keys = append(keys, connKey(r.text(attrSort)))
+		return r.err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.getAll(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	var conns []live.Connection
+	for _, it := range found {
+		conn, err := connOf(strings.TrimPrefix((&reader{item: it}).text(attrPartition), "conn/"), it)
+		if err != nil {
+			return nil, err
+		}
+		if conn.User == user {
+			conns = append(conns, conn)
+		}
+	}
+	return conns, nil
+}
+
+// query calls f with each item of a partition, in pages of 1 MB.
+func (c *Connections) query(ctx context.Context, kind, id string, f func(item) error) error {
+	if checkKeys(id) != nil {
+		return ctx.Err()
+	}
+	pages := dynamodb.NewQueryPaginator(c.db, &dynamodb.QueryInput{
+		TableName:                 &c.table,
+		ConsistentRead:            aws.Bool(true),
+		KeyConditionExpression:    aws.String("#partition = :partition"),
+		ExpressionAttributeNames:  map[string]string{"#partition": attrPartition},
+		ExpressionAttributeValues: item{":partition": text(kind + id)},
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, it := range page.Items {
+			if err := f(it); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// transact writes items in one transaction, and retries if it conflicts with another. It returns the
+// reasons if a condition does not hold.
+func (c *Connections) transact(ctx context.Context, writes []types.TransactWriteItem) ([]types.CancellationReason, error) {
+	for try := 1; ; try++ {
+		_, err := c.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: writes})
+		var cancelled *types.TransactionCanceledException
+		if !errors.As(err, &cancelled) {
+			return nil, err
+		}
+		for _, reason := range cancelled.CancellationReasons {
+			if aws.ToString(reason.Code) == "ConditionalCheckFailed" {
+				return cancelled.CancellationReasons, nil
+			}
+		}
+		if try == ddb.Backoff.Attempts {
+			return nil, err
+		}
+		if err := ddb.Backoff.Wait(ctx, try); err != nil {
+			return nil, err
+		}
 	}
 }

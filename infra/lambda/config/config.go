@@ -1,6 +1,6 @@
-// Package config is the one table of the functions in the Lambda binary: their names, as _HANDLER
-// gives them, the environment variables that each reads, and what each may do. The binary starts by it; a test
-// holds the template against it.
+// Package config has the table of the functions in the Lambda binary: their names, as _HANDLER has them,
+// the environment variables that each reads, the metrics that each writes, and what each may do. The
+// binary reads its configuration by it, and tests compare the template with it.
 package config
 
 import (
@@ -15,18 +15,19 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/functions/health"
 )
 
 // The names of the functions.
 const (
 	Command = "command" // HTTP: append
-	Query   = "query"   // HTTP: ask
+	Query   = "query"   // HTTP: read
 	Health  = "health"  // HTTP: GET /health
 	Stream  = "stream"  // records of the event table's stream
 	Live    = "live"    // WebSocket: connect, subscribe, send, catch up
-	Beat    = "beat"    // once a minute: says that the region is there
+	Beat    = "beat"    // once a minute: appends heartbeats
 
-	Operate  = "operate"  // HTTP: what operators ask for
+	Operate  = "operate"  // HTTP: requests of operators
 	Worker   = "worker"   // the queue of jobs: rebuilds, audits, drops
 	Replayer = "replayer" // the queue of replays, which alone may publish
 )
@@ -38,60 +39,73 @@ var Functions = []string{Command, Query, Health, Stream, Live, Beat, Operate, Wo
 type Variable struct {
 	Name      string
 	Functions []string // that read it
-	Without   []string // those of them that do without it
-	Default   string   // what holds where it is not set; "" if it must be set
-	Meaning   string   // what it is, for whoever has it wrong
+	Without   []string // those of them that start without it
+	Default   string   // its value if it is not set; "" if it must be set
+	Meaning   string   // what it is, for error messages
 	set       func(*Config, string) error
 }
 
-// Needed reports whether a function does not start where the variable is not set.
+// Needed reports whether a function does not start if the variable is not set.
 func (v Variable) Needed(function string) bool {
 	return v.Default == "" && slices.Contains(v.Functions, function) && !slices.Contains(v.Without, function)
 }
 
-// Config is what the environment says.
+// Config is the configuration of a function.
 type Config struct {
 	Function    string // one of Functions
 	Region      string // the name of the region in events
 	EventsTable string
 	ViewsTable  string
-	Connections string // the table of connections; "" if nothing is pushed
-	Sockets     string // where the gateway's sockets are posted to; "" if nothing is pushed
+	Connections string // the table of connections; "" to deliver nothing to sockets
+	Sockets     string // the URL for posting to sockets; "" to deliver nothing to them
 	Bus         string
 	OwnOnly     bool // publish only what this region accepted
 	Issuer      string
 	Audience    string
 	JWKS        string
+	Leeway      time.Duration // by which a token may be from the future
 	CursorKey   [sha256.Size]byte
-	KeysTable   string // the table of users' data keys; "" if this function neither seals nor opens
-	KMSKey      string // what wraps them
+	KeysTable   string // the table of users' data keys; "" if this function neither encrypts nor decrypts
+	KMSKey      string // the key that wraps them
 	Rate        int    // commands a second for each user and process; 0: no limit
+	Contacts    int    // users that each user may newly invite or open direct rooms with in an hour; 0: no limit
+	Beats       int    // to how many streams the region appends its heartbeats
 
 	JobQueue       string        // the URL of the queue of jobs that publish nothing
 	ReplayQueue    string        // that of the queue of replays
-	StreamFunction string        // the name of the function that handles again what was parked
-	Grace          time.Duration // until every process has seen that a generation is being built
+	StreamFunction string        // the name of the function that retries parked events
+	Grace          time.Duration // until every process knows that a generation is being built
 
 	LogLevel slog.Level
+}
+
+// Marks are those of all users in all regions. Their secret is derived from the key of cursors.
+func (c Config) Marks() events.Marks {
+	secret := sha256.Sum256(append([]byte("parley marks "), c.CursorKey[:]...))
+	return events.NewMarks(secret[:])
 }
 
 // DefaultGrace is the grace of a rebuild: a batch of the stream function takes up to 60 seconds.
 const DefaultGrace = 70 * time.Second
 
-// Silent is how long nothing is heard of a job until its message counts as lost: longer than a
-// queue hides a message that is being handled, or has failed.
+// maxLeeway bounds PARLEY_LEEWAY.
+const maxLeeway = 10 * time.Minute
+
+// Silent is how long a job is not updated until its message counts as lost: longer than a queue hides
+// a message that is being handled or has failed.
 const Silent = 2 * time.Minute
 
-// Pushes reports whether those are told what happens who are connected.
+// Pushes reports whether the function delivers events to sockets.
 func (c Config) Pushes() bool {
 	return c.Connections != "" && c.Sockets != "" && c.CursorKey != [sha256.Size]byte{}
 }
 
 var (
 	all  = Functions
-	http = []string{Command, Query, Live, Operate} // live serves the API to itself
+	http = []string{Command, Query, Live, Operate}                                 // live runs commands and queries of sockets
+	mint = []string{Command, Query, Live, Operate, Stream, Beat, Worker, Replayer} // stream mints nothing, but has cursors
 	push = []string{Live, Stream}
-	keys = []string{Command, Query, Live, Stream, Operate, Replayer} // the edges: rebuild and audit never open
+	keys = []string{Command, Query, Live, Stream, Operate, Replayer} // rebuild and audit never decrypt
 )
 
 // Variables are all variables the binary reads. AWS_REGION is set by Lambda.
@@ -120,15 +134,15 @@ var Variables = []Variable{
 		c.Bus = text
 		return nil
 	}},
-	{"PARLEY_PUBLISH", []string{Stream}, nil, "all", `"all" publishes every event on this region's bus, "own" only what this region accepted`, func(c *Config, text string) error {
+	{"PARLEY_PUBLISH", []string{Stream}, nil, "all", `"all" publishes every event on this region's bus, "own" only those that this region accepted`, func(c *Config, text string) error {
 		c.OwnOnly = text == "own"
 		return oneOf(text, "all", "own")
 	}},
-	{"PARLEY_ISSUER", http, nil, "", "the iss claim of the tokens that are taken, a URL", func(c *Config, text string) error {
+	{"PARLEY_ISSUER", http, nil, "", "the iss claim of accepted tokens, a URL", func(c *Config, text string) error {
 		c.Issuer = text
 		return httpURL(text)
 	}},
-	{"PARLEY_AUDIENCE", http, nil, "", "the aud claim of the tokens that are taken", func(c *Config, text string) error {
+	{"PARLEY_AUDIENCE", http, nil, "", "the aud claim of accepted tokens", func(c *Config, text string) error {
 		c.Audience = text
 		return nil
 	}},
@@ -136,7 +150,14 @@ var Variables = []Variable{
 		c.JWKS = text
 		return httpURL(text)
 	}},
-	{"PARLEY_CURSOR_KEY", append(slices.Clone(http), Stream), []string{Stream}, "", "a secret of 32 characters or more that all regions share: it makes the cursors of one good in all", func(c *Config, text string) error {
+	{"PARLEY_LEEWAY", http, nil, "1m0s", "how far the issuer's clock may be ahead: the claims nbf and iat may be in the future by so much", func(c *Config, text string) (err error) {
+		c.Leeway, err = time.ParseDuration(text)
+		if err != nil || c.Leeway < 0 || c.Leeway > maxLeeway {
+			return errors.New("must be a time from 0s to 10m, such as 60s")
+		}
+		return nil
+	}},
+	{"PARLEY_CURSOR_KEY", mint, []string{Stream}, "", "a secret of 32 characters or more that all regions share: it makes the cursors and the marks of one valid in all", func(c *Config, text string) error {
 		if len(text) < 32 {
 			return errors.New("must have 32 characters or more")
 		}
@@ -151,10 +172,24 @@ var Variables = []Variable{
 		c.KMSKey = text
 		return kmsKey(text)
 	}},
-	{"PARLEY_RATE", http, nil, "50", "commands a second that one user may give, 0 for no limit", func(c *Config, text string) (err error) {
+	{"PARLEY_RATE", http, nil, "50", "commands a second that one user may send, 0 for no limit", func(c *Config, text string) (err error) {
 		c.Rate, err = strconv.Atoi(text)
 		if err != nil || c.Rate < 0 {
 			return errors.New("must be a whole number from 0")
+		}
+		return nil
+	}},
+	{"PARLEY_CONTACTS", http, nil, "100", "users that one user may newly invite or open direct rooms with in an hour, 0 for no limit", func(c *Config, text string) (err error) {
+		c.Contacts, err = strconv.Atoi(text)
+		if err != nil || c.Contacts < 0 {
+			return errors.New("must be a whole number from 0")
+		}
+		return nil
+	}},
+	{"PARLEY_BEATS", []string{Beat, Health, Operate}, nil, strconv.Itoa(health.DefaultStreams), "to how many streams the region appends its heartbeats, which its health check expects back", func(c *Config, text string) (err error) {
+		c.Beats, err = strconv.Atoi(text)
+		if err != nil || c.Beats < 1 || c.Beats > events.MaxBeatStreams {
+			return fmt.Errorf("must be a whole number from 1 to %d", events.MaxBeatStreams)
 		}
 		return nil
 	}},
@@ -166,18 +201,18 @@ var Variables = []Variable{
 		c.ReplayQueue = text
 		return httpURL(text)
 	}},
-	{"PARLEY_STREAM_FUNCTION", []string{Operate}, nil, "", "the name of the function that handles a parked event again", func(c *Config, text string) error {
+	{"PARLEY_STREAM_FUNCTION", []string{Operate}, nil, "", "the name of the function that retries parked events", func(c *Config, text string) error {
 		c.StreamFunction = text
 		return functionName(text)
 	}},
-	{"PARLEY_GRACE", []string{Worker}, nil, DefaultGrace.String(), "until every process has seen that a generation is being built: more than the stream function's timeout and a second", func(c *Config, text string) (err error) {
+	{"PARLEY_GRACE", []string{Worker}, nil, DefaultGrace.String(), "until every process knows that a generation is being built: more than the stream function's timeout and a second", func(c *Config, text string) (err error) {
 		c.Grace, err = time.ParseDuration(text)
 		if err != nil || c.Grace < 2*time.Second || c.Grace > time.Hour {
 			return errors.New("must be a time from 2s to 1h, such as 70s")
 		}
 		return nil
 	}},
-	{"PARLEY_LOG_LEVEL", all, nil, "info", "what is logged: this level and above", func(c *Config, text string) error {
+	{"PARLEY_LOG_LEVEL", all, nil, "info", "the lowest level that is logged", func(c *Config, text string) error {
 		if err := oneOf(text, "debug", "info", "warn", "error"); err != nil {
 			return err
 		}
@@ -185,8 +220,8 @@ var Variables = []Variable{
 	}},
 }
 
-// Read reads the configuration of the function that handler names from an environment. Its error
-// names every variable that is wrong, and what it must be.
+// Read reads the configuration of the function handler from an environment. Its error names every
+// variable that is wrong and what it must be.
 func Read(handler string, getenv func(string) string) (Config, error) {
 	c := Config{Function: handler}
 	if !slices.Contains(Functions, handler) {
@@ -210,7 +245,7 @@ func Read(handler string, getenv func(string) string) (Config, error) {
 		}
 	}
 	if handler == Stream && len(errs) == 0 && (c.Pushes() != (c.Connections != "") || c.Pushes() != (c.Sockets != "")) {
-		errs = append(errs, errors.New("PARLEY_CONNECTIONS_TABLE and PARLEY_SOCKETS must both be set, and PARLEY_CURSOR_KEY with them, to push what happens; or neither"))
+		errs = append(errs, errors.New("PARLEY_CONNECTIONS_TABLE and PARLEY_SOCKETS must both be set, and PARLEY_CURSOR_KEY with them, to deliver events to sockets; or neither"))
 	}
 	return c, errors.Join(errs...)
 }
@@ -235,7 +270,7 @@ func functionName(text string) error {
 	return nil
 }
 
-// kmsKey refuses what names no key of KMS: by an id, alias/<name>, or the ARN of either.
+// kmsKey accepts the name of a KMS key: an id, alias/<name>, or the ARN of either.
 func kmsKey(text string) error {
 	name, arn := text, strings.Split(text, ":")
 	if len(arn) == 6 && arn[0] == "arn" && arn[2] == "kms" {
@@ -267,4 +302,51 @@ func oneOf(text string, allowed ...string) error {
 		return errors.New("must be one of " + strings.Join(allowed, ", "))
 	}
 	return nil
+}
+
+// Namespace is the CloudWatch namespace of all metrics. Their dimensions are Region and Function.
+const Namespace = "Parley"
+
+// Dimensions are the dimensions of every metric: the AWS region, and one of [Functions].
+var Dimensions = []string{"Region", "Function"}
+
+// The names of the metrics.
+const (
+	Accepted     = "Accepted"
+	AcceptedLag  = "AcceptedLag"
+	Projected    = "Projected"
+	ProjectedLag = "ProjectedLag"
+	Published    = "Published"
+	PublishedLag = "PublishedLag"
+	Parked       = "Parked"
+	Unfinished   = "Unfinished"
+	Pushed       = "Pushed"
+	Unsent       = "Unsent"
+	Gone         = "Gone"
+)
+
+// Metric is a metric that the binary writes, once for each invocation that has counted something.
+type Metric struct {
+	Name      string
+	Unit      string   // as CloudWatch calls it
+	Functions []string // that write it
+	Meaning   string
+}
+
+// appends are the functions that append to the log, except stream.
+var appends = []string{Command, Live, Beat, Operate, Worker, Replayer}
+
+// Metrics are all metrics the binary writes.
+var Metrics = []Metric{
+	{Accepted, "Count", appends, "events appended to the log, without repeats"},
+	{AcceptedLag, "Milliseconds", appends, "from the time in an event's id until it was in the log"},
+	{Projected, "Count", []string{Stream}, "events projected into the views"},
+	{ProjectedLag, "Milliseconds", []string{Stream}, "from the time in an event's id until it was in the views"},
+	{Published, "Count", []string{Stream}, "events put on the bus"},
+	{PublishedLag, "Milliseconds", []string{Stream}, "from the time in an event's id until it was on the bus"},
+	{Parked, "Count", []string{Stream}, "events set aside because they cannot be handled"},
+	{Unfinished, "Count", []string{Stream}, "batches that were not finished: their rest comes again"},
+	{Pushed, "Count", []string{Stream, Live}, "frames accepted by API Gateway, including answers"},
+	{Unsent, "Count", []string{Stream, Live}, "frames refused by API Gateway; their sockets are closed"},
+	{Gone, "Count", []string{Stream, Live}, "frames for sockets that are closed"},
 }

@@ -40,8 +40,8 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s: %+v", f, c)
 		}
 	}
-	if c, _ := read(config.Command, good()); c.Rate != 50 {
-		t.Errorf("the rate is %d", c.Rate)
+	if c, _ := read(config.Command, good()); c.Rate != 50 || c.Contacts != 100 {
+		t.Errorf("the rate is %d, the contacts an hour %d", c.Rate, c.Contacts)
 	}
 }
 
@@ -54,6 +54,15 @@ func TestSettings(t *testing.T) {
 	environment["PARLEY_GRACE"] = "3m"
 	if c, err := read(config.Worker, environment); err != nil || c.Grace != 3*time.Minute {
 		t.Errorf("%+v, %v", c, err)
+	}
+	environment["PARLEY_BEATS"] = "100"
+	for _, f := range []string{config.Beat, config.Health, config.Operate} {
+		if c, _ := read(f, good()); c.Beats != 8 {
+			t.Errorf("%s has %d streams of heartbeats", f, c.Beats)
+		}
+		if c, err := read(f, environment); err != nil || c.Beats != 100 {
+			t.Errorf("%s: %+v, %v", f, c, err)
+		}
 	}
 	environment["PARLEY_RATE"] = "0"
 	if c, err := read(config.Command, environment); err != nil || c.Rate != 0 {
@@ -108,10 +117,13 @@ func TestWrong(t *testing.T) {
 		"PARLEY_CONNECTIONS_TABLE": {"ab"},
 		"PARLEY_ISSUER":            {"issuer.example", "ftp://issuer.example", ":"},
 		"PARLEY_JWKS":              {"file:///etc/passwd", "https://"},
+		"PARLEY_LEEWAY":            {"60", "-1s", "11m"},
 		"PARLEY_CURSOR_KEY":        {"too short"},
 		"PARLEY_KEYS_TABLE":        {"ab"},
 		"PARLEY_KMS_KEY":           {"mrk-0123", "alias/", "alias/par ley", "key/mrk-0123456789abcdef0123456789abcdef", "arn:aws:s3:::bucket", "arn:aws:kms:eu-west-1:123456789012:key/"},
 		"PARLEY_RATE":              {"-1", "many", "1.5"},
+		"PARLEY_CONTACTS":          {"-1", "many", "1.5"},
+		"PARLEY_BEATS":             {"0", "101", "-1", "many"},
 		"PARLEY_LOG_LEVEL":         {"loud", "INFO+2"},
 		"PARLEY_JOB_QUEUE":         {"parley-jobs", "arn:aws:sqs:eu-west-1:123456789012:parley-jobs"},
 		"PARLEY_REPLAY_QUEUE":      {"parley-replays"},
@@ -135,7 +147,7 @@ func TestWrong(t *testing.T) {
 	}
 }
 
-// The stream function pushes if it is told how, and does without if it is not.
+// The stream function delivers to sockets if all variables for it are set, and starts without them.
 func TestPushOrNot(t *testing.T) {
 	for _, tt := range []struct {
 		without []string

@@ -1,5 +1,5 @@
-// Package web is the page: a chat client as static files, which need no build. They can be
-// served from here, or copied from the folder site to wherever the API is reached from.
+// Package web is the page: a chat client of static files without a build step. It can be served from
+// here, or the folder site can be copied to any web server of an origin that the API allows.
 package web
 
 import (
@@ -16,8 +16,8 @@ import (
 //go:embed site
 var site embed.FS
 
-// types are the media types of the files by their endings: what the machine thinks of them does
-// not matter, and a file of another kind is not served.
+// types are the media types of the files by extension, independent of the machine's settings. Files
+// of other types are not served.
 var types = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -30,12 +30,12 @@ var types = map[string]string{
 type file struct {
 	body []byte
 	kind string
-	tag  string // names this content, so that a browser need not fetch it again
+	tag  string // ETag of this content: a browser need not fetch it again
 }
 
-// Handler serves the page: index.html at "/", what it needs below "/page/". The page may connect
-// to where it comes from and to the given origins, such as "http://127.0.0.1:8081", and to
-// nothing else; nothing else may run or be loaded in it, and no other page may frame it.
+// Handler serves the page: index.html at "/", its files below "/page/". The page may connect to its own
+// origin and to the given ones, such as "http://127.0.0.1:8081"; it loads and runs nothing from
+// elsewhere, and no other page may frame it.
 func Handler(origins ...string) http.Handler {
 	files, policy := load(), Policy(origins...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +65,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request, policy string) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Cache-Control", "no-cache") // ask each time whether it has changed
+	h.Set("Cache-Control", "no-cache") // revalidate each time
 	h.Set("ETag", f.tag)
 	if r.Header.Get("If-None-Match") == f.tag {
 		w.WriteHeader(http.StatusNotModified)
@@ -74,8 +74,8 @@ func (f file) serve(w http.ResponseWriter, r *http.Request, policy string) {
 	_, _ = w.Write(f.body) // the client has gone
 }
 
-// Policy is the content security policy under which the page works when its API is at the given
-// origins.
+// Policy is the content security policy of the page when its API is at the given origins, in addition
+// to its own.
 func Policy(origins ...string) string {
 	connect := []string{"'self'"}
 	for _, origin := range origins {
@@ -94,8 +94,7 @@ func Policy(origins ...string) string {
 	}, "; ")
 }
 
-// load reads all files. What is embedded can be read; a file of an unknown kind is a mistake of
-// whoever put it there.
+// load reads all files. It panics on a file of an unknown type, which is a mistake in this package.
 func load() map[string]file {
 	files := map[string]file{}
 	err := fs.WalkDir(site, "site", func(name string, entry fs.DirEntry, err error) error {
@@ -104,7 +103,7 @@ func load() map[string]file {
 		}
 		kind, ok := types[path.Ext(name)]
 		if !ok {
-			return fmt.Errorf("%s is of no known kind", name)
+			return fmt.Errorf("%s has an unknown file type", name)
 		}
 		body, err := site.ReadFile(name)
 		sum := sha256.Sum256(body)

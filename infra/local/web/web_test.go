@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -76,8 +77,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestOneOrigin finds no address of another origin in any file: nothing is loaded from elsewhere,
-// and nothing is told elsewhere.
+// TestOneOrigin: no file contains an address of another origin, so nothing is loaded from or sent to one.
 func TestOneOrigin(t *testing.T) {
 	elsewhere := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9-]+\.[a-z0-9.-]+|url\(|@import`)
 	for name, text := range files(t) {
@@ -127,12 +127,11 @@ func TestModules(t *testing.T) {
 
 // TestIDs are those that the servers take: in the form of the log, with their author's mark.
 func TestIDs(t *testing.T) {
-	const script = `
-import { Minter } from './site/page/ids.js';
-for (const user of ['ada', 'zoe-moller', 'A.b_c-9']) {
-  const minter = await Minter.of(user);
-  for (let i = 0; i < 100; i++) console.log(user, minter.mint());
-}`
+	marks := events.NewMarks([]byte("a secret"))
+	script := "import { Minter } from './site/page/ids.js'\n"
+	for _, user := range []string{"ada", "zoe-moller", "A.b_c-9"} {
+		script += fmt.Sprintf("{ const minter = new Minter('%s'); for (let i = 0; i < 100; i++) console.log('%s', minter.mint()) }\n", marks(user), user)
+	}
 	before := ulid.Now()
 	out, err := exec.CommandContext(t.Context(), node(t), "--input-type=module", "--eval", script).Output()
 	if err != nil {
@@ -142,7 +141,7 @@ for (const user of ['ada', 'zoe-moller', 'A.b_c-9']) {
 	for _, line := range lines {
 		user, text, _ := strings.Cut(line, " ")
 		id, err := events.ParseID("id", text)
-		if err != nil || id.String() != text || !events.Owns(user, id) || id.Time()+1 < before || id.Time() > ulid.Now()+1000 {
+		if err != nil || id.String() != text || !marks.Owns(user, id) || id.Time()+1 < before || id.Time() > ulid.Now()+1000 {
 			t.Errorf("%s: %v", line, err)
 		}
 	}

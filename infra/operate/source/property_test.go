@@ -1,7 +1,6 @@
 package source
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -23,7 +22,7 @@ type testLine struct {
 	Thread string    `json:"thread,omitempty"`
 }
 
-// drawLines draws a conversation in which much happens in one millisecond, and times may go back.
+// drawLines draws a conversation with many messages in the same millisecond; times may go back.
 func drawLines(t *rapid.T) (all []testLine, text []byte) {
 	sorted := rapid.Bool().Draw(t, "sorted")
 	at := int64(0)
@@ -54,16 +53,16 @@ func drawLines(t *rapid.T) (all []testLine, text []byte) {
 	return all, text
 }
 
-// Whatever the conversation: every message is there once, those of one millisecond of a room in the
-// order of the source, each behind its room, its author's joining and the thread it stands in, at
-// its time but for the milliseconds that this takes; and a second time makes the same.
+// Every message is imported once. Messages of one room and millisecond keep the order of the source.
+// Each sorts after its room, its author's joining and its thread, at its time plus the few
+// milliseconds that this needs. A second import makes the same events.
 func TestLinesProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		all, text := drawLines(rt)
-		src := linesOf("x", text)
+		src := lines(string(text))
 		m := makeAll(t, src, testOptions())
 		if diff := cmp.Diff(m.events, makeAll(t, src, testOptions()).events); diff != "" {
-			rt.Fatalf("the second time differs:\n%s", diff)
+			rt.Fatalf("the second import differs:\n%s", diff)
 		}
 		posted := m.of("message.posted")
 		if len(posted) != len(all) || len(m.problems) > 0 {
@@ -74,7 +73,7 @@ func TestLinesProperty(t *testing.T) {
 			switch p := e.Payload.(type) {
 			case events.RoomCreated:
 				if !events.CreatesRoom(e, p) {
-					rt.Fatal("a room that is not created")
+					rt.Fatal("a room.created that does not create its room")
 				}
 				created[e.Stream], joined[string(e.Stream)+e.Actor] = e.ID, e.ID
 			case events.MemberJoined:
@@ -85,9 +84,9 @@ func TestLinesProperty(t *testing.T) {
 		for i, e := range posted {
 			l := all[i]
 			if e.Actor != UserOf(l.Author) || e.Payload.(events.MessagePosted).Text.Text() != l.Text {
-				rt.Fatalf("message %d is another", i)
+				rt.Fatalf("message %d is wrong", i)
 			}
-			if moved := e.ID.Timestamp().Sub(l.At); moved < 0 || moved > time.Duration(len(all)+lead)*time.Millisecond {
+			if moved := e.ID.Timestamp().Sub(l.At); moved < 0 || moved > time.Duration(len(all)+leadMillis)*time.Millisecond {
 				rt.Fatalf("message %d was moved by %s", i, moved)
 			}
 			if e.ID.Compare(created[e.Stream]) <= 0 || e.ID.Compare(joined[string(e.Stream)+e.Actor]) <= 0 {
@@ -98,14 +97,14 @@ func TestLinesProperty(t *testing.T) {
 			}
 			at := l.Room + l.At.String()
 			if e.ID.Compare(last[at]) <= 0 {
-				rt.Fatalf("message %d sorts before one of its millisecond that came before it", i)
+				rt.Fatalf("message %d sorts before an earlier one of the same millisecond", i)
 			}
 			last[at] = e.ID
 		}
 	})
 }
 
-// A conversation in the order of its times comes out in that order, whatever the authors' marks.
+// A conversation sorted by time keeps its order, whatever the authors' marks.
 func TestSortedStaysSorted(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		all, text := drawLines(rt)
@@ -115,9 +114,9 @@ func TestSortedStaysSorted(t *testing.T) {
 			}
 		}
 		last := map[events.Stream]events.ID{}
-		for _, e := range makeAll(t, linesOf("x", text), testOptions()).of("message.posted") {
+		for _, e := range makeAll(t, lines(string(text)), testOptions()).of("message.posted") {
 			if e.ID.Compare(last[e.Stream]) <= 0 {
-				rt.Fatal("two messages changed places")
+				rt.Fatal("two messages were swapped")
 			}
 			last[e.Stream] = e.ID
 		}
@@ -144,7 +143,7 @@ func FuzzJSONL(f *testing.F) {
 	f.Add([]byte(`{"id":"01DXF6GVN1ZQQ4638000R7T54F","stream":"room/01DXF6GVN0G6V3FP00002C4QTG","type":"member.joined","version":1,"actor":"ada","region":"eu-west-1","data":{"user":"ada","role":"member"}}`))
 	f.Add([]byte("{}\n\r\n[1]\nnull\n\"\xff\""))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		src := linesOf("x", bytes.Clone(text))
+		src := lines(string(text))
 		m := makeAll(t, src, testOptions())
 		if diff := cmp.Diff(m.events, makeAll(t, src, testOptions()).events); diff != "" {
 			t.Error(diff)

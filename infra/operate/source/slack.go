@@ -1,27 +1,35 @@
 package source
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
-// Slack is a source in Slack's export format: channels.json (and groups.json, mpims.json, dms.json),
-// users.json, and a folder for each channel with a file for each day.
+// Slack is a Slack export: channels.json (and groups.json, mpims.json, dms.json), users.json, and
+// for each channel a folder with one file a day.
 type Slack struct {
 	Files fs.FS
-	// IDs names authors by Slack's ids ("U024BE7LH"), which never change, and not by user names.
+	// IDs names authors by Slack's user ids ("U024BE7LH"), which never change, instead of user names.
 	IDs bool
 }
 
-// slackLists are the files that say which channels there are.
+// slackLists are the files that list the channels.
 var slackLists = []string{"channels.json", "groups.json", "mpims.json", "dms.json"}
 
-// findSlack returns the folder an export lies in, the top or one below it; nil if there is none.
+// findSlack returns the folder that holds the export: the root, or a folder in it. It returns nil if
+// there is none.
 func findSlack(files fs.FS) fs.FS {
 	dirs := []string{"."}
 	if entries, err := fs.ReadDir(files, "."); err == nil {
@@ -33,11 +41,11 @@ func findSlack(files fs.FS) fs.FS {
 	}
 	for _, dir := range dirs {
 		for _, list := range slackLists {
-			if _, err := fs.Stat(files, path.Join(dir, list)); err == nil {
-				sub, err := fs.Sub(files, dir)
-				if err == nil {
-					return sub
-				}
+			if _, err := fs.Stat(files, path.Join(dir, list)); err != nil {
+				continue
+			}
+			if sub, err := fs.Sub(files, dir); err == nil {
+				return sub
 			}
 		}
 	}
@@ -50,150 +58,359 @@ type slackChannel struct {
 	Created int64    `json:"created"`
 	Creator string   `json:"creator"`
 	Members []string `json:"members"`
+	User    string   `json:"user"` // the other user of a direct conversation, in place of Members
 	Topic   struct {
 		Value string `json:"value"`
 	} `json:"topic"`
-	list     string
-	position int
+	IsPrivate bool `json:"is_private"`
+	IsGroup   bool `json:"is_group"`
+	IsMPIM    bool `json:"is_mpim"`
+	IsIM      bool `json:"is_im"`
+
+	place Place
+}
+
+func (c slackChannel) isDirect() bool { return c.place.File == "dms.json" || c.IsIM }
+
+func (c slackChannel) isPrivate() bool {
+	return c.place.File != "channels.json" || c.IsPrivate || c.IsGroup || c.IsMPIM || c.IsIM
+}
+
+// folder is where the messages are.
+func (c slackChannel) folder() string {
+	if c.isDirect() {
+		return c.ID
+	}
+	return c.Name
 }
 
 type slackUser struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
-	Deleted bool   `json:"deleted"`
 	Updated int64  `json:"updated"`
 	Profile struct {
 		RealName string `json:"real_name"`
 	} `json:"profile"`
 }
 
-// slackExport is an export being read.
-type slackExport struct {
+// slackReader reads one export.
+type slackReader struct {
 	Slack
 	users    map[string]slackUser
 	channels map[string]string // names by id
-	yield    func(Record) bool
+	private  map[string]bool   // folders of private channels, whatever other lists say of them
+	yield    func(Record, error) bool
+	stopped  bool // the consumer wants no more records
 }
 
 // Records implements [Source].
 func (s Slack) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		x := &slackExport{
-			Slack: s, users: map[string]slackUser{}, channels: map[string]string{},
-			yield: func(r Record) bool { return yield(r, nil) },
-		}
-		if !x.readUsers() {
-			return
-		}
-		channels, more := x.readChannels()
-		for _, c := range channels {
-			if !more {
-				return
-			}
-			more = x.readChannel(c)
+		x := &slackReader{Slack: s, users: map[string]slackUser{}, channels: map[string]string{}, private: map[string]bool{}, yield: yield}
+		x.readUsers()
+		for _, c := range x.readChannels() {
+			x.readChannel(c)
 		}
 	}
 }
 
-// readUsers reads who there is. It says whether more records are wanted, like all that follow.
-func (x *slackExport) readUsers() bool {
+// emit hands out a record, unless the consumer has stopped.
+func (x *slackReader) emit(place Place, r Record) {
+	r.Place = place
+	x.stopped = x.stopped || !x.yield(r, nil)
+}
+
+func (x *slackReader) problem(file string, n int, text string) {
+	x.emit(Place{file, n}, Record{Problem: text})
+}
+
+func (x *slackReader) readUsers() {
 	const file = "users.json"
 	if _, err := fs.Stat(x.Files, file); errors.Is(err, fs.ErrNotExist) {
-		return x.yield(Record{Place: Place{file, 0}, Problem: "the file is missing: authors are named by their ids"})
+		x.problem(file, 0, "the file is missing: authors are named by their ids")
+		return
 	}
 	var all []slackUser
-	more := readArray(x, file, func(n int, u slackUser) bool {
+	readArray(x, file, func(_ int, u slackUser) {
 		if u.ID != "" {
 			x.users[u.ID] = u
 			all = append(all, u)
 		}
-		return true
 	})
 	for i, u := range all {
-		if !more {
-			return false
-		}
 		name := oneLine(u.Profile.RealName, 100)
-		if u.Updated <= 0 || strings.TrimSpace(name) == "" {
-			continue
+		if u.Updated > 0 && strings.TrimSpace(name) != "" {
+			x.emit(Place{file, i + 1}, Record{Kind: KindProfile, At: time.Unix(u.Updated, 0), Author: x.user(u.ID), Text: name})
 		}
-		more = x.yield(Record{
-			Place: Place{file, i + 1}, Kind: KindProfile, At: time.Unix(u.Updated, 0), Author: x.user(u.ID), Text: name,
-		})
 	}
-	return more
 }
 
-// user is the name by which an author goes.
-func (x *slackExport) user(id string) string {
+// user returns the name under which a user's messages are imported.
+func (x *slackReader) user(id string) string {
 	if u, known := x.users[id]; known && !x.IDs && u.Name != "" {
 		return u.Name
 	}
 	return id
 }
 
-func (x *slackExport) readChannels() ([]slackChannel, bool) {
-	var channels []slackChannel
-	more := true
+func (x *slackReader) readChannels() (channels []slackChannel) {
 	for _, file := range slackLists {
-		if _, err := fs.Stat(x.Files, file); err != nil || !more {
+		if _, err := fs.Stat(x.Files, file); err != nil {
 			continue
 		}
-		more = readArray(x, file, func(n int, c slackChannel) bool {
+		readArray(x, file, func(n int, c slackChannel) {
 			if c.ID == "" {
-				return x.yield(Record{Place: Place{file, n}, Problem: "the channel has no id"})
+				x.problem(file, n, "the channel has no id")
+				return
 			}
-			c.list, c.position = file, n
+			c.place = Place{file, n}
 			if c.Name != "" {
 				x.channels[c.ID] = c.Name
 			}
+			if c.isPrivate() {
+				x.private[c.folder()] = true
+			}
 			channels = append(channels, c)
-			return true
 		})
 	}
-	return channels, more
+	return channels
 }
 
-// readChannel reads one channel: what it is, then day by day what was said.
-func (x *slackExport) readChannel(c slackChannel) bool {
-	room := Room{Name: c.Name, Topic: renderSlack(x, c.Topic.Value), Private: c.list != "channels.json", Created: time.Unix(c.Created, 0)}
-	if c.Created <= 0 {
-		room.Created = time.Time{}
+// readChannel reads one channel: its description, then its messages day by day.
+func (x *slackReader) readChannel(c slackChannel) {
+	folder := c.folder()
+	room := Room{Name: c.Name, Topic: x.plainText(c.Topic.Value), Private: c.isPrivate() || x.private[folder]}
+	if c.Created > 0 {
+		room.Created = time.Unix(c.Created, 0)
 	}
-	if c.Creator != "" {
+	if _, known := x.users[c.Creator]; c.Creator != "" && (known || len(x.users) == 0) {
 		room.Owner = x.user(c.Creator)
 	}
 	for _, id := range c.Members {
 		room.Members = append(room.Members, x.user(id))
 	}
-	folder := c.Name
-	if c.list == "dms.json" {
-		room.Direct, folder = room.Members, c.ID
+	if c.isDirect() {
+		room.Direct = []string{}
+		for _, user := range append(room.Members, x.user(c.User)) {
+			if user != "" && !slices.Contains(room.Direct, user) {
+				room.Direct = append(room.Direct, user)
+			}
+		}
 	}
-	if !x.yield(Record{Place: Place{c.list, c.position}, Kind: KindRoom, Room: c.ID, About: &room}) {
-		return false
-	}
+	x.emit(c.place, Record{Kind: KindRoom, Room: c.ID, About: &room})
 	if folder == "" || !fs.ValidPath(folder) || strings.ContainsAny(folder, `/\`) {
-		return x.yield(Record{Place: Place{c.list, c.position}, Problem: "the channel's name is none of a folder"})
+		x.problem(c.place.File, c.place.Line, "the channel's name is not a valid folder name")
+		return
 	}
 	days, err := fs.ReadDir(x.Files, folder)
 	if err != nil {
-		return true // nothing was ever said in it
+		return // a channel without messages has no folder
 	}
 	slices.SortFunc(days, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, day := range days {
 		file := path.Join(folder, day.Name())
-		if day.IsDir() || path.Ext(file) != ".json" {
+		if day.IsDir() || path.Ext(file) != ".json" || x.stopped {
 			continue
 		}
-		more := readArray(x, file, func(n int, m slackMessage) bool {
-			rec := x.message(m)
-			rec.Place, rec.Room = Place{file, n}, c.ID
-			return x.yield(rec)
+		readArray(x, file, func(n int, m slackMessage) {
+			rec := x.record(m)
+			rec.Room = c.ID
+			x.emit(Place{file, n}, rec)
 		})
-		if !more {
-			return false
+	}
+}
+
+// maxElement is the largest element of a Slack file, in bytes.
+const maxElement = 4 << 20
+
+// readArray reads a JSON array from a file, element by element. An element that cannot be decoded
+// becomes a record with a problem, and reading continues with the next one.
+func readArray[T any](x *slackReader, file string, take func(n int, element T)) {
+	f, err := x.Files.Open(file)
+	if err != nil {
+		x.problem(file, 0, "the file cannot be opened")
+		return
+	}
+	defer func() { _ = f.Close() }()
+	in := &io.LimitedReader{R: f, N: maxElement}
+	dec := json.NewDecoder(in)
+	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
+		x.problem(file, 0, "the file is not a JSON array")
+		return
+	}
+	cutOff := func(n int) {
+		if in.N == 0 {
+			x.problem(file, n, fmt.Sprintf("larger than %d bytes: the rest of the file was not read", maxElement))
+		} else {
+			x.problem(file, n, "not JSON from here on: the rest of the file was not read")
 		}
 	}
-	return true
+	n := 1
+	for ; dec.More() && !x.stopped; n++ {
+		in.N = maxElement
+		var raw json.RawMessage
+		if dec.Decode(&raw) != nil {
+			cutOff(n)
+			return
+		}
+		var element T
+		if !utf8.Valid(raw) {
+			x.problem(file, n, "not valid UTF-8")
+		} else if err := json.Unmarshal(raw, &element); err != nil {
+			x.problem(file, n, jsonProblem(err))
+		} else {
+			take(n, element)
+		}
+	}
+	if _, err := dec.Token(); err != nil && !x.stopped {
+		cutOff(0)
+	}
+}
+
+type slackMessage struct {
+	Type     string `json:"type"`
+	Subtype  string `json:"subtype"`
+	User     string `json:"user"`
+	BotID    string `json:"bot_id"`
+	Text     string `json:"text"`
+	TS       string `json:"ts"`
+	ThreadTS string `json:"thread_ts"`
+	Edited   *struct {
+		User string `json:"user"`
+		TS   string `json:"ts"`
+	} `json:"edited"`
+	Reactions []struct {
+		Name  string   `json:"name"`
+		Users []string `json:"users"`
+		Count int      `json:"count"`
+	} `json:"reactions"`
+	Files       []struct{} `json:"files"`
+	Attachments []struct{} `json:"attachments"`
+}
+
+// slackKinds maps the subtypes that can be imported.
+var slackKinds = map[string]Kind{
+	"": KindMessage, "bot_message": KindMessage, "thread_broadcast": KindMessage, "me_message": KindMessage, "file_share": KindMessage,
+	"channel_join": KindJoin, "group_join": KindJoin, "channel_leave": KindLeave, "group_leave": KindLeave,
+	"channel_archive": KindArchive, "group_archive": KindArchive, "channel_unarchive": KindUnarchive, "group_unarchive": KindUnarchive,
+}
+
+var (
+	// subtypeName is what a subtype must look like to be shown.
+	subtypeName = regexp.MustCompile(`^[a-z_]{1,40}$`)
+	// emojiName is the form of names that events.ValidateEmoji accepts.
+	emojiName = regexp.MustCompile(`^:[a-z0-9_+-]{1,30}:$`)
+)
+
+// record makes a record of a message.
+func (x *slackReader) record(m slackMessage) Record {
+	kind, known := slackKinds[m.Subtype]
+	at, validTime := slackTime(m.TS)
+	switch {
+	case m.Type != "message":
+		return Record{Problem: "not a message"}
+	case !known && !subtypeName.MatchString(m.Subtype):
+		return Record{Problem: "messages of an unknown subtype cannot be imported"}
+	case !known:
+		return Record{Problem: "messages of subtype " + m.Subtype + " cannot be imported"}
+	case !validTime:
+		return Record{Problem: "ts must be a time like 1503435956.000247"}
+	}
+	rec := Record{Kind: kind, At: at, Key: m.TS}
+	switch {
+	case m.User != "":
+		rec.Author = x.user(m.User)
+	case m.BotID != "": // the name that a bot shows can be anyone's
+		rec.Author = "bot-" + m.BotID
+	}
+	if kind != KindMessage {
+		return rec
+	}
+
+	var notes, left []string
+	if n := len(m.Files); n > 0 {
+		left = append(left, fmt.Sprintf("%d files", n))
+	}
+	if n := len(m.Attachments); n > 0 {
+		left = append(left, fmt.Sprintf("%d attachments", n))
+	}
+	if rec.Text = x.plainText(m.Text); rec.Text == "" && len(left) > 0 {
+		return Record{Problem: "the message has no text, only " + strings.Join(left, " and ")}
+	}
+	if len(left) > 0 {
+		notes = append(notes, strings.Join(left, " and ")+" left out")
+	}
+	if m.ThreadTS != m.TS {
+		rec.Thread = m.ThreadTS
+	}
+	if m.Edited != nil {
+		if rec.Edited, validTime = slackTime(m.Edited.TS); !validTime {
+			notes = append(notes, "the time of its edit is unknown: the edited text was imported as the original")
+		}
+		rec.Editor = rec.Author
+		if m.Edited.User != "" && m.Edited.User != m.User {
+			rec.Editor = x.user(m.Edited.User)
+		}
+	}
+	for _, r := range m.Reactions {
+		name, _, _ := strings.Cut(r.Name, "::") // without the skin tone
+		emoji := ":" + name + ":"
+		if !emojiName.MatchString(emoji) {
+			notes = append(notes, "a reaction left out: the name of its emoji is not valid")
+			continue
+		}
+		if missing := r.Count - len(r.Users); missing > 0 {
+			notes = append(notes, fmt.Sprintf("%d reactions left out: the export does not name their users", missing))
+		}
+		for _, user := range r.Users {
+			rec.Reactions = append(rec.Reactions, Reaction{x.user(user), emoji})
+		}
+	}
+	rec.Note = strings.Join(notes, "; ")
+	return rec
+}
+
+// slackTime parses Slack's time format: seconds, a dot and up to nine digits.
+func slackTime(ts string) (time.Time, bool) {
+	whole, part, _ := strings.Cut(ts, ".")
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || len(part) > 9 || len(whole) > 12 {
+		return time.Time{}, false
+	}
+	nanos, err := strconv.ParseUint((part + "000000000")[:9], 10, 64)
+	if err != nil || seconds < 0 && nanos > 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(seconds, int64(nanos)).UTC(), true
+}
+
+// slackLink matches a link in angle brackets: a user, channel, command or URL, and after a bar its label.
+var (
+	slackLink   = regexp.MustCompile(`<([^<>|]*)(?:\|([^<>]*))?>`)
+	slackEscape = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&")
+)
+
+// plainText turns Slack's markup into plain text.
+func (x *slackReader) plainText(text string) string {
+	text = slackLink.ReplaceAllStringFunc(text, func(link string) string {
+		parts := slackLink.FindStringSubmatch(link)
+		to, label := parts[1], parts[2]
+		sigil, id := "", ""
+		if to != "" {
+			sigil, id = to[:1], to[1:]
+		}
+		switch sigil {
+		case "@":
+			return "@" + strings.TrimPrefix(cmp.Or(label, x.user(id)), "@")
+		case "!":
+			return "@" + strings.TrimPrefix(cmp.Or(label, id), "@")
+		case "#":
+			return "#" + cmp.Or(label, x.channels[id], id)
+		}
+		if label == "" || label == to || "http://"+label == to || "mailto:"+label == to {
+			return strings.TrimPrefix(to, "mailto:")
+		}
+		return label + " (" + to + ")"
+	})
+	return strings.ToValidUTF8(slackEscape.Replace(text), "\uFFFD")
 }

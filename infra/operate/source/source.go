@@ -1,29 +1,36 @@
-// Package source reads conversations that were held elsewhere, JSON lines and Slack's exports, and
-// makes of them the events they would have been: with their times and authors, under ids that follow
-// from the source alone, so that the same source makes the same events again.
+// Package source imports conversations that took place elsewhere. It reads JSON lines and Slack
+// exports and makes the Parley events that would have recorded them. Times and authors are kept, and
+// event ids are computed from the source and the authors' marks alone: in one Parley, the same source
+// always makes the same events.
 //
-// A source is read twice: [Look] finds out what is in it, [Events] makes the events. Both go
-// through it as a stream; what is held in memory are rooms, members and threads.
+// A source is read twice: [NewSurvey] finds out what is in it, [Events] makes the events. Both
+// stream; only rooms, members and threads are held in memory.
 package source
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
+	"unicode"
 
 	"parley/events"
 )
 
-// Source is a conversation, or many. Records may be called again and then yields the same again. An
-// error ends it: the source cannot be read on. What cannot be understood is a Record with a Problem.
+// Source is one or more conversations. Each call of Records yields the same records again. An error
+// ends the iteration: the source cannot be read any further. What can be read but not understood is
+// a Record with a Problem.
 type Source interface {
 	Records() iter.Seq2[Record, error]
 }
 
-// Place is where in a source something stands.
+// Place is where in a source something is found.
 type Place struct {
 	File string
-	Line int // of JSON lines; of a day of Slack's the number of the message; 0 is the file as a whole
+	// Line counts from 1: lines of JSON lines, elements of a Slack file. 0 is the whole file.
+	Line int
 }
 
 func (p Place) String() string {
@@ -33,62 +40,134 @@ func (p Place) String() string {
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
 }
 
-// Kind is what a record tells.
+// Kind is what a record is about.
 type Kind int
 
-// The kinds of record.
+// The kinds of records.
 const (
-	KindMessage   Kind = iota // Author said Text
-	KindRoom                  // there is a room, see Record.About
+	KindMessage   Kind = iota // Author wrote Text
+	KindRoom                  // a room exists, described by Record.About
 	KindJoin                  // Author joined
 	KindLeave                 // Author left
 	KindArchive               // Author archived the room
-	KindUnarchive             // Author opened it again
-	KindProfile               // Author is called Text
-	KindEvent                 // an event of Parley's own, Record.Event
+	KindUnarchive             // Author reopened the room
+	KindProfile               // Author's display name is Text
+	KindEvent                 // a Parley event, Record.Event
 )
 
-// Record is one thing that happened, as the source tells it.
+// Record is one thing that happened, as the source describes it.
 type Record struct {
 	Place   Place
-	Problem string // why it cannot be taken; then nothing else counts
-	Note    string // what of it cannot be taken
+	Problem string // why the record cannot be imported; of a KindRoom, nothing of Room can
+	Note    string // which part of the record cannot be imported
 
 	Kind   Kind
-	Room   string // the source's own name of the room, by which it is told from others
+	Room   string // the source's own, unique name of the room
 	At     time.Time
 	Author string // the source's own name of the author
 	Text   string
 
-	Key       string    // names this message in its room; "" if nothing but its time does
-	Thread    string    // the Key, or the time in RFC 3339, of the message in whose thread it stands
-	Edited    time.Time // when it got its present text, zero if it always had it
+	Key       string    // identifies the message in its room; "" if only its time does
+	Thread    string    // the Key, or the time in RFC 3339, of the message in whose thread this one is
+	ReplyTo   string    // likewise, of the message that this one answers
+	Edited    time.Time // when the message got its present text; zero if it was never edited
 	Editor    string
 	Reactions []Reaction
+	Pinned    string // who pinned it; "" if it is not pinned
 
 	About *Room
 	Event *events.Event
 }
 
-// Reaction is an emoji on a message. Sources do not tell when it came.
+// Reaction is an emoji on a message. Sources do not say when it was added.
 type Reaction struct{ User, Emoji string }
 
-// Room is what a source tells about a room beyond what was said in it.
+// Room is what a source says about a room in addition to its messages.
 type Room struct {
-	Name    string
+	Name    string // "": Record.Room
 	Topic   string
 	Private bool
-	Direct  []string  // the two users, of a direct room
-	Created time.Time // zero: just before the first thing that happened
-	Owner   string    // "": the first author
-	Members []string  // who is in it at the end; nil: not told
+	Direct  []string               // the two users of a direct room; of others than two, a private room is made
+	Created time.Time              // zero: just before the first record of the room
+	Owner   string                 // "": the first author
+	Members []string               // the members at the end; nil if the source does not say
+	Roles   map[string]events.Role // of members above [events.RoleMember]
+
+	partial bool // Members need not name all
 }
 
-// Options are what whoever imports decides.
+// conversation returns what a conversation becomes that the source calls direct and that is not one
+// of two users, such as notes to oneself: a private room of those it names and of its authors.
+func (a Room) conversation() Room {
+	if a.isOddDirect() {
+		a.Private, a.Members, a.Direct, a.partial = true, a.Direct, nil, true
+	}
+	return a
+}
+
+func (a Room) isOddDirect() bool {
+	return a.Direct != nil && (len(a.Direct) != 2 || UserOf(a.Direct[0]) == UserOf(a.Direct[1]) || UserOf(a.Direct[0]) == "" || UserOf(a.Direct[1]) == "")
+}
+
+// nameOr returns the room's name as a valid one, if it has one, else that of the source's own name.
+func (a Room) nameOr(name string) string {
+	if own := roomName(a.Name); events.ValidateName("room", own) == nil {
+		return own
+	}
+	return roomName(name)
+}
+
+// Options are the choices of the operator who imports.
 type Options struct {
-	Region  string        // the region that accepts the events
-	Owner   string        // of rooms whose owner the source does not tell; "" is the first author
-	Private bool          // rooms of which the source does not tell are private
-	Shift   time.Duration // added to all times
-	Now     time.Time     // no event may lie after it
+	Region string        // the region that accepts the events
+	Owner  string        // owner of rooms for which the source names none; "" is the first author
+	Public bool          // makes rooms public where the source does not say; else they are private
+	Events bool          // takes lines that are events; else they are problems
+	Shift  time.Duration // added to all times
+	Now    time.Time     // records after this time are refused
+}
+
+// Ids made of names have at most userChars characters, userHashChars of which are of the hash. Other numbers would make other
+// users of the names that were imported before.
+const (
+	userChars     = 64
+	userHashChars = 12
+)
+
+// UserOf returns the user id for an author's name: the name itself if it is a valid id. Otherwise it
+// is the valid characters of the name and a hash of the whole name, so that different names never
+// become the same user. UserOf("") is "".
+func UserOf(name string) string {
+	if name == "" || len(name) <= userChars && events.ValidateUser("author", name) == nil {
+		return name
+	}
+	var b strings.Builder
+	for _, r := range name {
+		switch {
+		case b.Len() >= userChars-userHashChars-1:
+		case r < unicode.MaxASCII && events.ValidateUser("author", "a"+string(r)) == nil:
+			b.WriteRune(r)
+		case !strings.HasSuffix(b.String(), "-"):
+			b.WriteByte('-')
+		}
+	}
+	sum := sha256.Sum256([]byte(name))
+	return strings.Trim(b.String(), "-.") + "-" + hex.EncodeToString(sum[:userHashChars/2])
+}
+
+// roomName returns a valid room name for a name in the source.
+func roomName(name string) string { return oneLine(name, events.MaxNameChars) }
+
+// oneLine replaces control characters and line breaks by spaces and cuts the text to a maximum length.
+func oneLine(text string, maxChars int) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	if runes := []rune(text); len(runes) > maxChars {
+		text = string(runes[:maxChars-1]) + "…"
+	}
+	return text
 }

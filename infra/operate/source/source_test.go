@@ -2,15 +2,20 @@ package source
 
 import (
 	"archive/zip"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,13 +23,13 @@ import (
 	"parley/events"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 var testNow = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func testOptions() Options { return Options{Region: "eu-west-1", Now: testNow} }
 
-// made is all that becomes of a source.
+// made is everything made from a source.
 type made struct {
 	survey   *Survey
 	events   []events.Event
@@ -43,13 +48,29 @@ func (m made) of(types ...string) (found []events.Event) {
 	return found
 }
 
-// makeAll reads a source, and holds what becomes of it against what is promised of every source.
+func keyedMark(author string) []byte {
+	mark := events.NewMarks(nil)(author)
+	return mark[:]
+}
+
+func formerMark(author string) []byte {
+	mark := events.FormerMark(author)
+	return mark[:]
+}
+
+// makeAll imports a source and checks what holds for every source.
 func makeAll(t testing.TB, src Source, o Options) made {
 	t.Helper()
-	s, err := Look(src, o)
+	return makeWith(t, src, o, keyedMark)
+}
+
+func makeWith(t testing.TB, src Source, o Options, mark func(author string) []byte) made {
+	t.Helper()
+	s, err := NewSurvey(src, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Mark = mark
 	m := made{survey: s}
 	ids := map[string]bool{}
 	for item, err := range Events(src, s) {
@@ -65,14 +86,14 @@ func makeAll(t testing.TB, src Source, o Options) made {
 			continue
 		}
 		e := item.Event
-		if !events.Owns(e.Actor, e.ID) {
+		if _, authored := slices.BinarySearch(s.Authors, e.Actor); authored && !bytes.HasPrefix(e.ID[6:], mark(e.Actor)) {
 			t.Fatalf("%s: the id of %s does not carry the mark of its actor", item.Place, e.Type)
 		}
 		if _, bad := e.Payload.(events.Unreadable); bad {
-			t.Fatalf("%s: %s cannot be read", item.Place, e.Type)
+			t.Fatalf("%s: %s cannot be decoded", item.Place, e.Type)
 		}
 		if key := string(e.Stream) + e.ID.String(); ids[key] {
-			t.Fatalf("%s: the id of a %s is there twice", item.Place, e.Type)
+			t.Fatalf("%s: the id of a %s is used twice", item.Place, e.Type)
 		} else {
 			ids[key] = true
 		}
@@ -84,10 +105,13 @@ func makeAll(t testing.TB, src Source, o Options) made {
 	return m
 }
 
-func lines(text string) Lines { return linesOf("test.jsonl", []byte(text)) }
+func lines(text string) Lines {
+	return Lines{"test.jsonl", func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
+}
 
+// The golden file is of a release before keyed marks: with the former ones the events are the same.
 func TestSlackGolden(t *testing.T) {
-	m := makeAll(t, Slack{Files: os.DirFS("testdata/slack")}, testOptions())
+	m := makeWith(t, Slack{Files: os.DirFS("testdata/slack")}, testOptions(), formerMark)
 	var b strings.Builder
 	for _, e := range m.events {
 		text, err := json.Marshal(e)
@@ -96,7 +120,7 @@ func TestSlackGolden(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "%s %s\n", e.ID.Timestamp().UTC().Format("2006-01-02T15:04:05.000Z"), text)
 	}
-	fmt.Fprintf(&b, "\ncould not be taken:\n%s\n\nin part:\n%s\n", strings.Join(m.problems, "\n"), strings.Join(m.notes, "\n"))
+	fmt.Fprintf(&b, "\nnot imported:\n%s\n\nimported in part:\n%s\n", strings.Join(m.problems, "\n"), strings.Join(m.notes, "\n"))
 	golden := filepath.Join("testdata", "slack.golden")
 	if *update {
 		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
@@ -138,8 +162,8 @@ func TestLines(t *testing.T) {
 		t.Errorf("%d messages, the survey has %d", got, m.survey.Messages)
 	}
 	want := []string{
-		"test.jsonl:8: the time lies before 1970, which no id can hold: -shift moves all times",
-		"test.jsonl:9: the time lies in the future",
+		"test.jsonl:8: the time is before 1970, which ids cannot represent; use -shift to move all times",
+		"test.jsonl:9: the time is in the future",
 		"test.jsonl:10: at must be a time like 2026-01-31T12:00:00Z",
 		"test.jsonl:11: author is missing",
 		"test.jsonl:12: room must be a name with at least one visible character",
@@ -149,12 +173,12 @@ func TestLines(t *testing.T) {
 		"test.jsonl:16: not JSON at byte 14",
 		"test.jsonl:17: the line is not valid UTF-8",
 		"test.jsonl:18: text must have 1 to 20000 bytes of valid UTF-8",
-		"test.jsonl:20: the line has more than 262144 bytes",
+		"test.jsonl:20: the line is longer than 262144 bytes",
 	}
 	if diff := cmp.Diff(want, m.problems); diff != "" {
 		t.Error(diff)
 	}
-	if len(m.notes) != 1 || !strings.HasPrefix(m.notes[0], "test.jsonl:7: the first message of its thread") {
+	if len(m.notes) != 1 || !strings.HasPrefix(m.notes[0], "test.jsonl:7: the message it replies to does not come before it") {
 		t.Errorf("notes %q", m.notes)
 	}
 	if mapped := m.survey.Mapped; len(mapped) != 1 || events.ValidateUser("user", mapped["Jim Lovell"]) != nil {
@@ -162,13 +186,13 @@ func TestLines(t *testing.T) {
 	}
 	posted := m.of("message.posted")
 	if root := posted[3].Payload.(events.MessagePosted).Thread; root == nil || *root != posted[2].ID {
-		t.Errorf("the reply stands in thread %v, not %v", root, posted[2].ID)
+		t.Errorf("the reply is in thread %v, want %v", root, posted[2].ID)
 	}
 	if root := posted[4].Payload.(events.MessagePosted).Thread; root == nil || *root != posted[0].ID {
-		t.Errorf("the reply stands in thread %v, not that of the first of its time, %v", root, posted[0].ID)
+		t.Errorf("the reply is in thread %v, want that of the first message of that time, %v", root, posted[0].ID)
 	}
 	if joined := m.of("member.joined"); len(joined) != 2 {
-		t.Errorf("%d joined, the owner needs not and two must", len(joined))
+		t.Errorf("%d joined, want the two who are not the owner", len(joined))
 	}
 	if room := m.of("room.created"); len(room) != 1 || room[0].Actor != "cdr" || room[0].ID.Time() != 0 {
 		t.Errorf("rooms %v", room)
@@ -178,7 +202,7 @@ func TestLines(t *testing.T) {
 func TestShiftAndOwner(t *testing.T) {
 	src := lines(`{"room":"r","author":"ada","at":"1969-07-20T20:17:40Z","text":"landed"}`)
 	o := testOptions()
-	o.Shift, o.Owner, o.Private = 365*24*time.Hour, "keeper", true
+	o.Shift, o.Owner = 365*24*time.Hour, "keeper"
 	m := makeAll(t, src, o)
 	posted, room := m.of("message.posted"), m.of("room.created")
 	if len(posted) != 1 || !posted[0].ID.Timestamp().Equal(time.Date(1970, 7, 20, 20, 17, 40, 0, time.UTC)) {
@@ -189,9 +213,171 @@ func TestShiftAndOwner(t *testing.T) {
 	}
 }
 
-// Events of Parley's own come out as they went in.
+// What a source calls private or direct never becomes public, in whatever form it says so, and what
+// cannot be imported as it is described takes its messages along.
+func TestPrivateStaysPrivate(t *testing.T) {
+	said := func(user string) string {
+		return `[{"type":"message","user":"` + user + `","text":"secret","ts":"1577900000.000100"}]`
+	}
+	slack := func(list, channel, folder string) Source {
+		files := fstest.MapFS{
+			"users.json":                {Data: []byte(`[{"id":"UA","name":"ada"},{"id":"UB","name":"bob"},{"id":"UC","name":"cyd"}]`)},
+			"channels.json":             {Data: []byte(`[]`)},
+			folder + "/2020-01-01.json": {Data: []byte(said("UA"))},
+		}
+		files[list] = &fstest.MapFile{Data: []byte(channel)}
+		return Slack{Files: files}
+	}
+	const line = `{"room":"r","author":"ada","at":"2020-01-01T00:00:00Z","text":"secret"}` + "\n"
+	twice := slack("channels.json", `[{"id":"C1","name":"staff","members":["UA","UB"]}]`, "staff").(Slack)
+	twice.Files.(fstest.MapFS)["groups.json"] = &fstest.MapFile{Data: []byte(`[{"id":"G1","name":"staff","members":["UA"]}]`)}
+	for name, c := range map[string]struct {
+		src    Source
+		direct bool   // it becomes a direct room
+		want   string // the members, as far as it is imported
+	}{
+		"a direct room":                    {src: slack("dms.json", `[{"id":"D1","members":["UA","UB"]}]`, "D1"), direct: true},
+		"notes to oneself":                 {src: slack("dms.json", `[{"id":"D1","members":["UA"]}]`, "D1"), want: "ada"},
+		"one member twice":                 {src: slack("dms.json", `[{"id":"D1","members":["UA","UA"]}]`, "D1"), want: "ada"},
+		"three members":                    {src: slack("dms.json", `[{"id":"D1","members":["UA","UB","UC"]}]`, "D1"), want: "ada bob cyd"},
+		"no members":                       {src: slack("dms.json", `[{"id":"D1"}]`, "D1"), want: "ada"},
+		"the other user":                   {src: slack("dms.json", `[{"id":"D1","user":"UB"}]`, "D1"), want: "ada bob"},
+		"a group without a name":           {src: slack("groups.json", `[{"id":"G1","members":["UA","UB"]}]`, "G1")},
+		"a group":                          {src: slack("groups.json", `[{"id":"G1","name":"g","members":["UA","UB"]}]`, "g"), want: "ada bob"},
+		"a group among the channels":       {src: slack("channels.json", `[{"id":"G1","name":"g","is_private":true,"members":["UA","UB"]}]`, "g"), want: "ada bob"},
+		"a direct room among the channels": {src: slack("channels.json", `[{"id":"D1","is_im":true,"user":"UB"}]`, "D1"), want: "ada bob"},
+		"a group and a channel of a name":  {src: twice},
+		"a list that is broken":            {src: slack("groups.json", `[{"id":"G1","name":"g","members":"UA"}]`, "g")},
+		"lines":                            {src: lines(line), want: "ada"},
+		"lines of a private room":          {src: lines(line + `{"room":"r","about":{"private":true,"members":{"bob":"member"}}}`), want: "bob"},
+		"lines of a room":                  {src: lines(`{"room":"r","about":{"topic":"t"}}` + "\n" + line), want: "ada"},
+		"lines of a direct room":           {src: lines(line + `{"room":"r","about":{"direct":["ada","bob"]}}`), direct: true},
+		"lines of an odd direct room":      {src: lines(line + `{"room":"r","about":{"direct":["ada"],"private":false}}`), want: "ada"},
+		"lines of a room twice":            {src: lines(`{"room":"r","about":{"private":true}}` + "\n" + line + `{"room":"r","about":{"private":false}}`), want: "ada"},
+		"lines of a room not understood":   {src: lines(line + `{"room":"r","about":{"private":"yes"}}`)},
+	} {
+		for _, public := range []bool{false, true} {
+			if name == "lines" && public {
+				continue
+			}
+			o := testOptions()
+			o.Public = public
+			m := makeAll(t, c.src, o)
+			private, in := map[events.Stream]bool{}, map[string]bool{}
+			for _, e := range m.events {
+				switch p := e.Payload.(type) {
+				case events.RoomCreated:
+					private[e.Stream], in[e.Actor] = p.Private, true
+					if c.direct != (len(p.Direct) == 2) {
+						t.Errorf("%s: direct between %q", name, p.Direct)
+					}
+				case events.MemberJoined:
+					in[p.User] = true
+				case events.MemberLeft:
+					delete(in, p.User)
+				case events.MessagePosted:
+					if !private[e.Stream] {
+						t.Errorf("%s, -public=%v: a message is in a public room", name, public)
+					}
+				}
+			}
+			if got := strings.Join(slices.Sorted(maps.Keys(in)), " "); c.want != "" && got != c.want {
+				t.Errorf("%s: the members are %s, want %s", name, got, c.want)
+			}
+			if len(m.of("message.posted")) == 0 && len(m.problems) == 0 {
+				t.Errorf("%s: nothing was imported, and nothing reported", name)
+			}
+		}
+	}
+	o := testOptions()
+	o.Public = true
+	if room := makeAll(t, lines(line), o).of("room.created"); len(room) != 1 || room[0].Payload.(events.RoomCreated).Private {
+		t.Errorf("-public: %v", room)
+	}
+}
+
+// A room that is imported has an owner among its members at the end, or the report says that it has
+// none.
+func TestRoomHasOwner(t *testing.T) {
+	slack := func(channel string, day string) Source {
+		return Slack{Files: fstest.MapFS{
+			"users.json":        {Data: []byte(`[{"id":"UA","name":"ada","deleted":true},{"id":"UB","name":"bob"},{"id":"UC","name":"cyd"}]`)},
+			"channels.json":     {Data: []byte(`[{"id":"C1","name":"c",` + channel + `}]`)},
+			"c/2020-01-01.json": {Data: []byte(`[` + day + `]`)},
+		}}
+	}
+	said := func(user string, second int) string {
+		return fmt.Sprintf(`{"type":"message","user":"%s","text":"x","ts":"157790000%d.000100"}`, user, second)
+	}
+	leave := `{"type":"message","subtype":"channel_leave","user":"UB","text":"x","ts":"1577900009.000100"}`
+	for name, c := range map[string]struct {
+		src   Source
+		owner string // "": the report says that there is none
+	}{
+		"its creator stays":                   {slack(`"creator":"UA","members":["UB","UA"]`, said("UB", 1)), "ada"},
+		"its creator has left":                {slack(`"creator":"UA","members":["UC","UB"]`, said("UA", 1)+","+said("UB", 2)), "bob"},
+		"its creator is unknown":              {slack(`"creator":"UX","members":["UC","UB"]`, said("UB", 1)), "bob"},
+		"nobody has written":                  {slack(`"creator":"UA","members":["UC","UB"]`, ""), "cyd"},
+		"its creator has left, and the other": {slack(`"creator":"UA","members":["UB","UC"]`, said("UA", 1)+","+said("UB", 2)+","+leave), "cyd"},
+		"nobody is left":                      {slack(`"creator":"UA","members":["UX"]`, said("UA", 1)+","+said("UB", 2)+","+strings.ReplaceAll(leave, "UB", "UX")), ""},
+		"an admin is left": {lines(`{"room":"r","author":"ada","at":"2020-01-01T00:00:00Z","text":"x"}
+{"room":"r","about":{"owner":"ada","members":{"bob":"member","cyd":"admin"}}}`), "cyd"},
+		"another owner is left": {lines(`{"room":"r","author":"ada","at":"2020-01-01T00:00:00Z","text":"x"}
+{"room":"r","about":{"owner":"ada","members":{"bob":"member","cyd":"owner"}}}`), "cyd"},
+	} {
+		m := makeAll(t, c.src, testOptions())
+		roles := map[string]events.Role{}
+		all := m.of("room.created", "member.joined", "member.left")
+		slices.SortFunc(all, func(a, b events.Event) int { return a.ID.Compare(b.ID) })
+		for _, e := range all {
+			switch p := e.Payload.(type) {
+			case events.RoomCreated:
+				roles[e.Actor] = events.RoleOwner
+			case events.MemberJoined:
+				roles[p.User] = p.Role
+			case events.MemberLeft:
+				delete(roles, p.User)
+			}
+		}
+		owners := slices.DeleteFunc(slices.Sorted(maps.Keys(roles)), func(user string) bool { return roles[user] != events.RoleOwner })
+		if got := strings.Join(owners, " "); got != c.owner {
+			t.Errorf("%s: the owners are %q, want %q", name, got, c.owner)
+		}
+		if c.owner == "" && !strings.Contains(strings.Join(m.notes, "\n"), "operate owner") {
+			t.Errorf("%s: the report says %q", name, m.notes)
+		}
+	}
+	src, o := slack(`"creator":"UA","members":["UX"]`, said("UA", 1)+","+strings.ReplaceAll(leave, "UB", "UX")), testOptions()
+	o.Owner = "keeper"
+	if joined := makeAll(t, src, o).of("member.joined"); !slices.ContainsFunc(joined, func(e events.Event) bool {
+		return e.Payload == events.MemberJoined{User: "keeper", Role: events.RoleOwner}
+	}) {
+		t.Errorf("-owner keeper: %v", joined)
+	}
+}
+
+// Lines keep what they say of a message.
+func TestMessageLines(t *testing.T) {
+	m := makeAll(t, lines(`{"room":"r","author":"ada","at":"2020-01-01T00:00:00Z","text":"a","id":"1","edited":"2020-01-01T00:01:00Z","reactions":{":+1:":["bob","cyd"]},"pinned":"bob"}
+{"room":"r","author":"bob","at":"2020-01-01T00:00:01Z","text":"b","reply_to":"1"}
+{"room":"r","author":"bob","at":"2020-01-01T00:00:01Z","text":"c","reply_to":"none"}
+`), testOptions())
+	posted := m.of("message.posted")
+	if to := posted[1].Payload.(events.MessagePosted).ReplyTo; to == nil || *to != posted[0].ID {
+		t.Errorf("it answers %v, want %v", to, posted[0].ID)
+	}
+	if n := len(m.of("reaction.added")); n != 2 || len(m.of("message.edited")) != 1 || len(m.of("message.pinned")) != 1 || m.of("message.pinned")[0].Actor != "bob" {
+		t.Errorf("%d reactions; %v", n, m.events)
+	}
+	if len(m.notes) != 1 || len(m.problems) != 0 {
+		t.Errorf("notes %q, problems %q", m.notes, m.problems)
+	}
+}
+
+// What may be imported as events is imported unchanged, also from where the marks are others, and only if
+// that was asked for.
 func TestEventLines(t *testing.T) {
-	first := makeAll(t, lines(`{"room":"r","author":"ada","at":"2020-07-20T20:17:40Z","text":"a < b"}`), testOptions())
+	first := makeWith(t, lines(`{"room":"r","author":"ada","at":"2020-07-20T20:17:40Z","text":"a < b"}`), testOptions(), formerMark)
 	var b strings.Builder
 	for _, e := range first.events {
 		text, err := e.MarshalJSON()
@@ -200,24 +386,43 @@ func TestEventLines(t *testing.T) {
 		}
 		b.Write(append(text, '\n'))
 	}
-	again := makeAll(t, lines(b.String()), testOptions())
+	if refused := makeAll(t, lines(b.String()), testOptions()); len(refused.events) > 0 || len(refused.problems) != len(first.events) || !strings.Contains(refused.problems[0], "-events") {
+		t.Errorf("without -events: %v, %q", refused.events, refused.problems)
+	}
+	o := testOptions()
+	o.Events = true
+	again := makeAll(t, lines(b.String()), o)
 	if diff := cmp.Diff(first.events, again.events); diff != "" {
 		t.Error(diff)
 	}
-	o := testOptions()
+	for stream, payload := range map[events.Stream]events.Payload{
+		events.UserStream("eve"):         events.UserErased{By: "eve"},
+		events.OpsStream("eu-west-1"):    events.OpsActed{What: "drain"},
+		events.RegionStream("eu-west-1"): events.RegionBeat{},
+	} {
+		_, actor := stream.Split()
+		e, err := events.New(events.ID{5: 1}, stream, actor, "eu-west-1", payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := e.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := makeAll(t, lines(string(text)), o); len(m.events) > 0 || len(m.problems) != 1 || !strings.Contains(m.problems[0], e.Type) {
+			t.Errorf("%s: %v, %q", e.Type, m.events, m.problems)
+		}
+	}
 	o.Shift = time.Hour
 	if shifted := makeAll(t, lines(b.String()), o); len(shifted.problems) != len(first.events) {
 		t.Errorf("shifted: %q", shifted.problems)
-	}
-	if other := makeAll(t, lines(strings.ReplaceAll(b.String(), `"actor":"ada"`, `"actor":"eve"`)), testOptions()); len(other.problems) != len(first.events) {
-		t.Errorf("under another's ids: %q", other.problems)
 	}
 }
 
 func TestApollo(t *testing.T) {
 	const file = "../../../../shared/data/apollo13.jsonl"
 	if _, err := os.Stat(file); err != nil {
-		t.Skip("the conversation is not here")
+		t.Skip("the conversation is not on this machine")
 	}
 	src, closer, err := Open(file, false)
 	if err != nil {
@@ -230,8 +435,8 @@ func TestApollo(t *testing.T) {
 	}
 }
 
-// What Slack hands out, zipped with a folder around it, is the same source as the folder; a folder
-// of JSON lines is one conversation.
+// A zipped export with a folder around it is the same source as the folder itself; the JSON lines
+// of a folder are one conversation.
 func TestOpen(t *testing.T) {
 	want := makeAll(t, Slack{Files: os.DirFS("testdata/slack")}, testOptions())
 	dir := t.TempDir()
@@ -279,7 +484,7 @@ func TestOpen(t *testing.T) {
 	defer func() { _ = closer.Close() }()
 	for _, e := range makeAll(t, src, testOptions()).of("message.posted") {
 		if e.Actor == "ada" {
-			t.Error("authors are named by names, not by ids")
+			t.Error("an author has the user name, want the id")
 		}
 	}
 

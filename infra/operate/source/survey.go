@@ -1,79 +1,107 @@
 package source
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"maps"
+	"slices"
 	"time"
 
 	"parley/events"
 )
 
-// lead is how many milliseconds before the first thing that happens in a room its creation lies;
-// the first of its members joins between the two.
-const lead = 2
+// leadMillis is how many milliseconds a room is created before its first record. Its first member
+// joins in between.
+const leadMillis = 2
 
-// Survey is what is in a source. Make one with [Look].
+// Survey is what a source contains. Make one with [NewSurvey].
 type Survey struct {
-	Records  int               // of all kinds, those with problems included
-	Messages int               // that can be taken
+	Records  int               // of all kinds, including those with problems
+	Messages int               // that can be imported
 	Events   int               // that [Events] will make
-	First    time.Time         // of all that can be taken, shifted
+	First    time.Time         // of all records that can be imported, shifted
 	Last     time.Time         //
-	Mapped   map[string]string // user ids by names that are none
+	Mapped   map[string]string // user ids, by the authors' names that are not valid ids
+	Authors  []string          // of the events that [Events] will make; those that the source has are left out
+
+	// Mark returns the mark of an author, which must be set before [Events]: the bytes of the
+	// [events.Mark] that the region gives or, to make the events that a release without these made, of
+	// [events.FormerMark].
+	Mark func(author string) []byte
 
 	options Options
 	rooms   map[string]*room
-	names   []string // of the rooms, in the order of the source
+	names   []string        // of the rooms, in the order of the source
+	refused map[string]bool // rooms that cannot be imported
 	roots   map[[16]byte]bool
 }
 
-// Rooms is how many rooms there are. Events of Parley's own, which stand for themselves, are not
-// looked into.
+// Rooms returns the number of rooms. Rooms that appear only in Parley events are not counted.
 func (s *Survey) Rooms() int { return len(s.names) }
 
-// room is what must be known of a room before its first event is made.
+// room is what must be known about a room before its first event is made, and then how far its
+// events are made.
 type room struct {
-	name     string // the source's own
-	about    Room
-	first    uint64 // ms
-	last     uint64 // of the record looked at last
-	sorted   bool
-	users    []string // ids of those who did something, first come first
-	spans    map[string]*span
-	resolved map[[16]byte]target
+	name   string // the source's own
+	about  Room
+	first  uint64 // earliest time in ms; once the survey is complete: of the room's creation
+	last   uint64 // time of the record read last, in ms
+	sorted bool   // times never go back
+	users  []string
+	spans  map[string]*span // by user
 
-	id      string
-	created events.ID
-	order   order
-	begun   bool
-	joined  map[string]bool
+	described bool                   // by a KindRoom
+	members   map[string]bool        // about.Members as users
+	roles     map[string]events.Role // about.Roles by user
+	heir      string                 // becomes an owner, because about.Owner is no member at the end
+	orphan    bool                   // nobody can become an owner
+
+	id       string
+	created  events.ID
+	order    order
+	begun    bool
+	joined   map[string]bool
+	resolved map[[16]byte]target
 }
 
-// span is what one user did in a room: when first and last, in ms.
+// span is when a user first and last did something in a room, in ms.
 type span struct {
 	first, last uint64
-	joins       bool // the first was to join
-	leaves      bool // the last was to leave
+	joins       bool // the first was joining
+	leaves      bool // the last was leaving
 }
 
 // target is a message that others refer to.
 type target struct{ id, root events.ID }
 
-// Look reads a source once to find out what is in it.
-func Look(src Source, o Options) (*Survey, error) {
-	s := &Survey{Mapped: map[string]string{}, options: o, rooms: map[string]*room{}, roots: map[[16]byte]bool{}}
+// NewSurvey reads a source once to find out what it contains.
+func NewSurvey(src Source, o Options) (*Survey, error) {
+	s := &Survey{Mapped: map[string]string{}, options: o, rooms: map[string]*room{}, refused: map[string]bool{}, roots: map[[16]byte]bool{}}
 	for rec, err := range src.Records() {
 		if err != nil {
 			return s, err
 		}
 		s.Records++
-		if t, problem := s.take(rec); problem == "" {
-			s.look(rec, t)
+		if c, problem := s.check(rec); problem == "" {
+			s.add(rec, c)
+		} else if rec.Kind == KindRoom && rec.Room != "" {
+			s.refused[rec.Room] = true
 		}
 	}
+	// What belongs to a room that cannot be imported as it is described must not make another room,
+	// which might be open to more people.
+	s.names = slices.DeleteFunc(s.names, func(name string) bool { return s.refused[name] })
+	maps.DeleteFunc(s.rooms, func(name string, _ *room) bool { return s.refused[name] })
 	for _, r := range s.rooms {
-		s.settle(r)
+		s.decideOwner(r)
 	}
-	// The events are made once without being used: how many there are decides how long it takes.
+	// Make the events once without using them: their number is the total for progress and costs, and
+	// does not depend on the marks of their authors, which are found here.
+	authors := map[string]bool{}
+	s.Mark = func(author string) []byte {
+		authors[author] = true
+		return make([]byte, len(events.Mark{}))
+	}
 	for item, err := range Events(src, s) {
 		if err != nil {
 			return s, err
@@ -81,64 +109,161 @@ func Look(src Source, o Options) (*Survey, error) {
 		if item.Event.ID != (events.ID{}) {
 			s.Events++
 		}
+		if item.Event.Type == "message.posted" {
+			s.Messages++
+		}
 	}
+	s.Authors = slices.Sorted(maps.Keys(authors))
 	return s, nil
 }
 
-func (s *Survey) look(rec Record, t taken) {
-	s.between(t.at)
-	switch rec.Kind {
-	case KindEvent, KindProfile:
-		if rec.Event != nil && rec.Event.Type == "message.posted" {
-			s.Messages++
-		}
-		return
-	case KindRoom:
-		r := s.room(rec.Room)
-		r.about = *rec.About
-		return
+// Creations returns the events that create the rooms, in the order of the source.
+func (s *Survey) Creations() []events.Key {
+	keys := make([]events.Key, len(s.names))
+	for i, name := range s.names {
+		id, room := s.creation(s.rooms[name])
+		keys[i] = events.Key{Stream: events.RoomStream(room), ID: id}
 	}
-	r := s.room(rec.Room)
+	return keys
+}
+
+// creation returns the id of the event that creates a room, and the room's id.
+func (s *Survey) creation(r *room) (id events.ID, roomID string) {
+	id = s.makeID(r.first, r.about.Owner, 0, hashOf("room", r.name))
+	if d := r.about.Direct; len(d) == 2 {
+		return id, events.DirectRoom(UserOf(d[0]), UserOf(d[1]))
+	}
+	return id, id.String()
+}
+
+// checked is what both passes over a source need from a record.
+type checked struct {
+	at     time.Time // shifted
+	ms     uint64
+	author string // a user id
+}
+
+// check validates a record. A problem is why it cannot be imported.
+func (s *Survey) check(rec Record) (c checked, problem string) {
+	switch {
+	case rec.Problem != "":
+		return c, rec.Problem
+	case rec.Kind == KindRoom:
+		if events.ValidateName("room", rec.About.nameOr(rec.Room)) != nil && len(rec.About.conversation().Direct) != 2 {
+			return c, "the room has no name: it is not imported, nor are its messages"
+		}
+		c.at = rec.At
+		return c, ""
+	case rec.Kind == KindEvent:
+		c.at = rec.At
+		return c, s.checkEvent(*rec.Event)
+	case rec.Kind != KindProfile && s.refused[rec.Room]:
+		return c, "its room is not imported"
+	}
+	c.at = rec.At.Add(s.options.Shift)
+	if c.ms, problem = s.options.millis(rec.At); problem != "" {
+		return c, problem
+	}
+	if c.author = UserOf(rec.Author); c.author == "" {
+		return c, "author is missing"
+	}
+	if c.author != rec.Author {
+		s.Mapped[rec.Author] = c.author
+	}
+	if rec.Kind == KindProfile {
+		return c, ""
+	}
+	if events.ValidateName("room", roomName(rec.Room)) != nil && s.rooms[rec.Room] == nil {
+		return c, "room must be a name with at least one visible character"
+	}
 	if rec.Kind == KindMessage {
-		s.Messages++
-		if rec.Thread != "" {
-			s.roots[keyOf(rec.Room, threadKey(rec.Thread))] = true
+		if err := events.ValidateText("text", rec.Text); err != nil {
+			return c, err.Error()
 		}
 	}
-	r.sorted = r.sorted && t.ms >= r.last
-	r.last = t.ms
-	r.acts(t.author, t.ms, rec.Kind)
-	for i, reaction := range rec.Reactions {
-		r.acts(UserOf(reaction.User), t.ms+1+uint64(i), KindMessage)
+	return c, ""
+}
+
+// neverImported reports whether an event erases a user or records what an operator or a region did:
+// that happens only where it is done.
+func neverImported(e events.Event) bool {
+	kind, _ := e.Stream.Split()
+	return e.Type == "user.erased" || kind != events.KindRoom && kind != events.KindUser
+}
+
+// checkEvent says why an event of the source cannot be imported.
+func (s *Survey) checkEvent(e events.Event) (problem string) {
+	switch {
+	case !s.options.Events:
+		return "the line is an event: lines that are events are imported only with -events"
+	case neverImported(e):
+		return "events of type " + e.Type + " are never imported"
+	case s.options.Shift != 0:
+		return "an event cannot be shifted: its time is part of its id"
+	default:
+		return ""
 	}
 }
 
-func (s *Survey) between(at time.Time) {
-	if s.First.IsZero() || at.Before(s.First) {
-		s.First = at
-	}
-	if at.After(s.Last) {
-		s.Last = at
+// millis returns a shifted time in milliseconds, as an id holds it. The first milliseconds of 1970
+// move on a little, because the room must be created before.
+func (o Options) millis(at time.Time) (ms uint64, problem string) {
+	at = at.Add(o.Shift)
+	switch n := at.UnixMilli(); {
+	case n < 0:
+		return 0, "the time is before 1970, which ids cannot represent; use -shift to move all times"
+	case at.After(o.Now):
+		return 0, "the time is in the future"
+	default:
+		return uint64(max(n, leadMillis)), ""
 	}
 }
 
-func (s *Survey) room(name string) *room {
-	r := s.rooms[name]
+// add adds a valid record to the survey.
+func (s *Survey) add(rec Record, c checked) {
+	if s.First.IsZero() || c.at.Before(s.First) {
+		s.First = c.at
+	}
+	if c.at.After(s.Last) {
+		s.Last = c.at
+	}
+	if rec.Kind == KindEvent || rec.Kind == KindProfile {
+		return
+	}
+	r := s.rooms[rec.Room]
 	if r == nil {
 		r = &room{
-			name: name, about: Room{Name: roomName(name), Private: s.options.Private}, sorted: true,
-			spans: map[string]*span{}, joined: map[string]bool{}, resolved: map[[16]byte]target{},
+			name: rec.Room, about: Room{Name: rec.Room, Private: !s.options.Public}, sorted: true, spans: map[string]*span{},
 		}
-		s.rooms[name] = r
-		s.names = append(s.names, name)
+		s.rooms[rec.Room] = r
+		s.names = append(s.names, rec.Room)
 	}
-	return r
-}
-
-func (r *room) acts(user string, ms uint64, kind Kind) {
-	if user == "" {
+	if rec.Kind == KindRoom {
+		about := rec.About.conversation()
+		about.Name = about.nameOr(rec.Room)
+		about.Private = about.Private || r.described && r.about.Private // of two descriptions, the stricter
+		r.about, r.described = about, true
 		return
 	}
+	for _, to := range []string{rec.Thread, rec.ReplyTo} {
+		if to != "" {
+			s.roots[hashKey(rec.Room, threadKey(to))] = true
+		}
+	}
+	r.sorted = r.sorted && c.ms >= r.last
+	r.last = c.ms
+	r.addActivity(c.author, c.ms, rec.Kind)
+	for i, reaction := range rec.Reactions {
+		if user := UserOf(reaction.User); user != "" {
+			r.addActivity(user, c.ms+1+uint64(i), KindMessage)
+		}
+	}
+	if user := UserOf(rec.Pinned); user != "" {
+		r.addActivity(user, c.ms+1+uint64(len(rec.Reactions)), KindMessage)
+	}
+}
+
+func (r *room) addActivity(user string, ms uint64, kind Kind) {
 	if len(r.users) == 0 || ms < r.first {
 		r.first = ms
 	}
@@ -156,8 +281,9 @@ func (r *room) acts(user string, ms uint64, kind Kind) {
 	}
 }
 
-// settle decides who owns a room, when it was created, and so its id.
-func (s *Survey) settle(r *room) {
+// decideOwner decides the owner of a room and the time of its creation, which together with its name
+// give its id.
+func (s *Survey) decideOwner(r *room) {
 	owner := UserOf(r.about.Owner)
 	if owner == "" {
 		owner = s.options.Owner
@@ -169,28 +295,90 @@ func (s *Survey) settle(r *room) {
 		owner = UserOf(r.about.Members[0])
 	}
 	if d := r.about.Direct; len(d) == 2 && owner != UserOf(d[1]) {
-		owner = UserOf(d[0]) // one of the two
+		owner = UserOf(d[0])
 	}
 	r.about.Owner = owner
-	created, problem := s.options.ms(r.about.Created)
-	switch {
-	case len(r.users) == 0: // nothing happened
-	case r.about.Created.IsZero() || problem != "" || created > r.first-lead:
-		created = r.first - lead
+	if len(r.about.Direct) != 2 {
+		r.members, r.roles = usersOf(r.about.Members), map[string]events.Role{}
+		for name, role := range r.about.Roles {
+			r.roles[UserOf(name)] = role
+		}
+		s.decideHeir(r)
+	}
+	created, problem := s.options.millis(r.about.Created)
+	if len(r.users) > 0 && (r.about.Created.IsZero() || problem != "" || created > r.first-leadMillis) {
+		created = r.first - leadMillis
 	}
 	r.first = created
-	if !r.sorted {
-		r.order.ms = map[uint64]events.ID{}
+}
+
+// decideHeir finds an owner for a room whose owner is no member at the end, because a room that nobody
+// can manage stays so: another owner, else an admin, else who was there first. If nobody is left, it
+// is the operator's owner.
+func (s *Survey) decideHeir(r *room) {
+	stays := func(user string) bool {
+		p := r.spans[user]
+		return user != "" && r.listed(user) && (p == nil || !p.leaves)
+	}
+	if stays(r.about.Owner) {
+		return
+	}
+	users := slices.Clone(r.users)
+	slices.SortStableFunc(users, func(a, b string) int { return cmp.Compare(r.spans[a].first, r.spans[b].first) })
+	for _, member := range r.about.Members {
+		users = append(users, UserOf(member))
+	}
+	users = slices.DeleteFunc(users, func(user string) bool { return !stays(user) })
+	heir := ""
+	for _, user := range users {
+		if heir == "" || r.role(user).Rank() > r.role(heir).Rank() {
+			heir = user
+		}
+	}
+	switch owner := s.options.Owner; {
+	case heir != "" && r.role(heir) == events.RoleOwner: // is one anyway
+	case heir != "":
+		r.heir = heir
+	case owner != "" && r.spans[owner] == nil:
+		r.heir, r.about.Members = owner, append(slices.Clone(r.about.Members), owner)
+		r.members = usersOf(r.about.Members)
+	default:
+		r.orphan = true
 	}
 }
 
-// keyOf names a message in little memory.
-func keyOf(room, key string) [16]byte {
+// usersOf returns the users of a list of names; nil of nil.
+func usersOf(names []string) map[string]bool {
+	if names == nil {
+		return nil
+	}
+	users := make(map[string]bool, len(names))
+	for _, name := range names {
+		users[UserOf(name)] = true
+	}
+	return users
+}
+
+// listed reports whether a user can be a member at the end.
+func (r *room) listed(user string) bool {
+	return r.members == nil || r.about.partial || r.members[user]
+}
+
+// role is the role with which a user joins.
+func (r *room) role(user string) events.Role {
+	if user == r.about.Owner || user == r.heir {
+		return events.RoleOwner
+	}
+	return cmp.Or(r.roles[user], events.RoleMember)
+}
+
+// hashKey identifies a message in little memory.
+func hashKey(room, key string) [16]byte {
 	sum := sha256.Sum256([]byte(room + "\x00" + key))
 	return [16]byte(sum[:16])
 }
 
-// threadKey is the form of a name or a time under which messages are found.
+// threadKey returns the key under which a message is found by its name or its time.
 func threadKey(text string) string {
 	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return timeKey(at)

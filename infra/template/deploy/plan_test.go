@@ -40,7 +40,7 @@ func planned(t *testing.T, s settings, st state) ([]string, []step) {
 
 // running is the state of a Parley that is up in some regions.
 func running(regions ...string) state {
-	st := state{account: "123456789012", home: regions[0], global: "UPDATE_COMPLETE", key: keyThere, keyID: "mrk-0123456789abcdef0123456789abcdef", replicas: regions, regions: map[string]regionState{}, code: code{key: "parley/abc.zip"}}
+	st := state{account: "123456789012", home: regions[0], global: "UPDATE_COMPLETE", secret: true, keyID: "mrk-0123456789abcdef0123456789abcdef", replicas: regions, regions: map[string]regionState{}, code: code{key: "parley/abc.zip"}}
 	for _, region := range regions {
 		st.regions[region] = regionState{stack: "CREATE_COMPLETE", views: true, bucket: true, code: true, key: "Enabled"}
 		if region != st.home {
@@ -55,25 +55,21 @@ func running(regions ...string) state {
 func TestPlanFirst(t *testing.T) {
 	titles, steps := planned(t, parsed(t, good()...), state{account: "123456789012", home: "us-east-1", code: code{key: "parley/abc.zip"}})
 	want := []string{
-		"us-east-1: make the bucket for code, parley-code-123456789012-us-east-1",
-		"us-east-1: let nobody else see into it",
+		"us-east-1: create the bucket for code, parley-code-123456789012-us-east-1",
+		"us-east-1: block public access to it",
 		"us-east-1: upload the binary",
-		"eu-west-1: make the bucket for code, parley-code-123456789012-eu-west-1",
-		"eu-west-1: let nobody else see into it",
+		"eu-west-1: create the bucket for code, parley-code-123456789012-eu-west-1",
+		"eu-west-1: block public access to it",
 		"eu-west-1: upload the binary",
-		"us-east-1: make the log, with a replica in us-east-1, eu-west-1",
+		"us-east-1: create the log, with a replica in us-east-1, eu-west-1",
 		"us-east-1: find the key that wraps users' keys",
-		"us-east-1: read the key of cursors, which all regions share",
-		"us-east-1: find the stream of the log",
-		"us-east-1: make the API, functions, views and bus",
-		"us-east-1: protect the views from being deleted",
-		"us-east-1: find its endpoint",
-		"us-east-1: find that of its sockets",
-		"eu-west-1: find the stream of the log",
-		"eu-west-1: make the API, functions, views and bus",
-		"eu-west-1: protect the views from being deleted",
-		"eu-west-1: find its endpoint",
-		"eu-west-1: find that of its sockets",
+		"us-east-1: read the cursor key, which all regions share",
+		"us-east-1: find the change stream of the log",
+		"us-east-1: create the API, functions, views and bus",
+		"us-east-1: protect the views from deletion",
+		"eu-west-1: find the change stream of the log",
+		"eu-west-1: create the API, functions, views and bus",
+		"eu-west-1: protect the views from deletion",
 	}
 	if diff := cmp.Diff(want, titles); diff != "" {
 		t.Error(diff)
@@ -87,17 +83,13 @@ func TestPlanFirst(t *testing.T) {
 func TestPlanAgain(t *testing.T) {
 	titles, _ := planned(t, parsed(t, good()...), running("us-east-1", "eu-west-1"))
 	want := []string{
-		"us-east-1: bring the log up to date",
+		"us-east-1: update the log",
 		"us-east-1: find the key that wraps users' keys",
-		"us-east-1: read the key of cursors, which all regions share",
-		"us-east-1: find the stream of the log",
-		"us-east-1: bring the API, functions, views and bus up to date",
-		"us-east-1: find its endpoint",
-		"us-east-1: find that of its sockets",
-		"eu-west-1: find the stream of the log",
-		"eu-west-1: bring the API, functions, views and bus up to date",
-		"eu-west-1: find its endpoint",
-		"eu-west-1: find that of its sockets",
+		"us-east-1: read the cursor key, which all regions share",
+		"us-east-1: find the change stream of the log",
+		"us-east-1: update the API, functions, views and bus",
+		"eu-west-1: find the change stream of the log",
+		"eu-west-1: update the API, functions, views and bus",
 	}
 	if diff := cmp.Diff(want, titles); diff != "" {
 		t.Error(diff)
@@ -112,20 +104,20 @@ func TestPlanAddsOneAtATime(t *testing.T) {
 	var log []string
 	var replicas []int
 	for i, title := range titles {
-		if strings.Contains(line(steps[i].args), "parley-prod-global") && steps[i].big {
+		if strings.Contains(line(steps[i].args), "parley-prod-global") && steps[i].slow {
 			log = append(log, title)
 			replicas = append(replicas, strings.Count(steps[i].text, "- Region: ")/tables)
 		}
 	}
 	want := []string{
-		"us-east-1: bring the log up to date",
-		"us-east-1: add a replica in ap-southeast-2, which gets all events there are",
-		"us-east-1: add a replica in eu-west-1, which gets all events there are",
+		"us-east-1: update the log",
+		"us-east-1: add a replica in ap-southeast-2, which gets all existing events",
+		"us-east-1: add a replica in eu-west-1, which gets all existing events",
 	}
 	if diff := cmp.Diff(want, log); diff != "" || !slices.Equal(replicas, []int{1, 2, 3}) {
 		t.Error(diff, replicas)
 	}
-	if slices.Index(titles, want[2]) > slices.Index(titles, "eu-west-1: make the API, functions, views and bus") {
+	if slices.Index(titles, want[2]) > slices.Index(titles, "eu-west-1: create the API, functions, views and bus") {
 		t.Errorf("a region is made before its replica: %q", titles)
 	}
 }
@@ -151,8 +143,8 @@ func TestPlanRemoves(t *testing.T) {
 	titles, steps := planned(t, s, running("us-east-1", "eu-west-1", "ap-southeast-2"))
 	want := []string{
 		"eu-west-1: delete the API, functions and bus",
-		"eu-west-1: wait until they are gone",
-		"us-east-1: let the replica in eu-west-1 be deleted",
+		"eu-west-1: wait until they are deleted",
+		"us-east-1: allow the replica in eu-west-1 to be deleted",
 		"us-east-1: delete the replica in eu-west-1; the events stay in us-east-1, ap-southeast-2",
 	}
 	if diff := cmp.Diff(want, titles[len(titles)-4:]); diff != "" {
@@ -189,8 +181,8 @@ func TestPlanLogsSockets(t *testing.T) {
 	}
 }
 
-// A region's stack makes a replica of the key, and goes on having made it; but for that of the log,
-// and where one was left from before.
+// TestPlanKeys: a region's stack makes a replica of the key, and keeps it, except in the region of the log,
+// and where a former stack has left one.
 func TestPlanKeys(t *testing.T) {
 	from := func(s settings, st state) map[string]string {
 		t.Helper()
@@ -202,7 +194,7 @@ func TestPlanKeys(t *testing.T) {
 				continue
 			}
 			if !slices.Contains(s.args, "KeyId=<key of users>") {
-				t.Errorf("%s is not told of the key", region)
+				t.Errorf("%s does not get the key", region)
 			}
 			for _, arg := range s.args {
 				if value, is := strings.CutPrefix(arg, "KeyFrom="); is {

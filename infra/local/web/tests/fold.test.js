@@ -4,13 +4,13 @@ import { fold, merge, posted } from '../site/page/fold.js';
 import { Minter } from '../site/page/ids.js';
 
 let now = 1_800_000_000_000;
-const minter = await Minter.of('ada', () => now++);
+const minter = new Minter('96b170a131c179', () => now++);
 const event = (type, actor, data) => ({ id: minter.mint(), type, actor, data, region: 'one' });
 
 const post = event('message.posted', 'ada', { text: 'first' });
 const on = (type, actor, data = {}) => event(type, actor, { message: post.id, ...data });
 const some = [
-  on('message.edited', 'ada', { text: 'second' }), on('message.edited', 'eve', { text: 'not hers' }), on('message.edited', 'ada', { text: 'third' }),
+  on('message.edited', 'ada', { text: 'second' }), on('message.edited', 'eve', { text: 'by another user' }), on('message.edited', 'ada', { text: 'third' }),
   on('reaction.added', 'bob', { emoji: '👍' }), on('reaction.removed', 'bob', { emoji: '👍' }), on('reaction.added', 'bob', { emoji: '👍' }),
   on('reaction.added', 'eve', { emoji: '👍' }), on('reaction.removed', 'eve', { emoji: '👍' }),
   on('message.pinned', 'bob'), on('message.deleted', 'eve'),
@@ -65,6 +65,17 @@ test('what was erased comes without its text, and stays erased', () => {
     const { text, erased: gone } = shuffled([...some, erased]).reduce(fold, posted(post, 'r'));
     assert.deepEqual([text, gone], ['', true]);
   }
+});
+
+test('what was deleted, or cannot be read yet, comes without its text and says which', () => {
+  const nothing = { ...post, data: { text: null } };
+  const deleted = posted({ ...nothing, deleted: true }, 'r');
+  assert.deepEqual([deleted.text, deleted.deleted, deleted.erased], ['', true, undefined]);
+  const unreadable = posted({ ...nothing, unreadable: true }, 'r');
+  assert.deepEqual([unreadable.text, unreadable.unreadable, unreadable.erased], ['', true, undefined]);
+  const edit = some.find((e) => e.type === 'message.edited' && e.actor === post.actor);
+  const read = fold(unreadable, edit);
+  assert.deepEqual([read.text, read.unreadable], [edit.data.text, undefined], 'a later edit can be read');
 });
 
 test('a server that has not heard of an erasure does not undo it, nor is one undone by what was heard here', () => {

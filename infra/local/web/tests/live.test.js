@@ -57,29 +57,29 @@ class FakeSocket {
     }, 1);
   }
 
-  tell(frame) {
+  deliver(frame) {
     setTimeout(() => this.readyState === 1 && this.onmessage({ data: JSON.stringify(frame) }), 0);
   }
 
   push(n) {
-    this.tell({ type: 'event', cursor: String(n), ...this.region.events[n - 1] });
+    this.deliver({ type: 'event', cursor: String(n), ...this.region.events[n - 1] });
   }
 
   send(text) {
     const { action, ref, cursor } = JSON.parse(text);
     const top = this.region.events.length;
     if (action === 'auth') {
-      this.tell({ type: 'hello', ref, region: 'one', user: 'ada' });
+      this.deliver({ type: 'hello', ref, region: 'one', user: 'ada' });
     } else if (action === 'subscribe') {
       this.region.sockets.add(this);
-      this.tell({ type: 'subscribed', ref, part: true, positions: {} });
-      this.tell({ type: 'subscribed', ref, rooms: ['r'], positions: { r: top }, cursor: String(top) });
+      this.deliver({ type: 'subscribed', ref, part: true, positions: {} });
+      this.deliver({ type: 'subscribed', ref, rooms: ['r'], positions: { r: top }, cursor: String(top) });
     } else if (action === 'catchup') {
       const page = this.region.page(cursor);
-      for (const happened of page.events) this.tell({ type: 'event', cursor, ...happened });
-      this.tell({ type: 'caught_up', ref, cursor: page.cursor, more: page.more, reset: false });
+      for (const happened of page.events) this.deliver({ type: 'event', cursor, ...happened });
+      this.deliver({ type: 'caught_up', ref, cursor: page.cursor, more: page.more, reset: false });
     } else {
-      this.tell({ type: 'pong', ref, positions: { r: top }, cursor: String(top) });
+      this.deliver({ type: 'pong', ref, positions: { r: top }, cursor: String(top) });
     }
   }
 
@@ -140,7 +140,7 @@ test('a silent loss shows in the positions, and is made good', async () => {
   await until(() => distinct().length === 3, 'the gap is filled');
 });
 
-test('where there is no socket, long polls tell everything', async () => {
+test('where there is no socket, long polls deliver everything', async () => {
   sockets = false;
   const { live, distinct } = follow();
   await until(() => live.status.state === 'live' && live.status.how === 'poll', 'polls');
@@ -154,7 +154,7 @@ test('where there is no socket, long polls tell everything', async () => {
   assert.deepEqual(distinct(), all(30));
 });
 
-test('what cannot be told completely is loaded again', async () => {
+test('everything is reloaded if events cannot be delivered completely', async () => {
   const { live, distinct } = follow('ancient');
   await until(() => live.status.state === 'live');
   assert.equal(region.resets, 2); // at the beginning, and at the reset

@@ -1,7 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { initials, whenText } from '../site/page/format.js';
-import { plain, userOf } from '../site/page/names.js';
+import { escapeUser, plain, userOf } from '../site/page/names.js';
 
 test('any name with a letter or a digit in it makes a user id', () => {
   assert.equal(userOf('Zoë Möller'), 'zoe-moller');
@@ -15,6 +15,13 @@ test('any name with a letter or a digit in it makes a user id', () => {
   }
   assert.equal(seen.size, 9, 'names that differ in their letters only are different people');
   for (const name of ['', ' ', '🎶', '...', '—']) assert.equal(userOf(name), '', name);
+});
+
+test('a subject of any identity provider is a user id', () => {
+  for (const [subject, user] of [
+    ['ada', 'ada'], ['Ada_1815-x.y', 'Ada_1815-x.y'], ['auth0|5f7c8ec7c33c6c004bbafe82', 'auth0~7C5f7c8ec7c33c6c004bbafe82'],
+    ['ada@example.com', 'ada~40example.com'], ["a b!~*'()", 'a~20b~21~7E~2A~27~28~29'], ['é', '~C3~A9'], ['.', '~2E'], ['..', '~2E~2E'],
+  ]) assert.equal(escapeUser(subject), user);
 });
 
 test('a name cannot turn around the text beside it', () => {

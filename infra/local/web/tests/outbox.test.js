@@ -6,7 +6,7 @@ import { Outbox } from '../site/page/outbox.js';
 import { Problem } from '../site/page/problem.js';
 import { Store } from '../site/page/store.js';
 
-/** A server that fails as it is told to, before or after it has stored. */
+/** A server that fails on demand, before or after it has stored. */
 class Server {
   stored = new Map();
   calls = [];
@@ -35,7 +35,7 @@ async function setup(storage = new Storage()) {
   const store = new Store('ada');
   store.timeline('r').replace({ messages: [], before: null, after: null });
   const server = new Server();
-  const outbox = new Outbox({ store, http: server, minter: await Minter.of('ada'), storage });
+  const outbox = new Outbox({ store, http: server, minter: new Minter('96b170a131c179'), storage });
   const texts = () => store.timeline('r').messages.map((m) => m.text);
   return { store, server, outbox, storage, texts, states: () => store.timeline('r').messages.map((m) => m.sending?.state) };
 }

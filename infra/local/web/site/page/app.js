@@ -75,7 +75,7 @@ export class App {
     if (this.#side === 'people') this.people.open(room);
   }
 
-  /** Whoever opens a link to a room joins it, once it is known which rooms are hers. */
+  /** Joins the room of an opened link, once the user's own rooms are loaded. */
   async #enter(room) {
     try {
       await this.#client.ready;

@@ -15,8 +15,11 @@ const ASK_EVERY = 1_000;
 const messagesOf = (room) => `/v1/rooms/${room}/messages`;
 
 export class Client {
+  /** Asks for the user's mark first, until some region gives it: without it nothing can be sent. */
   static async of({ session, endpoints, storage }) {
-    return new Client(session, new Endpoints(endpoints), await Minter.of(session.user), storage);
+    const all = new Endpoints(endpoints);
+    const { mark } = await new Http(all, session).get('/v1/me', { patience: Infinity });
+    return new Client(session, all, new Minter(mark), storage);
   }
 
   constructor(session, endpoints, minter, storage) {
@@ -54,16 +57,27 @@ export class Client {
   #onStatus() {
     const live = this.live.status.state === 'live';
     if (live && !this.#wasLive) {
-      this.store.settled();
+      this.#recount(this.store.settled()).catch(() => {}); // the next change of region asks again
       this.outbox.retry();
     }
+    if (!live && this.#wasLive) this.store.resuming();
     this.#wasLive = live;
+  }
+
+  /** Asks for the unread counts of rooms. */
+  async #recount(rooms) {
+    if (!rooms.length) return;
+    for (const room of (await this.#list()).rooms) {
+      if (rooms.includes(room.id)) this.store.recount(room.id, room.unread);
+    }
   }
 
   #servedBy(region) {
     if (region && this.live.status.how !== 'socket' && region !== this.live.status.region) {
       this.live.status.region = region;
       this.live.dispatchEvent(new Event('status'));
+      this.store.resuming(); // until the page of events is here, and the status is said again
+      this.#wasLive = false;
     }
   }
 
@@ -83,20 +97,21 @@ export class Client {
     this.outbox.confirm(event.id);
     this.store.apply(room, event);
     if (event.type === 'room.read' && !room) this.#readElsewhere(event.data);
+    if (event.type.startsWith('member.') && event.data?.user === this.session.user) this.#askInvitations();
   }
 
   /** An event too large for a frame: ask for what it holds. */
   async #whole(room, event) {
     if (event.type !== 'message.posted') return this.latest(room);
-    const { text, erased, reply_to, thread } = await this.http.get(`${messagesOf(room)}/${event.id}?includes=${event.id}`);
-    this.#apply({ room, event: { ...event, data: { text: erased ? null : text, reply_to, thread } } });
+    const { text, deleted, erased, unreadable, reply_to, thread } = await this.http.get(`${messagesOf(room)}/${event.id}?includes=${event.id}`);
+    this.#apply({ room, event: { ...event, deleted, unreadable, data: { text: deleted || erased || unreadable ? null : text, reply_to, thread } } });
   }
 
   #readElsewhere({ room, up_to: upTo }) {
     this.store.markRead(room, upTo);
   }
 
-  /** Tells the others what the user is called. */
+  /** Publishes the user's display name. */
   setName(name) {
     const me = encodeURIComponent(this.session.user);
     this.http.request('PUT', `/v1/users/${me}`, { body: { name }, key: this.minter.mint() }).catch(() => {});
@@ -106,14 +121,8 @@ export class Client {
 
   /** Loads the rooms and the one being read, and gives the cursor to go on with: it was taken first. */
   async reload() {
-    const rooms = [];
-    let cursor = '';
-    for (let after = ''; after !== null;) {
-      const page = await this.http.get(`/v1/rooms?limit=200${after && `&after=${after}`}`);
-      cursor ||= page.cursor ?? '';
-      rooms.push(...page.rooms);
-      after = page.after;
-    }
+    const { rooms, cursor, invitations } = await this.#list();
+    this.store.setInvitations(invitations);
     const reading = this.store.rooms.get(this.store.reading);
     if (reading && !rooms.some((r) => r.id === reading.id)) rooms.push(reading); // not here yet
     this.store.setRooms(rooms);
@@ -123,6 +132,30 @@ export class Client {
     this.#loaded();
     if (this.store.reading) await this.latest(this.store.reading);
     return cursor;
+  }
+
+  /** All rooms of the user, with the first page's cursor. */
+  async #list() {
+    const rooms = [];
+    let first;
+    for (let after = ''; after !== null;) {
+      const page = await this.http.get(`/v1/rooms?limit=200${after && `&after=${after}`}`);
+      first ??= page;
+      rooms.push(...page.rooms);
+      after = page.after;
+    }
+    return { rooms, cursor: first.cursor ?? '', invitations: first.invitations };
+  }
+
+  #asking = 0;
+
+  #askInvitations() {
+    this.#asking ||= setTimeout(async () => {
+      this.#asking = 0;
+      try {
+        this.store.setInvitations((await this.http.get('/v1/rooms?limit=1')).invitations);
+      } catch { /* the next event or reload asks again */ }
+    }, 150);
   }
 
   /** Asks what has become of a room; many questions at once are one. */
@@ -163,7 +196,14 @@ export class Client {
     this.store.dropRoom(id);
   }
 
-  async addMember(room, user) {
+  /** Declines an invitation. joinRoom accepts one. */
+  async decline(room) {
+    await this.leaveRoom(room);
+    this.#askInvitations();
+  }
+
+  /** Invites a user, who becomes a member by accepting. */
+  async invite(room, user) {
     await this.http.request('PUT', `/v1/rooms/${room}/members/${encodeURIComponent(user)}`, { key: this.minter.mint() });
   }
 

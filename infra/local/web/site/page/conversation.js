@@ -24,7 +24,7 @@ export class Conversation {
   #latest = h('button', { type: 'button', class: 'latest', hidden: true, onclick: () => this.#toLatest() }, icon('down'), h('span', {}, 'Latest'));
   #pastBanner = h('p', { class: 'past-banner', role: 'status', hidden: true });
   #body = h('div', { class: 'body' });
-  #nowhere = h('div', { class: 'nowhere' }, h('p', {}, 'Choose a room, or make a new one.'),
+  #nowhere = h('div', { class: 'nowhere' }, h('p', {}, 'Choose a room, or create one.'),
     h('button', { type: 'button', class: 'primary', onclick: () => this.#app.newRoom() }, 'New room'));
   element;
 
@@ -229,7 +229,7 @@ export class Conversation {
     const link = `${location.origin}${location.pathname}#/rooms/${this.#room}`;
     try {
       await navigator.clipboard.writeText(link);
-      toast('The link is copied. Whoever opens it can join.');
+      toast('The link is copied. Anyone who opens it can join.');
     } catch {
       toast(link);
     }
@@ -251,7 +251,7 @@ export class Conversation {
     this.element.classList.add('in-past');
     this.#composer.element.hidden = true;
     this.#pastBanner.hidden = false;
-    this.#pastBanner.textContent = 'You are looking at the past. Messages deleted since stay deleted.';
+    this.#pastBanner.textContent = 'You are viewing the past. Messages deleted since then stay deleted.';
     this.#body.replaceChildren(this.#past.element);
     show();
     this.#onScroll();

@@ -42,11 +42,11 @@ export function newRoom({ create, join }) {
     };
     const name = h('input', { type: 'text', id: 'new-name', required: true, maxlength: '100', autofocus: true, placeholder: 'Engines' });
     const isPrivate = h('input', { type: 'checkbox', id: 'new-private' });
-    const id = h('input', { type: 'text', id: 'join-id', required: true, placeholder: 'Its link or id', autocomplete: 'off' });
+    const id = h('input', { type: 'text', id: 'join-id', required: true, placeholder: 'Link or id of the room', autocomplete: 'off' });
     return [
       h('form', { onsubmit: attempt(() => create(name.value.trim(), isPrivate.checked)) },
         h('label', { for: 'new-name' }, 'Name'), name,
-        h('label', { class: 'check' }, isPrivate, h('span', {}, 'Private: only who is added can see it')),
+        h('label', { class: 'check' }, isPrivate, h('span', {}, 'Private: only people who were added can see it')),
         h('button', { type: 'submit', class: 'primary' }, 'Create room')),
       h('form', { class: 'second', onsubmit: attempt(() => join(id.value.trim())) },
         h('label', { for: 'join-id' }, 'Or join one'), h('div', { class: 'inline' }, id, h('button', { type: 'submit' }, 'Join'))),

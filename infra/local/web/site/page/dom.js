@@ -66,7 +66,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A button that shows an icon and says its name to whoever cannot see it. */
+/** A button that shows an icon and has its name as a label for screen readers. */
 export function iconButton(name, label, onclick, props = {}) {
   return h('button', { type: 'button', class: 'icon-button', title: label, 'aria-label': label, onclick, ...props }, icon(name));
 }

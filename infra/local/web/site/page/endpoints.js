@@ -1,8 +1,7 @@
 // Where to send requests. The first endpoint is the global name, which leads to a healthy region
-// by itself; the others are the regions' own addresses. A region can be preferred; when an
-// endpoint fails the next is taken at once, and the failed one is asked for its health, ever more
-// rarely and at random moments so that a crowd of pages does not come back as one, until it is
-// well again.
+// by itself; the others are the regions' own addresses. A region can be preferred. When an endpoint
+// fails, the next one is used at once, and the health of the failed one is checked with backoff and
+// jitter until it is healthy again.
 
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;

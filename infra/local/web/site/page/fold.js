@@ -1,6 +1,6 @@
 // What an event does to a message. Like the folds of the server these give the same message for
-// any order and repetition of events, so that a page may apply whatever it hears, as often as it
-// hears it: of an edit, a reaction and a pin the latest wins, a deletion is for good. So is the
+// any order and repetition of events, so that a page may apply every event it receives, however
+// often: of an edit, a reaction and a pin the latest wins, a deletion is for good. So is the
 // erasure of what a user wrote: its events come without their text, which is null.
 
 import { timeOf } from './ids.js';
@@ -15,9 +15,11 @@ export function posted(event, room) {
   };
 }
 
-/** What an event says, or that it was erased. */
-function written({ data: { text } }) {
-  return typeof text === 'string' ? { text } : ERASED;
+/** What an event says, or why it says nothing: its message is deleted, or nobody can read it, yet or any more. */
+function written({ data: { text }, deleted, unreadable }) {
+  if (typeof text === 'string') return { text, unreadable: undefined };
+  if (deleted) return { text: '', deleted };
+  return unreadable ? { text: '', unreadable } : ERASED;
 }
 
 const ERASED = { text: '', erased: true };

@@ -16,12 +16,12 @@ export class Http {
   #session;
   #onRegion;
   #started = 0; // requests, ever
-  #latest = 0; // which of them told of a region last
+  #latest = 0; // the number of the newest request that reported its region
 
   /**
    * @param {import('./endpoints.js').Endpoints} endpoints
    * @param {{token: string, renew: () => Promise<boolean>}} session
-   * @param {(region: string) => void} onRegion told which region answered
+   * @param {(region: string) => void} onRegion called with the region that answered
    */
   constructor(endpoints, session, onRegion = () => {}) {
     this.#endpoints = endpoints;

@@ -90,11 +90,13 @@ export class Live extends EventTarget {
     this.dispatchEvent(new Event('status'));
   }
 
-  /** Goes on with a page of what happened; loads everything where it cannot be told. */
+  /** Applies a page of events; reloads everything if the server cannot deliver the events in between. */
   async #take({ events, cursor, reset }) {
     for (const happened of events ?? []) this.#apply(happened);
     this.#cursor = cursor;
-    if (reset) await this.#reload();
+    if (!reset) return;
+    this.#say({ state: 'catching-up' });
+    await this.#reload();
   }
 
   // --- long poll, and plain polls where there is no /v1/sync
@@ -126,6 +128,7 @@ export class Live extends EventTarget {
       const hello = await this.#opened(socket);
       if (!hello) return;
       this.#endpoints.works(endpoint);
+      if (hello.region !== this.status.region && this.status.state === 'live') this.#say({ state: 'catching-up' });
       this.#listen(socket);
       this.#positions = new Map();
       this.#base(await socket.ask({ action: 'subscribe' }));
@@ -212,6 +215,8 @@ export class Live extends EventTarget {
       if (this.#lacks(pong)) {
         this.#base(pong);
         this.#fill(socket);
+      } else if (pong.incomplete) { // the socket listens to some rooms only
+        await this.#catchUp(socket);
       } else if (pong.cursor && this.status.state === 'live') {
         this.#cursor = pong.cursor;
       }

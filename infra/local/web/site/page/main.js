@@ -29,11 +29,6 @@ async function regionsOf(config) {
 
 async function start() {
   const theme = new Theme();
-  if (!crypto.subtle) {
-    document.getElementById('toast').hidden = false;
-    document.getElementById('toast').textContent = 'Open this page over https, or as http://127.0.0.1: browsers allow what it needs only there.';
-    return;
-  }
   const config = await configuration();
   const session = new Session(config.api, sessionStorage);
   const fresh = !session.resume();

@@ -36,6 +36,7 @@ export function messageElement(m, context) {
 function text(m) {
   if (m.deleted) return h('p', { class: 'text gone' }, 'This message was deleted.');
   if (m.erased) return h('p', { class: 'text gone' }, 'This message was erased.');
+  if (m.unreadable) return h('p', { class: 'text gone' }, 'This message cannot be read yet.');
   return h('p', { class: `text${isJumbo(m.text) ? ' jumbo' : ''}`, dir: 'auto' }, linked(m.text),
     m.edited_at && h('span', { class: 'edited', title: `Edited ${exactText(new Date(m.edited_at))}` }, ' (edited)'));
 }

@@ -16,6 +16,13 @@ export function userOf(name) {
   return `${(plain || 'user').slice(0, MOST - 8)}-${hash(letters).toString(36)}`;
 }
 
+/** The user id for the claim `sub` of a token, as the servers make it: see functions/README.md. */
+export function escapeUser(subject) {
+  if (subject === '.' || subject === '..') return subject.replaceAll('.', '~2E');
+  const hex = (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`;
+  return encodeURIComponent(subject).replace(/[!~*'()]/g, hex).replaceAll('%', '~');
+}
+
 /** FNV-1a over the code points, 32 bits. */
 function hash(text) {
   let sum = 0x811c9dc5;

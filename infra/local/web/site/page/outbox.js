@@ -99,7 +99,7 @@ export class Outbox extends EventTarget {
     this.#store.withdraw(entry.room, id);
   }
 
-  /** A server has told of this event: it is accepted, whatever became of the answer. */
+  /** A server has delivered this event: it was accepted, even if the answer was lost. */
   confirm(id) {
     const entry = this.#entries.find((e) => e.event.id === id);
     if (entry) this.#remove(entry);
@@ -142,10 +142,10 @@ export class Outbox extends EventTarget {
     await pause(backoff(entry.tries - 1, Math.random, 200, 8_000), this.#wake.signal);
   }
 
-  /** An id refused for its time is replaced, unless it may have been stored all the same. */
+  /** An id refused for its time, order or mark is replaced, unless it may have been stored all the same. */
   #remint(entry, problem) {
     const clock = problem.code === 'id_in_future' || problem.code === 'id_in_past';
-    if (entry.unsure || entry.reminted || !(clock || problem.code === 'id_order')) return false;
+    if (entry.unsure || entry.reminted || !(clock || problem.code === 'id_order' || problem.code === 'id_not_yours')) return false;
     if (clock && problem.time) this.#minter.setTime(Date.parse(problem.time));
     this.#store.withdraw(entry.room, entry.event.id);
     const causes = [entry.after, entry.event.data.message, entry.event.data.reply_to, entry.event.data.thread];

@@ -1,16 +1,16 @@
-// The regions panel: how each region is, what breaks and mends it, and how the conversation goes
-// on meanwhile.
+// The regions panel: the state of each region, buttons that break and repair it, and what happens to
+// the conversation meanwhile.
 
 import { fill, h, toast } from './dom.js';
 import { lagText } from './format.js';
 import { inWords } from './problem.js';
 
 const STATES = {
-  up: ['Up', 'Answers, and hears of the others.'],
+  up: ['Up', 'Answers, and replicates with the others.'],
   failing: ['Failing', 'Answers every request with an error.'],
-  isolated: ['Isolated', 'Answers, but nothing gets from it to the others or back.'],
+  isolated: ['Isolated', 'Answers, but is cut off from the other regions.'],
 };
-const ACTS = [['failing', 'Fail'], ['isolated', 'Isolate'], ['up', 'Mend']];
+const ACTS = [['failing', 'Fail'], ['isolated', 'Isolate'], ['up', 'Repair']];
 const KEPT = 12; // lines of the journal
 
 const clock = new Intl.DateTimeFormat([], { timeStyle: 'medium' });
@@ -76,7 +76,7 @@ export class Panel {
       h('p', { class: 'served' }, h('span', {}, region ? ['You are served by ', h('b', { 'data-region': this.#regions.toneOf(region) }, region)] : 'No region serves you right now'),
         h('small', {}, waiting ? `${waiting} on the way` : 'Everything you sent is accepted.')),
       h('label', { class: 'prefer' }, 'Prefer ', h('select', { id: 'prefer', onchange: (e) => this.#prefer(e.target.value) },
-        h('option', { value: '', selected: !preferred }, 'whichever is well'),
+        h('option', { value: '', selected: !preferred }, 'any healthy region'),
         this.#regions.list.map((r) => h('option', { value: r.region, selected: preferred === r.region }, r.region)))),
     ];
   }
@@ -89,14 +89,14 @@ export class Panel {
 
   #prefer(region) {
     this.#client.endpoints.prefer(region);
-    this.#note(region ? `You prefer ${region}.` : 'Any region will do.', region);
+    this.#note(region ? `You prefer ${region}.` : 'No region is preferred.', region);
     this.#draw();
   }
 
   #card(r) {
     const serves = r.region === this.#serving();
     const [name, what] = STATES[r.state] ?? STATES.up;
-    const shown = r.state === 'up' && !r.healthy ? ['Not answering', 'It may be starting, or gone.'] : [name, what];
+    const shown = r.state === 'up' && !r.healthy ? ['Not answering', 'It may be starting, or has stopped.'] : [name, what];
     const state = r.state === 'up' && !r.healthy ? 'failing' : r.state;
     return h('li', { class: 'card', 'data-state': state, 'data-region': this.#regions.toneOf(r.region), 'data-name': r.region },
       h('div', { class: 'head' }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('h3', {}, r.region), serves && h('span', { class: 'tag serves' }, 'serves you'), h('span', { class: 'state' }, shown[0])),
@@ -113,21 +113,21 @@ export class Panel {
 
   /** How long the oldest event that has not reached another region has waited, and the last beat heard. */
   #lags(r) {
-    if (!r.healthy) return h('p', { class: 'lags none' }, 'It tells nothing of itself.');
+    if (!r.healthy) return h('p', { class: 'lags none' }, 'Its state is not known.');
     const others = this.#regions.list.filter((o) => o !== r);
     return h('dl', { class: 'lags' }, others.map((o) => {
       const waits = r.stages[`replicate to ${o.region}`];
       const heard = r.frontiers[o.region];
       return [h('dt', {}, 'to ', o.region),
-        h('dd', { class: waits > 5 ? 'late' : '', title: heard === undefined ? 'Never heard of it' : `Last sign of life from ${o.region}: ${lagText(heard)} ago. There is one a minute.` },
-          waits === undefined ? '–' : waits > 0 ? lagText(waits) : 'in step')];
+        h('dd', { class: waits > 5 ? 'late' : '', title: heard === undefined ? 'No heartbeat yet' : `Last heartbeat of ${o.region}: ${lagText(heard)} ago. There is one a minute.` },
+          waits === undefined ? '–' : waits > 0 ? lagText(waits) : 'in sync')];
     }));
   }
 
   async #set(r, state) {
     try {
       await this.#regions.set(r.region, state);
-      this.#note({ failing: `${r.region} fails.`, isolated: `${r.region} is isolated.`, up: `${r.region} is mended.` }[state], r.region);
+      this.#note({ failing: `${r.region} fails.`, isolated: `${r.region} is isolated.`, up: `${r.region} is repaired.` }[state], r.region);
       this.#draw();
     } catch (problem) {
       toast(inWords(problem));

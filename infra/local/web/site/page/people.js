@@ -7,7 +7,7 @@ import { inWords } from './problem.js';
 
 const RECENTLY = 5 * 60_000;
 
-/** Where nobody says that she is there, what she did last does. */
+/** There is no presence, so this shows a member's last activity. */
 function presence(idle) {
   if (idle < 60_000) return 'here now';
   return idle < RECENTLY ? `here ${Math.round(idle / 60_000)} min ago` : 'away';
@@ -69,12 +69,12 @@ export class People {
     if (!this.#list.contains(document.activeElement)) this.#drawControls();
   }
 
-  #item({ user, role }, idle) {
+  #item({ user, role, invited }, idle) {
     const active = idle < RECENTLY;
     const name = this.#client.names.of(user);
     const me = user === this.#client.session.user;
     return h('li', {}, avatar(user, name),
-      h('span', { class: 'who' }, h('b', {}, name, me && ' (you)'), h('small', {}, [presence(idle), role !== 'member' && role].filter(Boolean).join(' · '))),
+      h('span', { class: 'who' }, h('b', {}, name, me && ' (you)'), h('small', {}, invited ? 'invited' : [presence(idle), role !== 'member' && role].filter(Boolean).join(' · '))),
       h('span', { class: 'presence', 'data-active': String(active), 'aria-hidden': 'true' }),
       !me && h('button', { type: 'button', class: 'quiet', onclick: () => this.#app.openDirect(user), 'aria-label': `Message ${name}` }, 'Message'));
   }
@@ -84,15 +84,15 @@ export class People {
     if (!room || room.direct) return fill(this.#controls);
     const admin = ['owner', 'admin'].includes(room.role);
     if (this.#controls.contains(document.activeElement)) return undefined;
-    const input = h('input', { type: 'text', placeholder: 'Name', 'aria-label': 'Name of who is to be added', required: true, maxlength: '64' });
+    const input = h('input', { type: 'text', placeholder: 'Name', 'aria-label': 'Name of the person to invite', required: true, maxlength: '64' });
     return fill(this.#controls,
-      admin && h('form', { class: 'inline', onsubmit: (e) => { e.preventDefault(); void this.#add(input); } }, input, h('button', { type: 'submit' }, 'Add')),
+      admin && h('form', { class: 'inline', onsubmit: (e) => { e.preventDefault(); void this.#invite(input); } }, input, h('button', { type: 'submit' }, 'Invite')),
       h('button', { type: 'button', class: 'quiet danger', onclick: () => this.#app.confirm('Leave this room?', 'Leave', () => this.#app.leave(this.#room)) }, 'Leave room'));
   }
 
-  async #add(input) {
+  async #invite(input) {
     try {
-      await this.#client.addMember(this.#room, userOf(input.value));
+      await this.#client.invite(this.#room, userOf(input.value));
       input.value = '';
       input.blur();
       await this.#load();

@@ -38,28 +38,29 @@ export class Problem extends Error {
 }
 
 const WORDS = {
-  no_answer: 'There is no answer. Check your connection.',
+  no_answer: 'The server does not answer. Check your connection.',
   unauthenticated: 'You have been signed out. Sign in again.',
-  room_not_found: 'There is no such room here, or it is private and you have not been added.',
+  room_not_found: 'Room not found, or it is private and you have not been added.',
   message_not_found: 'This message has not reached your region yet.',
   message_deleted: 'This message was deleted.',
   member_not_found: 'That person is not in this room.',
   not_a_member: 'Join the room first.',
   not_the_author: 'Only its author can edit a message.',
   role_too_low: 'You need to be an admin of this room for that.',
-  no_room_id: 'This is no link to a room, and no id of one.',
+  no_room_id: 'This is not a link to a room or the id of one.',
   banned: 'You have been banned from this room.',
   member_banned: 'That person is banned from this room.',
   room_archived: 'This room is archived: it can be read, but not changed.',
   direct_room: 'A direct conversation stays between the two of you.',
   last_owner: 'You are the only owner. Make someone else an owner before you leave.',
-  too_many_reactions: 'This message has all the reactions it can take.',
-  rate_limited: 'That was a lot at once. Wait a moment.',
+  too_many_reactions: 'This message has the maximum number of reactions.',
+  too_many_contacts: 'You invited too many people, or opened too many conversations, in this hour. Try again later.',
+  rate_limited: 'You sent too much at once. Wait a moment.',
   body_too_large: 'That is too long. A message has at most 20,000 bytes.',
   id_in_future: 'Your clock is ahead of the servers’. Set it and try again.',
   id_in_past: 'This waited too long to be sent. Copy it into a new message.',
   id_taken: 'Something else was sent under the same id. Copy it into a new message.',
-  id_not_yours: 'This was written under another name.',
+  id_not_yours: 'Reload the page and try again.',
   no_healthy_region: 'No region is answering right now.',
 };
 
@@ -68,6 +69,6 @@ export function inWords(problem) {
   if (!(problem instanceof Problem)) return 'Something went wrong on this page. Reload it.';
   if (WORDS[problem.code]) return WORDS[problem.code];
   if (problem.code === 'invalid_field') return `That was not accepted: ${problem.detail}.`;
-  if (problem.regional) return 'The region did not answer. It will be tried again.';
+  if (problem.regional) return 'The region did not answer. The page will retry.';
   return problem.detail || `The server answered ${problem.status}.`;
 }

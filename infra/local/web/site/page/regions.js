@@ -1,5 +1,4 @@
-// What is known of the regions: their health, how far they are behind each other, and how many
-// events go by. Breaking and mending them is for whoever runs them on their own machine.
+// The state of the regions: their health, their replication lag, and their events a second. They can be broken and repaired only on one's own machine.
 
 import { Problem } from './problem.js';
 import { toneOf } from './format.js';
@@ -70,7 +69,7 @@ export class Regions extends EventTarget {
     return this.list.find((r) => r.region === region);
   }
 
-  /** Breaks or mends a region: "up", "failing" or "isolated". */
+  /** Breaks or repairs a region: "up", "failing" or "isolated". */
   async set(region, state) {
     let response;
     try {

@@ -1,7 +1,8 @@
 // The left of the page: the rooms with what is unread in them, who you are, and what to open.
 
-import { fill, h, icon, iconButton } from './dom.js';
+import { fill, h, icon, iconButton, toast } from './dom.js';
 import { avatar, exactText, gist, roomName, whenText } from './format.js';
+import { inWords } from './problem.js';
 
 export class Rooms {
   #client;
@@ -49,11 +50,26 @@ export class Rooms {
       .filter((r) => roomName(r, session.user, names).toLowerCase().includes(this.#filter))
       .sort((a, b) => (recent(b) > recent(a) ? 1 : -1));
     const focused = document.activeElement?.dataset.room;
-    fill(this.#list, all.map((r) => this.#item(r)));
+    fill(this.#list, [...store.invitations.map((i) => this.#invitation(i)), ...all.map((r) => this.#item(r))]);
     if (focused) this.#list.querySelector(`[data-room="${focused}"]`)?.focus();
-    if (!all.length) fill(this.#list, h('li', { class: 'hint' }, this.#filter ? 'No room has this name.' : 'You are in no room yet. Make one, or open a link that someone gave you.'));
+    if (!all.length && !store.invitations.length) fill(this.#list, h('li', { class: 'hint' }, this.#filter ? 'No room has this name.' : 'You are not in a room yet. Create one, or open a link to one.'));
     const unread = [...store.rooms.values()].reduce((n, r) => n + (r.id === this.#open && document.hasFocus() ? 0 : r.unread), 0);
     document.title = unread ? `(${unread > 99 ? '99+' : unread}) Parley` : 'Parley';
+  }
+
+  #invitation({ room, name, by }) {
+    const answer = (act) => async () => {
+      try {
+        await act();
+      } catch (problem) {
+        toast(inWords(problem));
+      }
+    };
+    return h('li', { class: 'invitation', 'data-invitation': room },
+      h('span', { class: 'name', dir: 'auto' }, name),
+      h('span', { class: 'last', dir: 'auto' }, `${this.#client.names.of(by)} invites you`),
+      h('button', { type: 'button', 'aria-label': `Join ${name}`, onclick: answer(() => this.#client.joinRoom(room)) }, 'Join'),
+      h('button', { type: 'button', class: 'quiet', 'aria-label': `Decline the invitation to ${name}`, onclick: answer(() => this.#client.decline(room)) }, 'Decline'));
   }
 
   #item(room) {
@@ -72,7 +88,7 @@ export class Rooms {
   }
 
   #last({ last }) {
-    if (!last) return 'Nothing said yet';
+    if (!last) return 'No messages yet';
     const who = last.author === this.#client.session.user ? 'You' : this.#client.names.of(last.author);
     return `${who}: ${gist(last, 60)}`;
   }

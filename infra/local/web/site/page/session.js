@@ -1,7 +1,7 @@
 // Who is signed in, and the token that says so. Each tab has its own session, so that two people
 // can talk in two tabs; what is unsent is kept by user, see outbox.js.
 
-import { userOf } from './names.js';
+import { escapeUser, userOf } from './names.js';
 import { Problem } from './problem.js';
 
 const KEY = 'parley.session';
@@ -29,7 +29,7 @@ export class Session {
     return Boolean(this.token);
   }
 
-  /** Signs in under any name: only where tokens are handed out to whoever asks. */
+  /** Signs in under any name: only where anyone can get a token for any user. */
   async signIn(name) {
     const user = userOf(name);
     if (!user) throw new Problem({ status: 422, code: 'no_name', detail: 'Use at least one letter or digit.' });
@@ -40,10 +40,11 @@ export class Session {
   /** Signs in with a token of the identity provider. Its claims are read here, and judged by the servers. */
   paste(token) {
     try {
-      const claims = JSON.parse(atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/')));
-      Object.assign(this, { user: claims.sub, name: claims.name ?? claims.sub, token, pasted: true });
+      const text = atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/'));
+      const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (c) => c.charCodeAt(0))));
+      Object.assign(this, { user: escapeUser(claims.sub), name: claims.name ?? claims.sub, token, pasted: true });
     } catch {
-      throw new Problem({ status: 422, code: 'no_token', detail: 'This is no token. It has three parts with dots between.' });
+      throw new Problem({ status: 422, code: 'no_token', detail: 'This is not a token: a token has three parts separated by dots.' });
     }
     this.#save();
   }

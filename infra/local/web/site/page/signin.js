@@ -27,7 +27,7 @@ export function signIn(session, config) {
     },
     h('img', { src: 'page/icon.svg', alt: '', width: '56', height: '56' }),
     h('h1', {}, 'Parley'),
-    h('p', {}, 'A chat that goes on when a region goes down.'),
+    h('p', {}, 'A chat that keeps working when a region goes down.'),
     h('label', { for: 'name' }, config.local ? 'Your name' : 'Your token'), field,
     h('button', { type: 'submit', class: 'primary' }, 'Start talking'), error,
     config.local && h('small', {}, 'Any name will do. Open another tab to be someone else.')));

@@ -14,7 +14,7 @@ export class Socket extends EventTarget {
     super();
     this.#ws = new WebSocket(url, ['parley.v1', `bearer.${token}`]);
     this.ended = new Promise((_, reject) => { this.#end = reject; });
-    this.ended.catch(() => {}); // whoever waits for it hears of it
+    this.ended.catch(() => {}); // those who await it get the error
     this.#ws.onopen = () => this.send({ action: 'auth' }); // the token came with the handshake
     this.#ws.onmessage = ({ data }) => this.#receive(data);
     this.#ws.onclose = ({ code }) => this.#over(new Error(`closed: ${code}`));

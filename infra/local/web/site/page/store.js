@@ -1,5 +1,5 @@
-// What this page knows: rooms, the windows onto them, who was active, what has been seen. It is
-// told of events by whoever hears of them, and tells the views what has changed. No DOM, no network.
+// The page's state: rooms, the loaded windows of their messages, who was active, what has been seen.
+// The network code adds events to it; it notifies the views of changes. No DOM, no network.
 
 import { about, fold, merge, posted } from './fold.js';
 import { timeOf } from './ids.js';
@@ -14,12 +14,17 @@ const erased = (message) => ({ ...message, text: '', erased: true });
 /** The ids seen last: an event that comes again is counted once. */
 class Seen {
   #ids = new Set();
+  forgotten = ''; // the greatest id that was dropped
 
   /** Reports whether the id is new. */
   add(id) {
     if (this.#ids.has(id)) return false;
     this.#ids.add(id);
-    if (this.#ids.size > REMEMBERED) this.#ids.delete(this.#ids.values().next().value);
+    if (this.#ids.size > REMEMBERED) {
+      const oldest = this.#ids.values().next().value;
+      this.#ids.delete(oldest);
+      if (oldest > this.forgotten) this.forgotten = oldest;
+    }
     return true;
   }
 }
@@ -27,6 +32,7 @@ class Seen {
 export class Store extends EventTarget {
   user;
   rooms = new Map();
+  invitations = []; // to rooms, the latest first
   timelines = new Map(); // by room
   thread = null; // { room, root, timeline }
   reading = ''; // the room in front of the user's eyes
@@ -36,6 +42,9 @@ export class Store extends EventTarget {
   #typing = new Map(); // room -> user -> Unix ms
   #history = new Map(); // room -> events heard of, as they came
   #known = new Map(); // room -> last message when its unread count was taken
+  #settled = false; // what arrives has not been counted, whatever its id
+  #resumed = false; // it was settled since the list of rooms was taken
+  #doubtful = new Set(); // rooms with messages that may have been counted before
 
   constructor(user) {
     super();
@@ -46,7 +55,7 @@ export class Store extends EventTarget {
     return this.#lastSeen;
   }
 
-  #tell(type, room) {
+  #emit(type, room) {
     this.dispatchEvent(Object.assign(new Event(type), { room }));
   }
 
@@ -66,21 +75,54 @@ export class Store extends EventTarget {
   setRooms(rooms, whole = true) {
     const had = this.rooms;
     this.rooms = new Map(whole ? [] : had);
+    if (whole) {
+      this.#settled = this.#resumed = false;
+      this.#doubtful.clear();
+    }
     for (const room of rooms) {
       this.rooms.set(room.id, { ...room, unread: room.id === this.reading ? 0 : room.unread });
-      this.#known.set(room.id, room.last?.id ?? '');
+      if (whole) this.#known.set(room.id, room.last?.id ?? ''); // else the count is of events
       if (room.last) this.#see(room.last.id);
     }
-    this.#tell('rooms');
+    this.#emit('rooms');
+  }
+
+  setInvitations(invitations = []) {
+    this.invitations = invitations;
+    this.#emit('rooms');
   }
 
   dropRoom(room) {
-    if (this.rooms.delete(room)) this.#tell('rooms', room);
+    if (this.rooms.delete(room)) this.#emit('rooms', room);
   }
 
-  /** From now on unread counts are of events, not of the list of rooms. */
+  /**
+   * From now on unread counts are of events, not of the list of rooms. Gives the rooms whose counts a
+   * server must be asked for.
+   */
   settled() {
-    this.#known.clear();
+    const doubtful = [...this.#doubtful];
+    this.#doubtful.clear();
+    this.#settled = this.#resumed = true;
+    return doubtful;
+  }
+
+  /** From now on events may come again that the list of rooms counts: another region goes back minutes. */
+  resuming() {
+    this.#settled = false;
+  }
+
+  /** Takes a server's unread count of a room. It may not have all that has come here. */
+  recount(room, unread) {
+    const entry = this.rooms.get(room);
+    if (!entry || room === this.reading || unread <= entry.unread) return;
+    entry.unread = unread;
+    this.#emit('rooms', room);
+  }
+
+  /** Reports whether a message may be one that was counted before its id was known here. */
+  #mayRepeat(room, id) {
+    return !this.#settled && (id <= (this.#known.get(room) ?? '') || id <= this.#seen.forgotten);
   }
 
   #see(id) {
@@ -98,7 +140,7 @@ export class Store extends EventTarget {
     if (fresh) this.#note(room, event);
     if (event.type === 'message.posted') this.#post(room, event, fresh, sending);
     else if (event.type.startsWith('message.') || event.type.startsWith('reaction.')) this.#change(room, event);
-    else this.#tell('room-changed', room);
+    else this.#emit('room-changed', room);
   }
 
   #note(room, event) {
@@ -123,11 +165,13 @@ export class Store extends EventTarget {
     if (fresh) this.#count(room, message);
     const entry = this.rooms.get(room);
     if (message.erased && entry?.last?.id === event.id) entry.last = erased(entry.last);
-    this.#tell('timeline', room);
+    this.#emit('timeline', room);
   }
 
   #count(room, message) {
-    if (message.thread) {
+    const mayRepeat = this.#mayRepeat(room, message.id);
+    if (mayRepeat && this.#resumed) this.#doubtful.add(room);
+    if (message.thread && !mayRepeat) {
       for (const window of this.#windows(room)) {
         window.update(message.thread, (m) => ({ ...m, replies: Math.min(100, (m.replies ?? 0) + 1) }));
       }
@@ -135,11 +179,11 @@ export class Store extends EventTarget {
     const entry = this.rooms.get(room);
     if (!entry) return;
     const mine = message.author === this.user;
-    const counted = message.id <= (this.#known.get(room) ?? '') || message.id <= (entry.read_to ?? '');
+    const counted = mayRepeat || message.id <= (entry.read_to ?? '');
     if (!mine && !counted && room !== this.reading) entry.unread = Math.min(100, entry.unread + 1);
     this.setLast(room, message);
-    this.dispatchEvent(Object.assign(new Event('message'), { room, message, mine }));
-    this.#tell('rooms', room);
+    if (!mayRepeat) this.dispatchEvent(Object.assign(new Event('message'), { room, message, mine }));
+    this.#emit('rooms', room);
   }
 
   /** The last message of a room, as a server gave it. */
@@ -147,7 +191,7 @@ export class Store extends EventTarget {
     const entry = this.rooms.get(room);
     if (!entry || entry.last?.id > message.id) return;
     entry.last = entry.last?.id === message.id ? merge(message, entry.last) : message;
-    this.#tell('rooms', room);
+    this.#emit('rooms', room);
   }
 
   #change(room, event) {
@@ -156,15 +200,15 @@ export class Store extends EventTarget {
     const entry = this.rooms.get(room);
     if (entry?.last?.id === id) {
       entry.last = fold(entry.last, event);
-      this.#tell('rooms', room);
+      this.#emit('rooms', room);
     }
-    this.#tell('timeline', room);
+    this.#emit('timeline', room);
   }
 
   /** Marks how the sending of a message goes. */
   setSending(room, id, sending) {
     for (const window of this.#windows(room)) window.update(id, (m) => ({ ...m, sending }));
-    this.#tell('timeline', room);
+    this.#emit('timeline', room);
   }
 
   /** Takes back a message that was never sent, or puts a server's word in place of ours. */
@@ -176,13 +220,13 @@ export class Store extends EventTarget {
     const entry = this.rooms.get(room);
     if (entry?.last?.id === id) {
       entry.last = fromServer ?? this.timeline(room).messages.at(-1);
-      this.#tell('rooms', room);
+      this.#emit('rooms', room);
     }
-    this.#tell('timeline', room);
+    this.#emit('timeline', room);
   }
 
   changed(room) {
-    this.#tell('timeline', room);
+    this.#emit('timeline', room);
   }
 
   /** What happened in a room, as far as it is known here, in order. */
@@ -201,7 +245,7 @@ export class Store extends EventTarget {
     const all = id >= (entry.last?.id ?? ''); // what came late may be unread and stand before the marker
     if (further || (all && entry.unread)) {
       entry.unread = 0;
-      this.#tell('rooms', room);
+      this.#emit('rooms', room);
     }
     return further;
   }
@@ -211,7 +255,7 @@ export class Store extends EventTarget {
     const users = this.#active.get(room);
     if (at > (users.get(user) ?? 0)) {
       users.set(user, at);
-      this.#tell('active', room);
+      this.#emit('active', room);
     }
   }
 
@@ -224,7 +268,7 @@ export class Store extends EventTarget {
     if (!this.#typing.has(room)) this.#typing.set(room, new Map());
     this.#typing.get(room).set(user, now + TYPING_FOR);
     this.touch(room, user, now);
-    this.#tell('typing', room);
+    this.#emit('typing', room);
   }
 
   whoTypes(room, now = Date.now()) {
