@@ -64,6 +64,27 @@ func FormerMark(actor string) [4]byte {
 	return [4]byte(sum[:])
 }
 
+// importMark is what the ids of imported events carry after their time, in place of an actor's mark. No
+// client can mint such an id: a user whose mark begins like this is one in 2^40.
+var importMark = [5]byte{'p', 'a', 's', 't', '.'}
+
+// ImportedID returns the id of an event that happened elsewhere at ms, Unix milliseconds, and is
+// imported. Events of one millisecond sort by order. The hash, of which 24 bits are taken, separates
+// events that are otherwise equal. Time, order and hash must follow from the source alone, so that an
+// import that is repeated makes the same ids.
+func ImportedID(ms uint64, order uint16, hash uint32) ID {
+	var id ID
+	_ = id.SetTime(ms) // fails beyond the year 10889
+	at := markAt + copy(id[markAt:], importMark[:])
+	binary.BigEndian.PutUint16(id[at:], order)
+	id[at+2], id[at+3], id[at+4] = byte(hash>>16), byte(hash>>8), byte(hash)
+	return id
+}
+
+// Imported reports whether an id was made by [ImportedID]: its event is history of another system, of
+// which nobody needs to be notified.
+func Imported(id ID) bool { return [5]byte(id[markAt:markAt+len(importMark)]) == importMark }
+
 // The ways an id minted by a client can be wrong, to be tested with errors.Is.
 var (
 	ErrIDNotYours = errors.New("id does not carry the mark of its actor")

@@ -17,7 +17,8 @@ import (
 
 // ID identifies an event, and orders it among all others: a ULID, 48 bits of Unix time in
 // milliseconds followed by 80 bits that distinguish ids of one millisecond. The first 56 of
-// those 80 are the mark of the id's actor, see [Mark]; of older ids the first 32, see [FormerMark].
+// those 80 are the mark of the id's actor, see [Mark]; of older ids the first 32, see [FormerMark]. Ids of
+// imported events have no actor's mark, see [ImportedID].
 type ID = ulid.ULID
 
 // ParseID reads the text form of an ID. Lower case is taken, so that a client may send what

@@ -49,7 +49,7 @@ type replayed struct {
 // Check implements [Kind].
 func (k *Replay) Check(p wire.Params) error {
 	if !stream.ValidPrefix(p.To) {
-		return events.Invalid("to", fmt.Sprintf("must be the prefix of the replay's detail types, which stands before the slash: 1 to %d characters of a-z 0-9 -", stream.MaxPrefix))
+		return events.Invalid("to", fmt.Sprintf("must be the prefix of the replay's detail types, which stands before the slash: 1 to %d characters of a-z 0-9 -, and not import", stream.MaxPrefix))
 	}
 	if p.Rate < 0 || p.Rate > maxRate {
 		return events.Invalid("rate", fmt.Sprintf("must be 1 to %d events a second", maxRate))

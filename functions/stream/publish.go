@@ -13,10 +13,13 @@ import (
 )
 
 // The sources of entries. Ordinary subscribers have rules for Source; no rule of theirs matches
-// ReplaySource, whose detail types are "<prefix>/message.posted".
+// ReplaySource, whose detail types are "<prefix>/message.posted", or ImportSource, whose detail types are
+// "import/message.posted": what happened years ago elsewhere must not notify anybody today.
 const (
 	Source       = "parley"
 	ReplaySource = "parley.replay"
+	ImportSource = "parley.import"
+	importPrefix = "import"
 )
 
 // The limits of one call to the bus, those of EventBridge's PutEvents. The size of an entry is
@@ -28,8 +31,8 @@ const (
 
 // Entry is an event as it is put on the bus.
 type Entry struct {
-	Source     string          // Source or ReplaySource
-	DetailType string          // the event's wire name; in a replay "<prefix>/" and that
+	Source     string          // Source, ReplaySource or ImportSource
+	DetailType string          // the event's wire name; in a replay "<prefix>/" and that, of an imported event "import/" and that
 	Detail     json.RawMessage // the event, in published_by the region whose bus this is, and in replay the replay's id
 	Time       time.Time       // the time in the event's id
 }
@@ -67,8 +70,10 @@ func (b ReplayBus) Publish(ctx context.Context, entries []Entry) ([]error, error
 const MaxPrefix = 32
 
 // ValidPrefix reports whether a replay's detail types may begin with prefix and a slash: it has 1 to
-// [MaxPrefix] characters of a-z 0-9 -, like the name of a region.
-func ValidPrefix(prefix string) bool { return events.ValidateRegion("to", prefix) == nil }
+// [MaxPrefix] characters of a-z 0-9 -, like the name of a region, and is not that of imported events.
+func ValidPrefix(prefix string) bool {
+	return events.ValidateRegion("to", prefix) == nil && prefix != importPrefix
+}
 
 // Publisher makes events into entries and puts them on a bus.
 type Publisher struct {
@@ -99,7 +104,11 @@ func (p *Publisher) Entry(ctx context.Context, e events.Event) (Entry, error) {
 		detail = append(append(detail, `","replay":"`...), p.Replay...) // a ULID
 	}
 	detail = append(detail, `"}`...)
-	return Entry{Source: p.Source, DetailType: p.Prefix + e.Type, Detail: detail, Time: e.ID.Timestamp()}, nil
+	entry := Entry{Source: p.Source, DetailType: p.Prefix + e.Type, Detail: detail, Time: e.ID.Timestamp()}
+	if p.Source == Source && events.Imported(e.ID) {
+		entry.Source, entry.DetailType = ImportSource, importPrefix+"/"+e.Type
+	}
+	return entry, nil
 }
 
 // publishTries is how often an entry is sent before it counts as refused for good.

@@ -212,3 +212,40 @@ func TestPassed(t *testing.T) {
 		}
 	})
 }
+
+// What was imported is on the bus under a source and detail type of its own, whatever its type and age, and
+// what happens beside it is not.
+func TestImportedIsApart(t *testing.T) {
+	p := stream.Publisher{Region: "eu-west-1", Source: stream.Source}
+	replay := stream.Publisher{Region: "eu-west-1", Source: stream.ReplaySource, Prefix: "billing/"}
+	room := events.RoomStream(events.ImportedID(0, 1, 1).String())
+	now := uint64(time.Now().UnixMilli())
+	for _, ms := range []uint64{0, 1577900001000, now} {
+		for _, payload := range []events.Payload{events.MessagePosted{Text: events.Plain("old")}, events.MemberJoined{User: "ada", Role: events.RoleMember}} {
+			imported, err := events.New(events.ImportedID(ms, 2, 3), room, "ada", "eu-west-1", payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			live, err := events.New(events.NewClock(func() time.Time { return time.UnixMilli(int64(ms)) }, events.NewMarks(nil)).MintAfter("ada"), room, "ada", "eu-west-1", payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []struct {
+				p            stream.Publisher
+				e            events.Event
+				source, kind string
+			}{
+				{p, imported, stream.ImportSource, "import/" + imported.Type},
+				{p, live, stream.Source, live.Type},
+				{replay, imported, stream.ReplaySource, "billing/" + imported.Type},
+			} {
+				if entry, err := c.p.Entry(t.Context(), c.e); err != nil || entry.Source != c.source || entry.DetailType != c.kind {
+					t.Errorf("%s of %d is published as %s, %s (%v), want %s, %s", c.e.Type, ms, entry.Source, entry.DetailType, err, c.source, c.kind)
+				}
+			}
+		}
+	}
+	if stream.ValidPrefix("import") {
+		t.Error("a replay may call itself an import")
+	}
+}
