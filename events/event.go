@@ -280,7 +280,8 @@ func (e Event) validate(t *eventType) error {
 
 // Same reports whether two events are equal in everything but the region that accepted them. A
 // retried command makes the same event; another command under its id does not. Data is compared as
-// JSON in its newest version; data that cannot be read is the same only byte for byte.
+// JSON in its newest version, without what a region adds to the command; data that cannot be read is the
+// same only byte for byte.
 func Same(a, b Event) bool {
 	if a.ID != b.ID || a.Stream != b.Stream || a.Type != b.Type || a.Actor != b.Actor {
 		return false
@@ -291,9 +292,18 @@ func Same(a, b Event) bool {
 	if !a.readable() || !b.readable() {
 		return false
 	}
-	x, errX := marshal(a.Payload)
-	y, errY := marshal(b.Payload)
+	x, errX := marshal(asked(a.Payload))
+	y, errY := marshal(asked(b.Payload))
 	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// asked returns what a client asked for: the payload without what the accepting region, or only a later
+// release, makes of it. Equal commands are thus the same whichever of them accepted them.
+func asked(p Payload) Payload {
+	if p, is := p.(interface{ asked() Payload }); is {
+		return p.asked()
+	}
+	return p
 }
 
 func (e Event) readable() bool {

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/rivo/uniseg"
 )
 
 // The limits of what an event may hold. They are part of the API: raising one is harmless,
@@ -18,17 +16,32 @@ const (
 	MaxTopicChars = 500    // topic of a room, in code points
 	MaxAboutChars = 500    // the about text of a profile, in code points
 	MaxUserChars  = 120    // a user id
-	MaxEmojiBytes = 32     // a reaction's emoji
+	MaxEmojiBytes = 64     // a reaction's emoji; the longest that Unicode recommends has 35
 	maxRegion     = 32     // a region's name
 )
 
-// ValidateText checks the text of a message: 1 to [MaxTextBytes] bytes of valid UTF-8.
+// ValidateText checks the text of a stored message: 1 to [MaxTextBytes] bytes of valid UTF-8. For one that a
+// user writes now see also [ValidateShown].
 func ValidateText(field, text string) error {
 	if len(text) < 1 || len(text) > MaxTextBytes || !utf8.ValidString(text) {
 		return Invalid(field, fmt.Sprintf("must have 1 to %d bytes of valid UTF-8", MaxTextBytes))
 	}
 	return nil
 }
+
+// ValidateShown checks that a text or a name which a user writes now shows something: it has a character that is
+// neither a space nor a joiner, filler or blank symbol. Of stored ones it is not asked: former releases accepted
+// some that show nothing.
+func ValidateShown(field, text string) error {
+	if !strings.ContainsFunc(text, func(r rune) bool { return visible(r) && !strings.ContainsRune(blankSymbols, r) }) {
+		return Invalid(field, "must have at least one visible character: spaces, joiners and fillers show nothing")
+	}
+	return nil
+}
+
+// blankSymbols are letters and symbols to Unicode, and show nothing: an empty pattern of Braille, a note without a
+// head, and blanks among hieroglyphs.
+const blankSymbols = "\u2800\U0001d159\U00013441\U00013442"
 
 // ValidateName checks the name of a room or user: 1 to [MaxNameChars] characters, none of them
 // a control character, at least one of them visible.
@@ -121,29 +134,6 @@ func ValidateRegion(field, region string) error {
 
 func notRegionChar(r rune) bool {
 	return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
-}
-
-// ValidateEmoji checks a reaction's emoji: one grapheme ("👍🏽") or a :name:, at most
-// [MaxEmojiBytes] bytes.
-func ValidateEmoji(field, emoji string) error {
-	if len(emoji) <= MaxEmojiBytes && utf8.ValidString(emoji) && (isEmojiName(emoji) || isGrapheme(emoji)) {
-		return nil
-	}
-	return Invalid(field, fmt.Sprintf("must be one visible character or a :name: of a-z 0-9 _ + -, at most %d bytes", MaxEmojiBytes))
-}
-
-func isEmojiName(s string) bool {
-	if len(s) < 3 || s[0] != ':' || s[len(s)-1] != ':' {
-		return false
-	}
-	return !strings.ContainsFunc(s[1:len(s)-1], func(r rune) bool {
-		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '_' || r == '+' || r == '-')
-	})
-}
-
-func isGrapheme(s string) bool {
-	first, _ := utf8.DecodeRuneInString(s)
-	return uniseg.GraphemeClusterCount(s) == 1 && visible(first)
 }
 
 // visible reports whether a character shows something by itself: a space, an accent without a

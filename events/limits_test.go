@@ -70,17 +70,17 @@ var limits = map[string]limit{
 			"👍", "👍🏽", "❤️", "🇩🇪", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "1️⃣", "a", ":", "é", "e\u0301",
 			"👩‍👩‍👧‍👦",                      // 25 bytes
 			"🫩",                            // of Unicode 16, which Go 1.26 does not know
-			"e" + repeat("\u0301", 15),     // 31 bytes
+			"e" + repeat("\u0301", 31),     // 63 bytes
 			":+1:", ":ship-it:", ":a_b2c:", // names
-			":" + repeat("a", 30) + ":", // 32 bytes
+			":" + repeat("a", 62) + ":", // 64 bytes
 		},
 		[]string{
 			"", " ", "\u00a0", "\u3000", "\n", "\r\n", "\x00", "\u200b", "\u200d", "\ufe0f", "\u0301", "\u3164", "\ue000",
 			"ab", "👍👍", "🇩🇪🇫🇷", "👍 ", "👍\n", "\xff", "👍\xff",
 			"::", ":a", "a:", ":A:", ":a b:", ":é:", ":a::b:", ":a:b",
-			":" + repeat("a", 31) + ":", // 33 bytes
-			"👍" + repeat("\u0301", 15),  // 34 bytes
-			"e" + repeat("\u0301", 16),  // 33 bytes
+			":" + repeat("a", 63) + ":", // 65 bytes
+			"👍" + repeat("\u0301", 31),  // 66 bytes
+			"e" + repeat("\u0301", 32),  // 65 bytes
 		},
 	},
 }
@@ -99,6 +99,25 @@ func TestLimits(t *testing.T) {
 			} else if invalid.Field != field || invalid.Reason == "" {
 				t.Errorf("%s %.40q: error names field %q, reason %q", field, text, invalid.Field, invalid.Reason)
 			}
+		}
+	}
+}
+
+// What a user writes shows something, in any script.
+func TestValidateShown(t *testing.T) {
+	for _, text := range []string{
+		"a", " a ", "\u200ba", "é", "e\u0301", "不", "👍", "❤️", "🇩🇪", ".", "\u2801", "\ufffd", "\ufffc", "🫩", "مرحبا", "ก็", "\x00!", "\n#",
+	} {
+		if err := events.ValidateShown("text", text); err != nil {
+			t.Errorf("%+q: %v", text, err)
+		}
+	}
+	for _, text := range []string{
+		"", " ", "   ", "\n\n", "\t\r\n", "\u00a0", "\u3000", "\u2028", "\x00", "\x1b", "\u200b", "\u200b\u200d\ufeff", "\u2060", "\u00ad",
+		"\u2800", "\u2800 \u2800", "\u3164", "\u115f", "\uffa0", "\u180e", "\ufe0f", "\U000e0020", "\u0301", "\U0001d159", "\U00013441", "\u202e",
+	} {
+		if invalid := events.IsInvalid(events.ValidateShown("text", text)); invalid == nil || invalid.Field != "text" {
+			t.Errorf("%+q is accepted", text)
 		}
 	}
 }

@@ -6,6 +6,9 @@ type MessagePosted struct {
 	Text    Content `json:"text"`
 	ReplyTo *ID     `json:"reply_to,omitempty"` // the message it answers
 	Thread  *ID     `json:"thread,omitempty"`   // the message whose thread it is part of
+
+	// Imported is set of history that came from another system: it counts as read for everybody.
+	Imported bool `json:"imported,omitempty"`
 }
 
 // Validate implements [Payload].
@@ -25,6 +28,12 @@ func (p MessagePosted) Validate() error {
 func (p MessagePosted) with(f func(string, Content) (Content, error)) (_ Payload, err error) {
 	p.Text, err = f("text", p.Text)
 	return p, err
+}
+
+// asked is the message as a release imported it that did not mark what is imported.
+func (p MessagePosted) asked() Payload {
+	p.Imported = false
+	return p
 }
 
 // target is the root of the thread that the message is a reply in.
@@ -90,8 +99,8 @@ func (p MessageUnpinned) Validate() error { return validateTarget(p.Message) }
 
 func (p MessageUnpinned) target() ID { return p.Message }
 
-// ReactionAdded puts the actor's emoji on a message. For each user and emoji the latest of
-// added and removed wins.
+// ReactionAdded puts the actor's emoji on a message. For each user and emoji, in the form of
+// [NormalizeEmoji], the latest of added and removed wins.
 type ReactionAdded struct {
 	Message ID     `json:"message"`
 	Emoji   string `json:"emoji"`
@@ -106,6 +115,11 @@ func (p ReactionAdded) Validate() error {
 }
 
 func (p ReactionAdded) target() ID { return p.Message }
+
+func (p ReactionAdded) asked() Payload {
+	p.Emoji = NormalizeEmoji(p.Emoji)
+	return p
+}
 
 // ReactionRemoved takes the actor's emoji off a message.
 type ReactionRemoved struct {
@@ -122,6 +136,11 @@ func (p ReactionRemoved) Validate() error {
 }
 
 func (p ReactionRemoved) target() ID { return p.Message }
+
+func (p ReactionRemoved) asked() Payload {
+	p.Emoji = NormalizeEmoji(p.Emoji)
+	return p
+}
 
 func validateTarget(message ID) error {
 	if message == (ID{}) {

@@ -12,7 +12,7 @@ import (
 // Wire names and versions are frozen: they are literals, they stand in every log ever written,
 // and a golden file in testdata holds each of them for good. To change a payload, add an upgrade
 // from its newest version to the next, which raises the version, and add a golden file; never edit
-// one.
+// one. A field that may be missing, and that older releases may ignore, raises no version.
 var types = newTable(
 	define[RoomCreated]("room.created", KindRoom),
 	define[RoomUpdated]("room.updated", KindRoom, latestWins),

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"parley/events"
 )
 
@@ -154,8 +156,8 @@ func TestEmoji(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	for emoji, status := range map[string]int{
-		"👍": 200, "👍🏽": 200, "❤️": 200, "🏴󠁧󠁢󠁥󠁮󠁧󠁿": 200, "a": 200, ":+1:": 200, ":" + strings.Repeat("x", 30) + ":": 200,
-		":" + strings.Repeat("x", 31) + ":": 422, "👍👍": 422, "ab": 422, " ": 422, "::": 422, ":A:": 422, "\u200d": 422, "\xff": 422, "\x00": 422, "a/b": 422,
+		"👍": 200, "👍🏽": 200, "❤️": 200, "🏴󠁧󠁢󠁥󠁮󠁧󠁿": 200, "a": 200, ":+1:": 200, ":" + strings.Repeat("x", 62) + ":": 200,
+		"👩🏽‍❤️‍💋‍👨🏻": 200, ":" + strings.Repeat("x", 63) + ":": 422, "👍👍": 422, "ab": 422, " ": 422, "::": 422, ":A:": 422, "\u200d": 422, "\xff": 422, "\x00": 422, "a/b": 422,
 	} {
 		escaped := url.PathEscape(emoji)
 		a := s.as("ada").put(s.about("/reactions/"+escaped), "").want(status)
@@ -164,6 +166,82 @@ func TestEmoji(t *testing.T) {
 			a.refused(422, "invalid_field").names("emoji")
 			b.refused(422, "invalid_field").names("emoji")
 		}
+	}
+}
+
+// With and without variation selectors an emoji is one reaction, to add and to remove, also where a former release
+// stored another form, in whichever order the events arrive.
+func TestOneEmojiIsOneReaction(t *testing.T) {
+	t.Parallel()
+	for want, forms := range map[string][]string{
+		"❤️": {"❤", "❤️", "❤︎"}, "👍": {"👍", "👍️"}, "🏳️‍🌈": {"🏳‍🌈", "🏳️‍🌈"}, "1️⃣": {"1⃣", "1️⃣"}, "é": {"e\u0301", "é"},
+		"👩🏽‍❤️‍💋‍👨🏻": {"👩🏽‍❤‍💋‍👨🏻", "👩🏽‍❤️‍💋‍👨🏻"}, "☝🏽": {"☝🏽", "☝️🏽"},
+	} {
+		s := newScene(t)
+		shown := func(users ...any) {
+			t.Helper()
+			s.Sync()
+			reactions := map[string]any{}
+			if len(users) > 0 {
+				reactions[want] = users
+			}
+			if diff := cmp.Diff(reactions, s.as("ada").get(s.about("")).want(200).value("reactions")); diff != "" {
+				t.Errorf("%+q (-want +got):\n%s", forms, diff)
+			}
+		}
+		for i, form := range forms {
+			path := s.about("/reactions/" + url.PathEscape(form))
+			s.as("ada").put(path, "").want(200)
+			key := s.mint("bob", s.message).String()
+			s.as("bob").with("Idempotency-Key", key).put(path, "").want(200)
+			other := s.about("/reactions/" + url.PathEscape(forms[(i+1)%len(forms)]))
+			if again := s.as("bob").with("Idempotency-Key", key).put(other, "").want(200); again.value("repeat") != true {
+				t.Errorf("%+q: the same command in another form is not a repeat: %s", form, again.body)
+			}
+			shown("ada", "bob")
+			s.as("ada").delete(other).want(200)
+			shown("bob")
+			s.as("bob").delete(path).want(200)
+			shown()
+		}
+		// As a former release stored them.
+		at := s.mint("ada", s.message)
+		react := func(user, form string, p func(events.ReactionAdded) events.Payload) {
+			t.Helper()
+			at = s.mint(user, at)
+			e, err := events.New(at, events.RoomStream(strings.TrimPrefix(s.room, "/v1/rooms/")), user, "eu", p(events.ReactionAdded{Message: s.message, Emoji: form}))
+			must(t, err)
+			_, _, err = s.store.Append(t.Context(), e)
+			must(t, err)
+		}
+		on := func(p events.ReactionAdded) events.Payload { return p }
+		off := func(p events.ReactionAdded) events.Payload { return events.ReactionRemoved(p) }
+		for i, user := range []string{"ada", "bob"} {
+			react(user, forms[i%len(forms)], on)
+		}
+		shown("ada", "bob")
+		react("ada", forms[1], off)
+		shown("bob")
+		s.as("bob").delete(s.about("/reactions/" + url.PathEscape(forms[0]))).want(200)
+		shown()
+	}
+}
+
+// What a user writes shows something, by each command and in each field.
+func TestNothingVisible(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	ada := s.as("ada")
+	for _, blank := range []string{`   `, `\n\n`, `\u200b\u200d\ufeff`, `\u2800`, `\u3164`, `\u0000`, `\u00ad\u2060 \t`, `\ufe0f`, `\ud834\udd59`} {
+		ada.post(s.room+"/messages", `{"text":"`+blank+`"}`).refused(422, "invalid_field").names("text")
+		ada.put(s.room+"/messages/"+ada.mint().String(), `{"text":"`+blank+`"}`).refused(422, "invalid_field").names("text")
+		ada.patch(s.about(""), `{"text":"`+blank+`"}`).refused(422, "invalid_field").names("text")
+		ada.post("/v1/rooms", `{"name":"`+blank+`"}`).refused(422, "invalid_field").names("name")
+		ada.patch(s.room, `{"name":"`+blank+`"}`).refused(422, "invalid_field").names("name")
+		ada.put("/v1/users/ada", `{"name":"`+blank+`"}`).refused(422, "invalid_field").names("name")
+	}
+	for _, text := range []string{`a`, ` . `, `\u200b!`, `👍`, `\u2801`, `\u0000x`} {
+		ada.post(s.room+"/messages", `{"text":"`+text+`"}`).want(201)
 	}
 }
 

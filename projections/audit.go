@@ -139,7 +139,7 @@ func DigestEvents(ctx context.Context, log events.Log, stream events.Stream, hou
 	return all, nil
 }
 
-// digestOf returns the digest of an event. Two events that are [events.Same] have the same digest:
+// digestOf returns the digest of an event. Equal events that two regions accepted have the same digest:
 // the region is left out, and the payload is encoded in its newest version.
 func digestOf(e events.Event) [sha256.Size]byte {
 	var b bytes.Buffer

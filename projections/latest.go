@@ -51,9 +51,9 @@ func (m *message) latest(e events.Event) events.ID {
 	case events.MessagePinned, events.MessageUnpinned:
 		return m.Pin.Ref.ID
 	case events.ReactionAdded:
-		return m.Reactions[p.Emoji][e.Actor].Ref.ID
+		return m.reaction(e.Actor, p.Emoji).ID
 	case events.ReactionRemoved:
-		return m.Reactions[p.Emoji][e.Actor].Ref.ID
+		return m.reaction(e.Actor, p.Emoji).ID
 	default:
 		return events.ID{}
 	}

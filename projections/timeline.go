@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sort"
 
 	"parley/events"
 )
@@ -227,19 +226,39 @@ func (m *message) read(room string, id events.ID) Message {
 	return out
 }
 
+// reactions returns the users who react with each emoji now. Events of former releases name an emoji in any of
+// its forms; of a user the latest counts.
 func (m *message) reactions() map[string][]string {
+	merged := map[string]map[string]latest[bool]{}
+	for form, users := range m.Reactions {
+		emoji := events.NormalizeEmoji(form)
+		for user, reaction := range users {
+			one := merged[emoji][user]
+			one.set(reaction.Ref, reaction.Value)
+			merged[emoji] = withKey(merged[emoji], user, one)
+		}
+	}
 	out := map[string][]string{}
-	for emoji, users := range m.Reactions {
+	for emoji, users := range merged {
 		for user, on := range users {
 			if on.Value {
 				out[emoji] = append(out[emoji], user)
 			}
 		}
-		sort.Slice(out[emoji], func(i, j int) bool {
-			return users[out[emoji][i]].Ref.Compare(users[out[emoji][j]].Ref) < 0
-		})
+		slices.SortFunc(out[emoji], func(a, b string) int { return users[a].Ref.Compare(users[b].Ref) })
 	}
 	return out
+}
+
+// reaction returns the last reaction of a user with an emoji in any of its forms.
+func (m *message) reaction(user, emoji string) (last events.Ref) {
+	emoji = events.NormalizeEmoji(emoji)
+	for form, users := range m.Reactions {
+		if ref := users[user].Ref; events.NormalizeEmoji(form) == emoji && ref.Compare(last) > 0 {
+			last = ref
+		}
+	}
+	return last
 }
 
 // LoadMessages reads messages of a room by their ids; those not known here are left out.
@@ -268,17 +287,19 @@ func CountReactions(ctx context.Context, views Views, room string, id events.ID,
 	if err != nil {
 		return 0, 0, err
 	}
-	for e, users := range states[0].Reactions {
+	pairs := map[[2]string]bool{}
+	for form, users := range states[0].Reactions {
 		for u := range users {
-			if e == emoji && u == user {
-				continue
-			}
-			if all++; u == user {
-				own++
-			}
+			pairs[[2]string{events.NormalizeEmoji(form), u}] = true
 		}
 	}
-	return all, own, nil
+	delete(pairs, [2]string{events.NormalizeEmoji(emoji), user})
+	for pair := range pairs {
+		if pair[1] == user {
+			own++
+		}
+	}
+	return len(pairs), own, nil
 }
 
 // ListMessages reads at most limit messages of a room within r, whose Limit it ignores, in r's

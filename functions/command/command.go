@@ -72,6 +72,31 @@ type command struct {
 	operator string // who acts in the actor's name; "" if it is the actor
 }
 
+// permit returns why the command is refused, apart from its form: by what it would write, or by allow.
+func (c command) permit(ctx context.Context) error {
+	var err error
+	switch p := c.payload.(type) {
+	case events.MessagePosted:
+		err = events.ValidateShown("text", p.Text.Text())
+	case events.MessageEdited:
+		err = events.ValidateShown("text", p.Text.Text())
+	case events.UserProfileSet:
+		err = events.ValidateShown("name", p.Name.Text())
+	case events.RoomCreated:
+		if p.Direct == nil {
+			err = events.ValidateShown("name", p.Name)
+		}
+	case events.RoomUpdated:
+		if p.Name != nil {
+			err = events.ValidateShown("name", *p.Name)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return c.allow(ctx)
+}
+
 // cause is an event that another must sort after, and the field in which the client named it.
 type cause struct {
 	field string
@@ -109,7 +134,7 @@ func (h *Commands) do(ctx context.Context, c command) (result, error) {
 		return result{}, cmp.Or(refused, err)
 	}
 	if c.id == "" || c.minted {
-		if err := c.allow(ctx); err != nil {
+		if err := c.permit(ctx); err != nil {
 			return result{}, err
 		}
 		if e, err = h.afterLatest(ctx, c, e); err != nil {
@@ -123,7 +148,7 @@ func (h *Commands) do(ctx context.Context, c command) (result, error) {
 	if errors.Is(err, events.ErrNotFound) {
 		refusal := refused
 		if refusal == nil || errors.Is(refusal, events.ErrIDPast) {
-			if denied := c.allow(ctx); denied != nil {
+			if denied := c.permit(ctx); denied != nil {
 				refusal = denied
 			}
 		}

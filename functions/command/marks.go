@@ -17,11 +17,12 @@ func (h *Commands) registerMarks(a *api.API) {
 	api.Command(a, api.Operation{
 		ID: "addReaction", Method: "PUT", Path: reaction, Tag: "messages", Codes: codes,
 		Summary: "React to a message",
-		Detail:  "The emoji is one visible character or a :name:, at most 32 bytes, percent-encoded in the path. A message takes 1000 reactions, 20 of one user, those removed included.",
+		Detail:  "The emoji is one visible character or a :name:, at most 64 bytes, percent-encoded in the path. With and without a variation selector (U+FE0F) it is one emoji, which reads in the form that Unicode recommends for interchange. A message takes 1000 reactions, 20 of one user, those removed included.",
 	}, h.react)
 	api.Command(a, api.Operation{
 		ID: "removeReaction", Method: "DELETE", Path: reaction, Tag: "messages", Codes: codes,
 		Summary: "Remove your reaction",
+		Detail:  "In whichever form the emoji was added, with or without a variation selector.",
 	}, h.unreact)
 	api.Command(a, api.Operation{
 		ID: "pinMessage", Method: "PUT", Path: pin, Tag: "messages", Codes: codes,
@@ -56,13 +57,14 @@ type reactionInput struct {
 }
 
 func (h *Commands) react(ctx context.Context, in *reactionInput) (*api.Response[wire.Accepted], error) {
+	emoji := events.NormalizeEmoji(in.Emoji)
 	return h.mark(ctx, in.Target, func(id events.ID) events.Payload {
-		return events.ReactionAdded{Message: id, Emoji: in.Emoji}
+		return events.ReactionAdded{Message: id, Emoji: emoji}
 	}, func(ctx context.Context, posted events.Event) error {
 		if err := h.notDeleted(ctx, posted); err != nil {
 			return err
 		}
-		all, own, err := projections.CountReactions(ctx, h.Views, posted.Stream.Name(), posted.ID, api.CallerOf(ctx).User, in.Emoji)
+		all, own, err := projections.CountReactions(ctx, h.Views, posted.Stream.Name(), posted.ID, api.CallerOf(ctx).User, emoji)
 		switch {
 		case err != nil:
 			return err
@@ -77,7 +79,7 @@ func (h *Commands) react(ctx context.Context, in *reactionInput) (*api.Response[
 
 func (h *Commands) unreact(ctx context.Context, in *reactionInput) (*api.Response[wire.Accepted], error) {
 	return h.mark(ctx, in.Target, func(id events.ID) events.Payload {
-		return events.ReactionRemoved{Message: id, Emoji: in.Emoji}
+		return events.ReactionRemoved{Message: id, Emoji: events.NormalizeEmoji(in.Emoji)}
 	}, nil)
 }
 

@@ -34,6 +34,17 @@ test('any order and repetition of events gives the same message', () => {
   }
 });
 
+test('an emoji is one reaction in any form', () => {
+  const forms = [
+    on('reaction.added', 'bob', { emoji: '❤' }), on('reaction.added', 'eve', { emoji: '❤\ufe0f' }), on('reaction.added', 'ada', { emoji: '❤' }),
+    on('reaction.removed', 'ada', { emoji: '❤\ufe0f' }),
+  ];
+  for (let i = 0; i < 100; i++) {
+    const { reactions } = shuffled(forms).reduce(fold, posted(post, 'r'));
+    assert.deepEqual(Object.values(reactions).map((users) => users.sort()), [['bob', 'eve']]);
+  }
+});
+
 test('a deletion by the author or a moderator wins for good', () => {
   const gone = on('message.deleted', 'bob', { moderated: true });
   for (let i = 0; i < 200; i++) {

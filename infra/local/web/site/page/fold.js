@@ -41,7 +41,7 @@ function subjectOf(event) {
     case 'message.edited': return event.actor === undefined ? null : `text ${event.actor}`;
     case 'message.deleted': return 'deleted';
     case 'message.pinned': case 'message.unpinned': return 'pin';
-    case 'reaction.added': case 'reaction.removed': return `${event.actor} ${event.data.emoji}`;
+    case 'reaction.added': case 'reaction.removed': return `${event.actor} ${bare(event.data.emoji)}`;
     default: return null;
   }
 }
@@ -81,7 +81,11 @@ function effect(message, event) {
   }
 }
 
-function react(reactions, { type, actor, data: { emoji } }) {
+/** An emoji without variation selectors: with and without them it is one reaction. */
+const bare = (emoji) => emoji.normalize().replace(/[\ufe0e\ufe0f]/gu, '');
+
+function react(reactions, { type, actor, data }) {
+  const emoji = Object.keys(reactions).find((form) => bare(form) === bare(data.emoji)) ?? data.emoji;
   const others = (reactions[emoji] ?? []).filter((user) => user !== actor);
   const users = type === 'reaction.added' ? [...others, actor] : others;
   const { [emoji]: _, ...rest } = reactions;
