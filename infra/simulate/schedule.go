@@ -93,12 +93,18 @@ const (
 	healLink = "link.heal"
 )
 
+// The kinds that cut and heal all links of the region A.
+const (
+	cutRegion  = "region.isolate"
+	healRegion = "region.heal"
+)
+
 // Generate returns the schedule of a seed, with so many steps. The first steps of a longer one are the same.
 //
 // The seeds differ in what they do at all: each leaves some kinds of steps out and does others more often.
 // What two kinds of steps bring about together is found sooner where the other kinds do not undo it.
 func Generate(seed uint64, steps int) Schedule {
-	r := rand.New(rand.NewPCG(seed, 0x5061726c6579))
+	r := seeded(seed)
 	s := Schedule{
 		Seed:        seed,
 		Interleaved: r.IntN(20) == 0,
@@ -110,9 +116,11 @@ func Generate(seed uint64, steps int) Schedule {
 		Steps:       make([]Step, 0, steps),
 	}
 	weights, total := make([]int, len(kinds)), 0
-	for i, k := range kinds {
-		weights[i] = k.weight * pick(r, 0, 1, 1, 3)
-		total += weights[i]
+	for total == 0 {
+		for i, k := range kinds {
+			weights[i] = k.weight * pick(r, 0, 1, 1, 3)
+			total += weights[i]
+		}
 	}
 	var planned []planned
 	for n := range steps {
@@ -132,13 +140,13 @@ func Generate(seed uint64, steps int) Schedule {
 	return s
 }
 
+// seeded returns the random numbers of a seed.
+func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x5061726c6579)) }
+
 func pick(r *rand.Rand, of ...int) int { return of[r.IntN(len(of))] }
 
 // draw returns an index with a probability in proportion to its weight, where total is their sum.
 func draw(r *rand.Rand, weights []int, total int) int {
-	if total == 0 { // every kind was left out
-		return r.IntN(len(weights))
-	}
 	left := r.IntN(total)
 	for i, w := range weights {
 		if left -= w; left < 0 {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io"
+	"slices"
+	"testing"
+)
+
+// TestPlantsApply holds that every bug still fits the source: one that no longer does would be no bug.
+func TestPlantsApply(t *testing.T) {
+	names := map[string]bool{}
+	for _, p := range plants {
+		t.Run(p.name, func(t *testing.T) {
+			if names[p.name] {
+				t.Fatal("another bug has this name")
+			}
+			names[p.name] = true
+			ports := 0
+			for _, planted := range []bool{p.log != nil, p.views != nil, p.keys != nil, p.bus != nil, p.connections != nil, p.sockets != nil, p.handle != nil} {
+				if planted {
+					ports++
+				}
+			}
+			if p.file == "" {
+				if ports != 1 {
+					t.Errorf("it is in %d ports", ports)
+				}
+				return
+			}
+			if ports != 0 {
+				t.Errorf("it is in the source, and in %d ports", ports)
+			}
+			text, err := p.change("../..")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parser.ParseFile(token.NewFileSet(), p.file, text, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if len(names) < 15 {
+		t.Errorf("there are %d bugs", len(names))
+	}
+}
+
+// sourceSample are the bugs in the source that TestPlants looks for by default, beside all in ports: each is a
+// build.
+var sourceSample = []string{"first-arrival-wins", "feed-without-deduplication"}
+
+// mostSeeds is how many seeds may be run until a planted bug is found.
+const mostSeeds = 20_000
+
+// TestPlants holds that the simulator finds planted bugs. With -sim.plants=all, or the name of a bug, it
+// looks for others than the sample, and logs how many seeds it takes.
+func TestPlants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs thousands of worlds in other processes, and builds some")
+	}
+	for _, p := range plants {
+		sampled := p.file == "" || slices.Contains(sourceSample, p.name)
+		if *samplePlants == "" && !sampled || *samplePlants != "" && *samplePlants != "all" && *samplePlants != p.name {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			o := options{first: 1, last: mostSeeds, steps: 100, workers: 2, enough: 1, plant: p.name}
+			binary, done, err := o.binary(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer done()
+			h := &hunt{options: o, binary: binary, out: io.Discard}
+			if err := h.run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if len(h.failures) == 0 {
+				t.Fatalf("it is not found with %d seeds", h.done)
+			}
+			t.Logf("| `%s` | %s | %d | %s |", p.name, p.about, h.failures[0].seed, h.failures[0].failure.Check)
+		})
+	}
+}
