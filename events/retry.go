@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 )
 
@@ -49,7 +48,8 @@ func (b Backoff) Delay(failures int) time.Duration {
 		bound *= 2
 	}
 	bound = min(bound, b.Max)
-	return bound - rand.N(bound/2+1)
+	// From the source of the ids, so that a test that fixes it fixes all that is random.
+	return bound - time.Duration(randomUint64()%uint64(bound/2+1))
 }
 
 // Wait sleeps for [Backoff.Delay]. The error is the context's.
