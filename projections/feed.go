@@ -112,6 +112,7 @@ type addition struct {
 	items   []*item
 	pending []*item  // not known to be there yet
 	head    *segment // nil: not read yet
+	epoch   string   // of the feed, if this begins it
 	// searched says that what was found up to head is no longer pending.
 	searched bool
 	next     *segment // to be stored behind the head; nil: nothing is new
@@ -123,7 +124,7 @@ type additions map[events.Stream]*addition
 
 func (all additions) add(feed events.Stream, it *item) {
 	if all[feed] == nil {
-		all[feed] = &addition{}
+		all[feed] = &addition{epoch: rand.Text()}
 	}
 	all[feed].items = append(all[feed].items, it)
 	all[feed].pending = append(all[feed].pending, it)
@@ -131,7 +132,7 @@ func (all additions) add(feed events.Stream, it *item) {
 
 // extendAll adds to feeds, one segment to each at a time, and returns what was late.
 func (f *Feed) extendAll(ctx context.Context, all additions) (late []Late, err error) {
-	for feeds := range slices.Chunk(slices.Collect(maps.Keys(all)), feedsAtOnce) {
+	for feeds := range slices.Chunk(slices.Sorted(maps.Keys(all)), feedsAtOnce) {
 		left := additions{}
 		for _, feed := range feeds {
 			left[feed] = all[feed]
@@ -246,7 +247,7 @@ func (f *Feed) loadHeads(ctx context.Context, all additions) error {
 func (f *Feed) loadHead(ctx context.Context, feed events.Stream, a *addition, stale bool) (err error) {
 	a.searched = false
 	if a.head, err = loadHead(ctx, f.views, feed, stale); err == nil && a.head == nil {
-		a.head = &segment{Epoch: rand.Text(), First: 1}
+		a.head = &segment{Epoch: a.epoch, First: 1}
 	}
 	return err
 }

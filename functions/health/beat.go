@@ -23,17 +23,18 @@ func Beat(ctx context.Context, log events.Log, clock *events.Clock, region strin
 	errs := make([]error, streams)
 	var appends sync.WaitGroup
 	for n := range streams {
-		appends.Go(func() { errs[n] = beat(ctx, log, clock, events.BeatStream(region, n), region) })
+		id, err := clock.Mint(region)
+		if err != nil {
+			errs[n] = fmt.Errorf("mint the id of a heartbeat: %w", err)
+			continue
+		}
+		appends.Go(func() { errs[n] = beat(ctx, log, id, events.BeatStream(region, n), region) })
 	}
 	appends.Wait()
 	return errors.Join(errs...)
 }
 
-func beat(ctx context.Context, log events.Log, clock *events.Clock, stream events.Stream, region string) error {
-	id, err := clock.Mint(region)
-	if err != nil {
-		return fmt.Errorf("mint the id of a heartbeat: %w", err)
-	}
+func beat(ctx context.Context, log events.Log, id events.ID, stream events.Stream, region string) error {
 	e, err := events.New(id, stream, region, region, events.RegionBeat{})
 	if err != nil {
 		return fmt.Errorf("make a heartbeat: %w", err)
