@@ -17,17 +17,17 @@ import (
 	"parley/projections"
 )
 
-// Model is Views in memory: one map under one lock, simple enough to be obviously correct. It
-// passes the suite, so other packages may test against it. Make one with [NewModel].
+// Model is Views in memory: a map of each partition under one lock, simple enough to be obviously correct.
+// It passes the suite, so other packages may test against it. Make one with [NewModel].
 type Model struct {
-	mu    sync.Mutex
-	views map[projections.Key]projections.View
+	mu         sync.Mutex
+	partitions map[string]map[string]projections.View // by sort key
 }
 
 var _ projections.Views = (*Model)(nil)
 
 // NewModel returns an empty model.
-func NewModel() *Model { return &Model{views: map[projections.Key]projections.View{}} }
+func NewModel() *Model { return &Model{partitions: map[string]map[string]projections.View{}} }
 
 // Get implements [projections.Views].
 func (m *Model) Get(ctx context.Context, keys ...projections.Key) ([]projections.View, error) {
@@ -49,7 +49,12 @@ func (m *Model) Save(ctx context.Context, views ...projections.View) error {
 		if view.Version != stored {
 			return false
 		}
-		m.views[view.Key] = projections.View{Key: view.Key, Version: view.Version + 1, Body: bytes.Clone(view.Body)}
+		partition := m.partitions[view.Key.Partition]
+		if partition == nil {
+			partition = map[string]projections.View{}
+			m.partitions[view.Key.Partition] = partition
+		}
+		partition[view.Key.Sort] = projections.View{Key: view.Key, Version: view.Version + 1, Body: bytes.Clone(view.Body)}
 		return true
 	})
 }
@@ -65,16 +70,16 @@ func (m *Model) Query(ctx context.Context, partition string, r projections.Range
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var views []projections.View
-	for key := range m.views {
-		if key.Partition == partition && key.Sort >= r.From && (r.Before == "" || key.Sort < r.Before) {
-			views = append(views, m.view(key))
+	for sort, view := range m.partitions[partition] {
+		if sort >= r.From && (r.Before == "" || sort < r.Before) {
+			views = append(views, view)
 		}
 	}
 	slices.SortFunc(views, func(a, b projections.View) int { return strings.Compare(a.Key.Sort, b.Key.Sort) })
 	if r.Reverse {
 		slices.Reverse(views)
 	}
-	return views[:min(len(views), r.Limit)], nil
+	return copies(views[:min(len(views), r.Limit)]), nil
 }
 
 // Delete implements [projections.Views].
@@ -83,7 +88,7 @@ func (m *Model) Delete(ctx context.Context, views ...projections.View) error {
 		if stored != 0 && stored != view.Version {
 			return false
 		}
-		delete(m.views, view.Key)
+		delete(m.partitions[view.Key.Partition], view.Key.Sort)
 		return true
 	})
 }
@@ -105,7 +110,7 @@ func (m *Model) change(ctx context.Context, what string, views []projections.Vie
 	defer m.mu.Unlock()
 	var conflict projections.ConflictError
 	for _, view := range views {
-		if !do(view, m.views[view.Key].Version) {
+		if !do(view, m.partitions[view.Key.Partition][view.Key.Sort].Version) {
 			conflict.Keys = append(conflict.Keys, view.Key)
 		}
 	}
@@ -126,27 +131,40 @@ func (m *Model) Scan(ctx context.Context, prefixes []string, after projections.K
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var views []projections.View
-	for key := range m.views {
-		begins := func(prefix string) bool { return strings.HasPrefix(key.Partition, prefix) }
-		if compare(key, after) > 0 && (len(prefixes) == 0 || slices.ContainsFunc(prefixes, begins)) {
-			views = append(views, m.view(key))
+	for name, partition := range m.partitions {
+		begins := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+		if len(prefixes) > 0 && !slices.ContainsFunc(prefixes, begins) {
+			continue
+		}
+		for _, view := range partition {
+			if compare(view.Key, after) > 0 {
+				views = append(views, view)
+			}
 		}
 	}
 	slices.SortFunc(views, func(a, b projections.View) int { return compare(a.Key, b.Key) })
 	if len(views) <= limit {
-		return views, projections.Key{}, nil
+		return copies(views), projections.Key{}, nil
 	}
-	return views[:limit], views[limit-1].Key, nil
+	return copies(views[:limit]), views[limit-1].Key, nil
 }
 
 func compare(a, b projections.Key) int {
 	return cmp.Or(strings.Compare(a.Partition, b.Partition), strings.Compare(a.Sort, b.Sort))
 }
 
-// view returns a copy: what the caller does to it must not reach the model.
+// view returns a copy of a view.
 func (m *Model) view(key projections.Key) projections.View {
-	view := m.views[key]
+	view := m.partitions[key.Partition][key.Sort]
 	return projections.View{Key: key, Version: view.Version, Body: bytes.Clone(view.Body)}
+}
+
+// copies makes copies of views in their place: what the caller does to them must not reach the model.
+func copies(views []projections.View) []projections.View {
+	for i := range views {
+		views[i].Body = bytes.Clone(views[i].Body)
+	}
+	return views
 }
 
 // ErrFault is the error of a call that [Faults] let fail.
