@@ -1,0 +1,154 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// kinds are all kinds of steps. A schedule draws them by weight; see [Generate].
+var kinds = []kind{
+	{"post", 30, byUser, "a user posts a message, to a thread or as a reply at times", (*world).post},
+	{"retry", 8, byUser, "a command is sent again under its id, to any region", (*world).retry},
+	{"other", 2, byUser, "another message is sent under the id of one that was sent", (*world).other},
+	{"edit", 6, byUser, "a message is edited", (*world).edit},
+	{"delete", 3, byUser, "a message is deleted", (*world).remove},
+	{"react", 4, byUser, "a user reacts to a message", (*world).react},
+	{"unreact", 2, byUser, "a user removes a reaction", (*world).unreact},
+	{"pin", 1, byUser, "a message is pinned", (*world).pin},
+	{"unpin", 1, byUser, "a message is unpinned", (*world).unpin},
+	{"read", 3, byUser, "a user moves a read marker", (*world).read},
+	{"profile", 1, byUser, "a user sets their profile", (*world).profile},
+	{"room", 2, byUser, "a user creates a room", (*world).createRoom},
+	{"direct", 1, byUser, "a user opens a direct room", (*world).openDirect},
+	{"join", 4, byUser, "a user joins a room, or accepts an invitation", (*world).join},
+	{"leave", 3, byUser, "a user leaves a room", (*world).leave},
+	{"invite", 2, byUser, "a user is invited", (*world).invite},
+	{"expel", 1, byUser, "a member is removed", (*world).expel},
+	{"ban", 1, byUser, "a user is banned", (*world).ban},
+	{"unban", 1, byUser, "a ban is lifted", (*world).unban},
+	{"role", 1, byUser, "a member is given another role", (*world).role},
+	{"change", 2, byUser, "a room is given another topic, made private or public, archived or reopened", (*world).change},
+	{"page", 4, byUser, "a user reads a page of messages", (*world).page},
+	{"list", 2, byUser, "a user reads the list of their rooms", (*world).list},
+	{"follow", 12, byUser, "a client catches up, in its region or in another", (*world).follow},
+
+	{"erase", 1, byOperator, "a user is erased", (*world).erase},
+	{"job.start", 2, byOperator, "an operator starts a rebuild, an audit, a replay or a drop", (*world).startJob},
+	{"job.step", 8, byOperator, "a process does a step of a job", (*world).stepJob},
+	{"job.change", 1, byOperator, "an operator pauses, resumes or cancels a job", (*world).changeJob},
+	{"back", 1, byOperator, "a region reads the previous generation of views again", (*world).back},
+
+	{"stream", 30, byFault, "a process handles a batch of a shard", (*world).stream},
+	{"redeliver", 4, byFault, "a process handles a batch that comes again later", (*world).redeliver},
+	{"stick", 1, byFault, "a shard is no longer handled, or is again", (*world).stick},
+	{"receive", 20, byFault, "a region receives what has come from others", (*world).receive},
+	{"wait", 8, byFault, "seconds or minutes pass, and everything that is due happens", (*world).wait},
+	{"beat", 4, byFault, "a region appends its heartbeats", (*world).beats},
+	{"skew", 1, byFault, "the clocks of a region change", (*world).skew},
+	{"crash", 3, byFault, "a process crashes", (*world).crash},
+	{"region.isolate", 1, byFault, "nothing passes to or from a region", (*world).isolate},
+	{"region.heal", 1, byFault, "everything passes to and from a region", (*world).heal},
+	{"region.fail", 1, byFault, "a region answers no requests, or does again", (*world).failRegion},
+	{cutLink, 1, byFault, "nothing passes from one region to another", (*world).cutLink},
+	{healLink, 1, byFault, "everything passes from one region to another", (*world).healLink},
+}
+
+// shard returns a shard of a step's region.
+func (w *world) shard(s Step) (*region, *shard) {
+	r := w.region(s.A)
+	return r, r.shards[s.B%len(r.shards)]
+}
+
+func (w *world) stream(s Step) {
+	r, shard := w.shard(s)
+	if w.together && shard.busy { // Lambda runs one batch of a shard at a time
+		return
+	}
+	shard.busy = true
+	r.handle(s, shard, 1+s.C%30)
+	shard.busy = false
+}
+
+// redeliver lets a batch be handled, and then comes the same batch again.
+func (w *world) redeliver(s Step) {
+	r, shard := w.shard(s)
+	if shard.busy {
+		return
+	}
+	shard.busy = true
+	r.mu.Lock()
+	batch := slices.Clone(shard.waiting[:min(1+s.C%30, len(shard.waiting))])
+	r.mu.Unlock()
+	if r.handle(s, shard, len(batch)) {
+		r.mu.Lock()
+		shard.waiting = append(batch, shard.waiting...)
+		r.mu.Unlock()
+	}
+	shard.busy = false
+}
+
+func (w *world) stick(s Step) {
+	_, shard := w.shard(s)
+	shard.stuck = s.C%3 == 0
+}
+
+func (w *world) receive(s Step) { w.region(s.A).receive(false) }
+
+// wait lets time pass, minute by minute, in which heartbeats are appended and what is due is handled.
+func (w *world) wait(s Step) {
+	for range 1 + s.A%4 {
+		time.Sleep([]time.Duration{time.Second, 10 * time.Second, time.Minute, 4 * time.Minute}[s.B%4])
+		if s.B%4 >= 2 {
+			for _, r := range w.regions {
+				w.beat(s, r)
+			}
+		}
+		w.progress(s, false)
+	}
+}
+
+func (w *world) beats(s Step) { w.beat(s, w.region(s.A)) }
+
+// beat lets a process of a region append its heartbeats.
+func (w *world) beat(s Step, r *region) {
+	p := r.any(s, "beat")
+	ctx, end := p.begin(s, "heartbeat")
+	defer end()
+	_ = p.f.Beat(ctx) // the next comes in a minute
+}
+
+// skew changes the clocks of a region, to at most 4 seconds off.
+func (w *world) skew(s Step) {
+	w.region(s.A).skew = time.Duration(s.B%8-4) * time.Second
+}
+
+func (w *world) crash(s Step) {
+	r := w.region(s.A)
+	p := r.processes[s.B%len(r.processes)]
+	p.crash()
+	if !w.together {
+		r.revive()
+	}
+}
+
+func (w *world) isolate(s Step) { w.setLinks(s.A, true) }
+func (w *world) heal(s Step)    { w.setLinks(s.A, false) }
+
+func (w *world) setLinks(n int, cut bool) {
+	r := w.region(n)
+	for i := range w.regions {
+		if i != r.index {
+			w.cut[[2]int{i, r.index}], w.cut[[2]int{r.index, i}] = cut, cut
+		}
+	}
+}
+
+func (w *world) failRegion(s Step) { w.region(s.A).failing = s.B%2 == 0 }
+
+func (w *world) cutLink(s Step) {
+	w.cut[[2]int{s.A % len(w.regions), s.B % len(w.regions)}] = true
+}
+
+func (w *world) healLink(s Step) {
+	delete(w.cut, [2]int{s.A % len(w.regions), s.B % len(w.regions)})
+}
