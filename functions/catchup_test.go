@@ -81,6 +81,42 @@ func testSyncWaitsForKey(t *testing.T, single bool) {
 	}
 }
 
+// On a socket a message whose key comes later arrives without its data: its client catches up by a sync, which
+// waits for the key.
+func TestSocketWithoutKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	us, eu := w.region(t, "us"), w.region(t, "eu")
+	eu.stream.BusOpens = true // it would wait for the key
+	room := us.as("bob").room(`{"name":"Engine"}`)
+	for _, user := range []string{"ada", "eve"} {
+		us.as(user).put(room+"/members/"+user, "").want(200)
+	}
+	us.as("bob").say(room, "which makes a key for bob")
+	us.Sync()
+	replicate(us, eu)
+	eve := eu.as("eve").listen()
+	eve.take()
+	held, behind := us.as("ada").say(room, "sealed with a new key"), us.as("bob").say(room, "behind it")
+	us.Sync()
+	replicateEvents(us, eu)
+	replicateKeys(us, eu)
+	again := us.as("ada").say(room, "the key is there by now")
+	us.Sync()
+	replicateEvents(us, eu)
+	want := []string{held.String() + " true", behind.String() + " false", again.String() + " false"}
+	var got []string
+	for _, f := range eve.take() {
+		got = append(got, fmt.Sprint(f.Event.ID, " ", f.Partial))
+		if f.Partial != (f.Event.Data == nil) {
+			t.Errorf("%s is partial: %v, and has the data %s", f.Event.ID, f.Partial, f.Event.Data)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("a socket receives %v, want %v", got, want)
+	}
+}
+
 // follower follows the rooms of a user by sync, and knows what it has to receive.
 type follower struct {
 	*client

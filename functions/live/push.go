@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
 	"parley/functions/api"
 	"parley/functions/wire"
 	"parley/projections"
@@ -232,15 +233,13 @@ func (p *push) frameOf(w projections.Happened, position uint64) Frame {
 	if p.place == nil {
 		p.place = p.resumeCursor(p.ctx)
 	}
-	event := api.EventOf(w.Event)
-	shown, err := p.Keys.ShowEvents(p.ctx, w.Event)
-	if err != nil {
-		p.warn("cannot decrypt an event", err)
-		event.Data = nil
+	f := wire.EventFrame{Type: "event", Stream: w.Event.Stream, Position: position}
+	if shown, err := p.show(w.Event); err == nil {
+		f.Event = api.EventOf(shown)
 	} else {
-		event = api.EventOf(shown[0])
+		f.Event, f.Partial = api.EventOf(w.Event), true
+		f.Event.Data = nil
 	}
-	f := wire.EventFrame{Type: "event", Stream: w.Event.Stream, Position: position, Event: event, Partial: err != nil}
 	if kind, name := w.Event.Stream.Split(); kind == events.KindRoom {
 		f.Room = name
 	}
@@ -251,6 +250,23 @@ func (p *push) frameOf(w projections.Happened, position uint64) Frame {
 	out := p.encodeEvent(f)
 	head, tail, _ := bytes.Cut(out.head, []byte(someCursor))
 	return Frame{head: head, tail: tail, place: p.place, cursors: p.Cursors}
+}
+
+// show decrypts an event. Where its key has not come yet that is an error: a sync waits for the key.
+func (p *push) show(e events.Event) (events.Event, error) {
+	missing, err := p.Keys.Misses(p.ctx, e)
+	if missing {
+		return e, keys.ErrMissing
+	}
+	var shown []events.Event
+	if err == nil {
+		shown, err = p.Keys.ShowEvents(p.ctx, e)
+	}
+	if err != nil {
+		p.warn("cannot decrypt an event", err)
+		return e, err
+	}
+	return shown[0], nil
 }
 
 // someCursor stands in for the cursor of each user. Nothing before it in a frame can contain it.
