@@ -69,6 +69,9 @@ type Parts struct {
 	// a waiting sync wakes when something arrives, and a lease of a job that another process held
 	// is void: that process is gone.
 	SingleProcess bool
+	// Closing is closed when the process is about to stop: requests that wait for events are answered. May
+	// be nil.
+	Closing <-chan struct{}
 	// Wake notifies the process that does the jobs, where that is another one; may be nil.
 	Wake func(context.Context, wire.Job) error
 	// Retry handles a parked event again; if nil, the stream function of this process does.
@@ -155,7 +158,7 @@ func (r *Region) newAPI() *api.API {
 		Engine: r.engine(projections.Access()...), Contacts: p.Contacts,
 		Act: operate.Acts{Region: p.Region, Log: p.Log, Clock: p.Clock}.Append,
 	})
-	queries := query.Config{Region: p.Region, Log: log, Views: views, Cursors: p.Cursors, Keys: p.Keys, Now: p.Now, Quota: p.Quota, Marks: p.Clock.Mark}
+	queries := query.Config{Region: p.Region, Log: log, Views: views, Cursors: p.Cursors, Keys: p.Keys, Now: p.Now, Quota: p.Quota, Marks: p.Clock.Mark, Closing: p.Closing}
 	if p.SingleProcess {
 		queries.Arrived = r.arrivals.wait
 	}

@@ -38,6 +38,10 @@ const (
 // Make one with [NewRing]. A nil Ring seals nothing and fails to open sealed content. It is safe for
 // concurrent use.
 type Ring struct {
+	// Repair asks for the keys of a user to be copied from the other regions, because one is missing or
+	// damaged here. It may be called often, and must not wait. May be nil; set it before the ring is used.
+	Repair func(user string)
+
 	store   Store
 	wrapper Wrapper
 	now     func() time.Time
@@ -415,6 +419,9 @@ func (r *Ring) waitForKey(ctx context.Context, user string, id ID, end time.Time
 			}
 			return nil, &MissingError{r.now().Sub(since)}
 		case !missed:
+			if tries == 0 {
+				r.repair(user)
+			}
 			if err := events.Sleep(ctx, missingPoll); err != nil {
 				return nil, errors.Join(ErrMissing, err)
 			}
@@ -422,6 +429,12 @@ func (r *Ring) waitForKey(ctx context.Context, user string, id ID, end time.Time
 		k, err = r.loadKeys(ctx, user)
 	}
 	return k, err
+}
+
+func (r *Ring) repair(user string) {
+	if r.Repair != nil {
+		r.Repair(user)
+	}
 }
 
 // sealKey returns the key to seal a user's content with. It creates one if the user has none that can
@@ -512,6 +525,7 @@ func (r *Ring) unwrapKeys(ctx context.Context, user string, wrapped []Wrapped) (
 		switch {
 		case errors.Is(err, ErrDamaged):
 			keys[i] = &dataKey{id: w.ID}
+			r.repair(user)
 		case err != nil:
 			return nil, err
 		}

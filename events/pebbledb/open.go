@@ -19,7 +19,8 @@ var ErrInUse = errors.New("database is in use")
 
 // Options are the settings of a database. The zero value is ready to use.
 type Options struct {
-	// FS is the file system; by default the machine's.
+	// FS is the file system; by default the machine's. Unless it is a [Disk] already, the database has a
+	// Disk of its own on it.
 	FS vfs.FS
 	// Cache holds blocks read from disk; several databases may share one. By default the database
 	// has 32 MB of its own. Pebble reserves the memory of memtables (256 KB at rest, up to 8 MB under
@@ -31,35 +32,67 @@ type Options struct {
 	MemTable uint64
 	// Logger receives errors in the background; by default they are dropped.
 	Logger *slog.Logger
+	// Corrupt is called when a read finds a damaged or missing table, perhaps often; may be nil. The read
+	// fails, and so does each later one of that part.
+	Corrupt func(error)
 }
 
+// ErrDamaged: a file of the database is damaged or missing. Test for it with errors.Is.
+var ErrDamaged = errors.New("database is damaged")
+
 // Open opens the database in dir, which it creates if it does not exist. The error wraps [ErrInUse] if
-// the database is open elsewhere. Tune, unless it is nil, changes Pebble's options first.
+// the database is open elsewhere, and [ErrDamaged] if it cannot be read. Tune, unless it is nil, changes
+// Pebble's options first.
 //
-// If Pebble cannot write its log or manifest it panics, because its memory then differs from what the
-// next Open would read.
+// When a write fails later, the database's [Disk] freezes: it must be closed and opened again.
 func Open(dir string, o Options, tune func(*pebble.Options)) (*pebble.DB, error) {
-	options := o.pebble()
+	disk := diskOf(o.FS)
+	options := o.pebble(disk)
 	if tune != nil {
 		tune(options)
 	}
-	dir, err := makeDir(dir, options.FS)
+	dir, err := makeDir(dir, disk.FS)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(dir, options.FS)
+	lock, err := lockDir(dir, disk.FS)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = lock.Close() }() // the database holds it from here on
 	options.Lock = lock
-	return pebble.Open(dir, options)
+	db, err := pebble.Open(dir, options)
+	if failed := disk.Err(); failed != nil {
+		if err == nil {
+			_ = db.Close() // everything it changes is discarded
+		}
+		return nil, failed
+	}
+	if err != nil && isDamage(err) {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return db, err
 }
 
-func (o Options) pebble() *pebble.Options {
+// isDamage reports whether Pebble found what it does not understand, or misses a file.
+func isDamage(err error) bool { return pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) }
+
+// Exists reports whether there is a database in dir.
+func Exists(dir string, files vfs.FS) (bool, error) {
+	desc, err := pebble.Peek(dir, diskOf(files).FS)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for a database: %w", err)
+	}
+	return desc.Exists, nil
+}
+
+func (o Options) pebble(disk *Disk) *pebble.Options {
 	log := NewLogger(o.Logger)
 	options := &pebble.Options{
-		FS:           vfs.Default,
+		FS:           disk,
 		Cache:        o.Cache,
 		CacheSize:    32 << 20, // where Cache is nil
 		Logger:       log,
@@ -75,8 +108,22 @@ func (o Options) pebble() *pebble.Options {
 		// distinguish a log that was cut off from a damaged one.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 	}
-	if o.FS != nil {
-		options.FS = o.FS
+	// By default a damaged block ends the process. The read that meets it fails; that is enough. What is
+	// reported about a frozen disk is of no interest: the database is about to be closed.
+	options.EventListener = &pebble.EventListener{
+		BackgroundError: func(err error) {
+			if disk.Err() == nil {
+				log.Errorf("background error: %s", err)
+			}
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			if disk.Err() != nil {
+				return
+			}
+			if log.Errorf("%s", info); o.Corrupt != nil {
+				o.Corrupt(fmt.Errorf("%w: %w", ErrDamaged, info.Details))
+			}
+		},
 	}
 	if o.MemTable > 0 {
 		options.MemTableSize = o.MemTable

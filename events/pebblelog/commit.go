@@ -198,10 +198,9 @@ func (l *Log) commitAll(head uint64) {
 	for requests := l.queue.take(); requests != nil; requests = l.queue.take() {
 		d.commit = &commit{batch: l.db.NewBatch(), requests: requests, records: make([]events.Record, 0, len(requests))}
 		d.decide(l.db)
-		// In two steps: Apply alone would end the process over an fsync that fails.
-		err := l.db.ApplyNoSyncWait(d.commit.batch, pebble.Sync)
+		err := l.db.Apply(d.commit.batch, pebble.Sync)
 		if err == nil {
-			err = d.commit.batch.SyncWait()
+			err = l.disk.Err() // a frozen disk seems to sync
 		}
 		if err != nil {
 			stopped := fmt.Errorf("%w: %w", ErrStopped, err)

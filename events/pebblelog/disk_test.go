@@ -277,3 +277,60 @@ func TestCorruptBlock(t *testing.T) {
 		t.Errorf("nothing was logged but %q", out.String())
 	}
 }
+
+// TestSalvage reads everything of a damaged log that does not need what is damaged.
+func TestSalvage(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir, Options{})
+	room := newRoom(t)
+	const n = 2000
+	want := map[events.ID]bool{}
+	for i := range n {
+		e := newMessage(t, room)
+		want[e.ID] = true
+		if mustAppend(t, l, e); i%500 == 499 {
+			if err := l.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mustClose(t, l)
+	salvage := func() (found map[events.ID]bool, lost int) {
+		t.Helper()
+		found = map[events.ID]bool{}
+		lost, err := Salvage(t.Context(), dir, Options{}, func(batch []events.Record) error {
+			for _, r := range batch {
+				if !want[r.Event.ID] || found[r.Event.ID] {
+					t.Errorf("%s was not appended, or comes again", r.Event.ID)
+				}
+				found[r.Event.ID] = true
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found, lost
+	}
+	if found, lost := salvage(); len(found) != n || lost != 0 {
+		t.Errorf("of a whole log %d of %d events are found, %d lost", len(found), n, lost)
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("%d tables, error %v", len(tables), err)
+	}
+	file, err := os.OpenFile(tables[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteAt([]byte("garbage"), 5000)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	found, lost := salvage()
+	if len(found) < n/2 || lost == 0 || len(found)+lost != n {
+		t.Errorf("of a damaged log %d of %d events are found, %d lost", len(found), n, lost)
+	}
+	l = mustOpen(t, dir, Options{}) // it was not changed
+	mustClose(t, l)
+}

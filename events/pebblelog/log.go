@@ -35,13 +35,16 @@ type Options struct {
 	Cache  *pebble.Cache    // see [pebbledb.Options]
 	Logger *slog.Logger     // receives what goes wrong in the background; nil: nothing does
 	Now    func() time.Time // when an event is accepted; by default time.Now
+	// Corrupt is called when a read finds a damaged or missing table, see [pebbledb.Options]; may be nil.
+	Corrupt func(error)
 }
 
 // Log is an [events.Log] in a directory. Make one with [Open]. Its methods are safe for
 // concurrent use.
 type Log struct {
-	db  *pebble.DB
-	now func() time.Time
+	db   *pebble.DB
+	disk *pebbledb.Disk // under db
+	now  func() time.Time
 
 	queue   queue
 	commits sync.WaitGroup // the goroutine that commits
@@ -126,10 +129,19 @@ func (l *Log) get(key []byte) (events.Event, entry, error) {
 		return events.Event{}, entry{}, events.ErrNotFound
 	}
 	if err != nil {
-		return events.Event{}, entry{}, err
+		return events.Event{}, entry{}, readError(err)
 	}
 	defer func() { _ = closer.Close() }()
 	return decode(key, value)
+}
+
+// readError returns the error of a read. It is one of the disk, or of damage there, and other regions can
+// answer.
+func readError(err error) error {
+	if err == nil || errors.Is(err, errDamaged) {
+		return err
+	}
+	return pebbledb.Unavailable(err)
 }
 
 // Read implements [events.Log].
@@ -219,13 +231,13 @@ func (l *Log) scan(lower, upper []byte, reverse bool, limit int) (rows []row, mo
 		}
 		value, err := it.ValueAndErr()
 		if err != nil {
-			return nil, false, err
+			return nil, false, readError(err)
 		}
 		key := it.Key()
 		rows = append(rows, newRow(key, value))
 		size += len(key) + len(value)
 	}
-	return rows, false, it.Error()
+	return rows, false, readError(it.Error())
 }
 
 // indexBytes is so large that a table's index is one block and a lookup reads one less.
@@ -246,15 +258,14 @@ func open(dir string, o Options) (*Log, error) {
 	if l.now == nil {
 		l.now = time.Now
 	}
-	logger := pebbledb.NewLogger(o.Logger)
+	var is bool
+	if l.disk, is = o.FS.(*pebbledb.Disk); !is {
+		l.disk = pebbledb.NewDisk(o.FS)
+	}
 	var err error
-	l.db, err = pebbledb.Open(dir, pebbledb.Options{FS: o.FS, Cache: o.Cache, Logger: o.Logger}, func(p *pebble.Options) {
+	l.db, err = pebbledb.Open(dir, pebbledb.Options{FS: l.disk, Cache: o.Cache, Logger: o.Logger, Corrupt: o.Corrupt}, func(p *pebble.Options) {
 		for i := range p.Levels {
 			p.Levels[i].IndexBlockSize = indexBytes
-		}
-		// By default a corrupt block ends the process. The read that meets it fails; that is enough.
-		p.EventListener = &pebble.EventListener{
-			DataCorruption: func(info pebble.DataCorruptionInfo) { logger.Errorf("%s", info) },
 		}
 	})
 	if err != nil {
@@ -397,13 +408,13 @@ func (l *Log) partPage(part events.Part, from []byte) (rows []row, next []byte, 
 		}
 		value, err := it.ValueAndErr()
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, readError(err)
 		}
 		rows = append(rows, newRow(key, value))
 		size += len(key) + len(value)
 		ok = it.Next()
 	}
-	return rows, nil, it.Error()
+	return rows, nil, readError(it.Error())
 }
 
 // newRow copies a row.

@@ -27,6 +27,8 @@ type Config struct {
 	// user of one of them, arrives after the call; stop must be called in the end. If it is nil, a waiting
 	// sync polls.
 	Arrived func(streams []events.Stream) (arrived <-chan struct{}, stop func())
+	// Closing is closed when waiting syncs must be answered; may be nil.
+	Closing <-chan struct{}
 }
 
 // Queries are the queries of a region. Over HTTP an API serves them; a socket calls [Queries.Sync].

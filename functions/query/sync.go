@@ -132,6 +132,8 @@ func (h *Queries) await(ctx context.Context, user string, from projections.Curso
 			case <-key:
 			case <-up.C:
 				done = true
+			case <-h.Closing:
+				done = true
 			case <-ctx.Done():
 				done, err = true, ctx.Err()
 			}

@@ -121,7 +121,7 @@ func (l *left) feeds(t *testing.T, s *running) (all [][]arrival) {
 	t.Helper()
 	for _, r := range s.cluster.regions {
 		for _, room := range l.Rooms {
-			entries, epoch, err := projections.ListFeed(t.Context(), r.views, events.RoomStream(room), 0, 10_000)
+			entries, epoch, err := projections.ListFeed(t.Context(), r.now.Load().views, events.RoomStream(room), 0, 10_000)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +157,7 @@ func (l *left) continued(t *testing.T, s *running, before [][]arrival) {
 	}
 	for _, r := range s.cluster.regions {
 		if !eventually(20*time.Second, func() bool {
-			rows, err := r.views.Query(t.Context(), "journal", projections.Range{Limit: 1})
+			rows, err := r.now.Load().views.Query(t.Context(), "journal", projections.Range{Limit: 1})
 			return err == nil && len(rows) == 0
 		}) {
 			t.Errorf("%s still has the journal of the release before", r.name)

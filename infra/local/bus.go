@@ -375,6 +375,12 @@ func (c *control) subscribe(w http.ResponseWriter, r *http.Request) {
 	if region == nil {
 		return
 	}
+	in, leave := region.enter()
+	defer leave()
+	if in == nil {
+		region.refuseClosed(w, r)
+		return
+	}
 	var types []string
 	if query.Has("type") {
 		types = strings.Split(strings.ReplaceAll(strings.Join(query["type"], ","), " ", ""), ",")
@@ -383,7 +389,7 @@ func (c *control) subscribe(w http.ResponseWriter, r *http.Request) {
 		refuseInput(w, badField("type", "must be an event type such as message.posted, or a prefix such as message.*"))
 		return
 	}
-	after, _ := region.bus.head()
+	after, _ := in.bus.head()
 	field, text := "Last-Event-ID", r.Header.Get("Last-Event-ID")
 	if text == "" {
 		field, text = "after", query.Get("after")
@@ -395,7 +401,7 @@ func (c *control) subscribe(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if err := c.send(w, r, region, types, after); err != nil && r.Context().Err() == nil {
+	if err := c.send(w, r, in, types, after); err != nil && r.Context().Err() == nil {
 		region.logger.Info("a subscriber of the bus was dropped", "error", err)
 	}
 }
@@ -403,7 +409,7 @@ func (c *control) subscribe(w http.ResponseWriter, r *http.Request) {
 // send sends entries until the subscriber leaves, cannot be written to, or the process closes. It
 // reads from the archive at the subscriber's own pace. A gap is announced by an event "reset" before
 // the entries that follow it.
-func (c *control) send(w http.ResponseWriter, r *http.Request, from *region, types []string, after uint64) error {
+func (c *control) send(w http.ResponseWriter, r *http.Request, from *incarnation, types []string, after uint64) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
@@ -450,6 +456,8 @@ func (c *control) send(w http.ResponseWriter, r *http.Request, from *region, typ
 		case <-idle.C:
 			fmt.Fprint(w, ": nothing new\n\n")
 		case <-c.closing:
+			return nil
+		case <-from.ctx.Done():
 			return nil
 		case <-r.Context().Done():
 			return nil

@@ -74,7 +74,9 @@ type subscriber struct {
 // subscribe asks a control that serves one bus.
 func subscribe(t *testing.T, b *bus, query, lastEventID string) *subscriber {
 	t.Helper()
-	c := &control{cluster: &cluster{regions: []*region{{name: "here", bus: b, logger: quiet}}}}
+	here := &region{name: "here", logger: quiet}
+	here.now.Store(&incarnation{region: here, bus: b, ctx: t.Context()})
+	c := &control{cluster: &cluster{regions: []*region{here}}}
 	server := httptest.NewServer(c.handler())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	leave := sync.OnceFunc(func() { cancel(); server.Close() })

@@ -84,7 +84,7 @@ func clientFaults(t *testing.T, noSocket bool) {
 // TestClientSlow: a slow application is disconnected by the server, and misses no event.
 func TestClientSlow(t *testing.T) {
 	s := serve(t, testSettings(t.TempDir()))
-	sockets := s.cluster.regions[0].sockets
+	sockets := s.cluster.regions[0].now.Load().sockets
 	sockets.queued, sockets.writeWithin = 64, time.Second
 	slow, goOn := make(chan struct{}, 1), make(chan struct{})
 	ada := newListener(t, s.options("ada", 1))

@@ -189,7 +189,10 @@ func (c *control) metrics(w http.ResponseWriter, r *http.Request) {
 func (c *control) counts(w http.ResponseWriter, _ *http.Request) {
 	counts := map[string]uint64{}
 	for _, r := range c.cluster.regions {
-		_, counts[r.name] = r.bus.head()
+		if in, leave := r.enter(); in != nil {
+			_, counts[r.name] = in.bus.head()
+			leave()
+		}
 	}
 	answer(w, map[string]map[string]uint64{"counts": counts})
 }

@@ -100,8 +100,8 @@ func checkVersion(dir, want string) error {
 	return nil
 }
 
-// identity returns a name that is unique to a region's folder: a folder that was deleted and made
-// again has another one.
+// identity returns a name that is unique to the log in a region's folder. One that was deleted and made again
+// has another one.
 func identity(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the region's folder: %w", err)
@@ -163,29 +163,26 @@ func openRoot(data string) (keys.Wrapper, error) {
 	return keys.NewRoot(key)
 }
 
-// checkRoot fails if the data keys were wrapped with another root key.
-func checkRoot(ctx context.Context, root keys.Wrapper, store keys.Store) error {
-	failed := 0
+// tryRoot reports whether the root key unwraps one of a region's data keys, and how many of those that it
+// tried before it does not.
+func tryRoot(ctx context.Context, root keys.Wrapper, store keys.Store) (good bool, bad int, err error) {
 	for user, err := range store.Users(ctx) {
 		if err != nil {
-			return err
+			return false, bad, err
 		}
 		got, err := store.Load(ctx, user)
 		if err != nil {
-			return err
+			return false, bad, err
 		}
 		for _, key := range got.Wrapped {
 			if _, err := root.Unwrap(ctx, user, key.Bytes); err == nil {
-				return nil
+				return true, bad, nil
 			}
-			failed++
+			bad++
 		}
-		if failed >= 100 {
+		if bad >= 100 {
 			break
 		}
 	}
-	if failed > 0 { // one of many may be damaged
-		return fmt.Errorf("the users' keys were wrapped with another %s: restore that file; without it no message can be decrypted", rootFile)
-	}
-	return nil
+	return false, bad, nil
 }

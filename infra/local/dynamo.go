@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"parley/events"
 	"parley/events/dynamolocal"
@@ -78,11 +79,17 @@ func (d *dynamoStorage) open(ctx context.Context, region string, log *slog.Logge
 		return nil, fmt.Errorf("create the tables at %s: %w", d.endpoint.URL, err)
 	}
 	l, views := dynamolog.New(cfg, eventTable), dynamoview.New(cfg, viewTable)
-	db, err := pebbleview.Open(filepath.Join(d.data, region, "bus"), pebbledb.Options{Cache: d.cache, Logger: log})
+	disk := pebbledb.NewDisk(nil)
+	db, err := pebbleview.Open(filepath.Join(d.data, region, "bus"), pebbledb.Options{
+		FS: disk, Cache: d.cache, Logger: log, Corrupt: func(err error) { disk.Fail(&damage{damagedViews, err}) },
+	})
 	if err != nil {
-		return nil, err
+		return nil, damaged(damagedViews, err)
 	}
-	s := &store{log: l, views: views, keys: dynamokeys.New(cfg, keyTable), checkpoints: &syncedCheckpoints{newViewCheckpoints(views), db}, busDB: db, closers: []io.Closer{db}}
+	s := &store{
+		log: l, views: views, keys: dynamokeys.New(cfg, keyTable), checkpoints: &syncedCheckpoints{newViewCheckpoints(views), db, disk},
+		busDB: db, disk: disk, closers: []io.Closer{db},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -110,17 +117,31 @@ func (d *dynamoStorage) open(ctx context.Context, region string, log *slog.Logge
 	return s, nil
 }
 
+// identity implements storage.
+func (d *dynamoStorage) identity(string) string { return "" }
+
+// probe implements storage.
+func (d *dynamoStorage) probe(region string) error {
+	return pebbledb.Probe(vfs.Default, filepath.Join(d.data, region))
+}
+
+// repair implements storage. Only the archive of the bus can be damaged here.
+func (d *dynamoStorage) repair(_ context.Context, region string, _ damagedPart, _ *slog.Logger) error {
+	return os.RemoveAll(filepath.Join(d.data, region, "bus"))
+}
+
 // syncedCheckpoints are checkpoints in another store than the bus: the bus is made durable before a
 // checkpoint is saved.
 type syncedCheckpoints struct {
 	checkpoints
-	bus *pebble.DB
+	bus  *pebble.DB
+	disk *pebbledb.Disk // under the bus
 }
 
 // save implements checkpoints.
 func (m *syncedCheckpoints) save(ctx context.Context, name, checkpoint string) error {
 	batch := m.bus.NewBatch()
-	if err := errors.Join(batch.LogData(nil, nil), m.bus.ApplyNoSyncWait(batch, pebble.Sync), batch.SyncWait(), batch.Close()); err != nil {
+	if err := errors.Join(batch.LogData(nil, nil), batch.Commit(pebble.Sync), m.disk.Err()); err != nil {
 		return fmt.Errorf("make the bus durable: %w", err)
 	}
 	return m.checkpoints.save(ctx, name, checkpoint)

@@ -106,7 +106,7 @@ func (r *running) onPage(i int, room string) string {
 // least so many entries contain one.
 func (r *running) onBus(i, entries int) (secrets int) {
 	r.t.Helper()
-	b := r.cluster.regions[i-1].bus
+	b := r.cluster.regions[i-1].now.Load().bus
 	eventually(10*time.Second, func() bool {
 		secrets = 0
 		after, matched := uint64(0), 0
@@ -226,11 +226,11 @@ func TestDeletedOnBus(t *testing.T) {
 			t.Errorf("the bus of region %d still delivers the text", i+1)
 		}
 	}
-	p, err := s.cluster.regions[0].bus.read(0, ssePage)
+	p, err := s.cluster.regions[0].now.Load().bus.read(0, ssePage)
 	must(t, err)
 	marked := 0
 	for _, e := range p.entries {
-		got, err := s.cluster.regions[0].bus.envelope(t.Context(), "x", e)
+		got, err := s.cluster.regions[0].now.Load().bus.envelope(t.Context(), "x", e)
 		must(t, err)
 		if strings.Contains(string(got.Detail), `"deleted":true,"published_by":"one"}`) {
 			marked++

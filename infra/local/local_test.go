@@ -240,8 +240,8 @@ func (c *client) history(room string) (messages []string) {
 	c.t.Helper()
 	for query := "?limit=200"; ; {
 		status, _, text := c.try("GET", "/v1/rooms/"+room+"/messages"+query, nil)
-		if status == http.StatusNotFound {
-			return nil // the room has not reached the region yet
+		if status == http.StatusNotFound || status == http.StatusServiceUnavailable {
+			return nil // the room has not reached the region yet, or the region is being filled
 		}
 		var page struct {
 			Messages []json.RawMessage

@@ -125,7 +125,7 @@ func (s *server) open(ctx context.Context, set settings, log *slog.Logger, stdou
 		storage: storage, regions: set.regions, linkFaults: linkFaults{set.lag, defaultFaults.Twice},
 		quota: api.NewQuota(set.rate), contacts: set.contacts, beats: set.beats,
 		auth:    api.NewAuth(api.AuthConfig{Issuer: tokens.url, Audience: audience, Keys: api.FixedJWKS(tokens.kid, tokens.key.Public()), Leeway: api.DefaultLeeway}),
-		trigger: defaultTrigger, shards: set.shards, archive: defaultArchive, logger: log,
+		trigger: defaultTrigger, shards: set.shards, archive: defaultArchive, closing: s.closing, logger: log,
 	})
 	if err != nil {
 		return err

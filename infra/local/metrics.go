@@ -138,18 +138,23 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	if n, err := operate.CountParked(ctx, g.r.views); err == nil {
+	in, leave := g.r.enter()
+	defer leave()
+	if in == nil {
+		return
+	}
+	if n, err := operate.CountParked(ctx, in.views); err == nil {
 		send(g.parked, float64(n))
 	}
-	if jobs, err := g.r.functions.Jobs().Count(ctx); err == nil {
+	if jobs, err := in.functions.Jobs().Count(ctx); err == nil {
 		for state, n := range jobs {
 			send(g.jobs, float64(n), state)
 		}
 	}
-	if d, err := operate.LoadDrain(ctx, g.r.views); err == nil {
+	if d, err := operate.LoadDrain(ctx, in.views); err == nil {
 		send(g.drained, map[bool]float64{true: 1}[d.Drained])
 	}
-	for stage, waited := range g.r.stages() {
+	for stage, waited := range in.stages() {
 		send(g.waited, waited.Seconds(), stage)
 	}
 }

@@ -64,7 +64,7 @@ func (c *client) done(id string) map[string]any {
 // quick makes the rebuilds of all regions wait less. None may be under way.
 func (r *running) quick() {
 	for _, region := range r.cluster.regions {
-		for _, kind := range region.functions.Jobs().Kinds {
+		for _, kind := range region.now.Load().functions.Jobs().Kinds {
 			if k, ok := kind.(*operate.Rebuild); ok {
 				k.Rebuilder.Grace, k.Rebuilder.Confirm = 1500*time.Millisecond, 1500*time.Millisecond
 			}
@@ -121,7 +121,7 @@ func operateRebuild(t *testing.T, set settings) {
 	if result := op.done(op.start(map[string]any{"kind": "audit"})); result["differ"] != 0.0 {
 		t.Errorf("a clean region: %v", result)
 	}
-	one := s.cluster.region("one")
+	one := s.cluster.region("one").now.Load()
 	got, err := one.views.Query(t.Context(), "g2/timeline/"+room, rangeOf(2))
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%d views, %v", len(got), err)
@@ -164,7 +164,7 @@ func operateRestart(t *testing.T, set settings) {
 		t.Errorf("%v", result)
 	}
 	replayed := map[string]bool{}
-	p, err := s.cluster.region("one").bus.read(0, 10_000)
+	p, err := s.cluster.region("one").now.Load().bus.read(0, 10_000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type replicator struct {
 	logs           map[string]string // the identity of each region's log, of all that run now
 	checkpoints    checkpoints       // of the source region
 	log            *slog.Logger
+	copied         func() // called when the target has all that the source had at first; may be nil
 
 	fresh    bool      // the target needs a copy of the whole log
 	after    string    // the sequence up to which the source was read
@@ -67,10 +68,9 @@ func (f *replicator) resume(ctx context.Context) error {
 		return err
 	}
 	var loaded replicatorCheckpoint
-	if text != "" {
-		if err := json.Unmarshal([]byte(text), &loaded); err != nil {
-			return fmt.Errorf("decode the checkpoint of replication to %s: %w", f.to, err)
-		}
+	if text != "" && json.Unmarshal([]byte(text), &loaded) != nil {
+		f.log.ErrorContext(ctx, "the checkpoint of replication is damaged; the whole log is copied", "from", f.from, "to", f.to)
+		loaded = replicatorCheckpoint{}
 	}
 	f.fresh = loaded.Logs[f.to] == ""
 	for region, log := range loaded.Logs {
@@ -110,6 +110,21 @@ func (f *replicator) savePeriodically(ctx context.Context) error {
 	return f.saveProgress(ctx)
 }
 
+// resumeAndRun resumes at the checkpoint, with retries, and replicates until ctx ends.
+func (f *replicator) resumeAndRun(ctx context.Context) {
+	for tries := 1; ; tries++ {
+		err := f.resume(ctx)
+		if err == nil {
+			f.run(ctx)
+			return
+		}
+		if replicateBackoff.Wait(ctx, tries) != nil {
+			return
+		}
+		f.log.WarnContext(ctx, "replication cannot begin; it will be retried", "from", f.from, "to", f.to, "error", err)
+	}
+}
+
 // run replicates until ctx ends.
 func (f *replicator) run(ctx context.Context) {
 	repeat(ctx, func(ctx context.Context) bool {
@@ -128,16 +143,17 @@ func (f *replicator) run(ctx context.Context) {
 
 // repeat calls step until ctx ends. It backs off while step fails, which is when it returns false.
 func repeat(ctx context.Context, step func(context.Context) bool) {
-	backoff := events.Backoff{First: 10 * time.Millisecond, Max: 5 * time.Second}
 	for failures := 0; ctx.Err() == nil; {
 		if step(ctx) {
 			failures = 0
 			continue
 		}
 		failures++
-		_ = backoff.Wait(ctx, failures)
+		_ = replicateBackoff.Wait(ctx, failures)
 	}
 }
+
+var replicateBackoff = events.Backoff{First: 10 * time.Millisecond, Max: 5 * time.Second}
 
 // step reads new records, waits for the next tick, and delivers the items that are due. If no item is
 // in flight it waits for a new record.
@@ -176,6 +192,9 @@ func (f *replicator) copyAll(ctx context.Context) error {
 		return err
 	}
 	f.fresh, f.after = false, after
+	if f.copied != nil {
+		f.copied()
+	}
 	return f.saveCheckpoint(ctx, after)
 }
 
@@ -298,7 +317,7 @@ type keyReplicator struct {
 	wake    chan struct{}   // holds one while users are pending
 }
 
-func newKeyReplicator(from, to *region, root keys.Wrapper, network *network, lag time.Duration) *keyReplicator {
+func newKeyReplicator(from, to *incarnation, root keys.Wrapper, network *network, lag time.Duration) *keyReplicator {
 	return &keyReplicator{
 		from: from.name, to: to.name, source: from.store.keys, target: to.store.keys, root: root,
 		network: network, lag: lag, log: from.logger, pending: map[string]bool{}, wake: make(chan struct{}, 1),

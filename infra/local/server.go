@@ -88,11 +88,9 @@ func (s *server) serve(c *cluster, tokens *issuer, log *slog.Logger) error {
 	if s.global, err = newGlobal(c.regions, log); err != nil {
 		return err
 	}
-	if err := c.start(); err != nil {
-		return err
-	}
+	c.start()
 	for i, r := range c.regions {
-		s.answer(s.listeners[1+i], s.allowPage(r.handler), log)
+		s.answer(s.listeners[1+i], s.allowPage(r), log)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -135,7 +133,10 @@ func (s *server) close() error {
 	close(s.closing)
 	if s.cluster != nil {
 		for _, r := range s.cluster.regions {
-			r.sockets.close()
+			if in, leave := r.enter(); in != nil {
+				in.sockets.close()
+				leave()
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), drainFor)

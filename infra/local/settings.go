@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"parley/events"
 	"parley/functions/api"
 	"parley/functions/command"
@@ -36,6 +38,7 @@ type settings struct {
 	endpoint string
 	key      string // the access key: in DynamoDB Local each has tables of its own
 	level    slog.Level
+	files    func(region string) vfs.FS // see pebbleStorage; for tests
 }
 
 const (

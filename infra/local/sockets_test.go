@@ -151,7 +151,7 @@ func TestSlowSocket(t *testing.T) {
 	r := serve(t, testSettings(t.TempDir()))
 	ada := r.at(1, "ada")
 	room := ada.must("POST", "/v1/rooms", map[string]string{"name": "Engine"})["id"].(string)
-	sockets := r.cluster.regions[0].sockets
+	sockets := r.cluster.regions[0].now.Load().sockets
 	sockets.writeWithin = 500 * time.Millisecond
 	slow := ada.dial()
 	slow.send(`{"action":"subscribe"}`)
@@ -190,7 +190,7 @@ func TestSlowSocket(t *testing.T) {
 // writes any more.
 func TestSlowSocketThatSends(t *testing.T) {
 	r := serve(t, testSettings(t.TempDir()))
-	sockets := r.cluster.regions[0].sockets
+	sockets := r.cluster.regions[0].now.Load().sockets
 	sockets.writeWithin = time.Second
 	slow := r.at(1, "ada").dial()
 	slow.send(`{"action":"auth"}`)
@@ -224,7 +224,7 @@ func (k *socket) clog(t *testing.T) {
 func TestSlowSocketEndsWithTheProcess(t *testing.T) {
 	t.Parallel()
 	r := serve(t, testSettings(t.TempDir()))
-	sockets := r.cluster.regions[0].sockets
+	sockets := r.cluster.regions[0].now.Load().sockets
 	sockets.writeWithin = time.Minute
 	slow := r.at(1, "ada").dial()
 	slow.send(`{"action":"auth"}`)
@@ -259,7 +259,7 @@ func TestSocketsRefuse(t *testing.T) {
 	}
 	limits := live.DefaultLimits
 	limits.Auth, limits.Idle = 100*time.Millisecond, 300*time.Millisecond
-	r.cluster.regions[0].sockets.limits = limits
+	r.cluster.regions[0].now.Load().sockets.limits = limits
 	dialWith(t, ada.url, nil).ends(live.CodeUnauthorized)
 	ada.dial().ends(live.CodeIdle)
 	w := ada.dial()
@@ -291,7 +291,7 @@ func TestBrokenSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.CloseNow() }()
-	sockets := r.cluster.regions[0].sockets
+	sockets := r.cluster.regions[0].now.Load().sockets
 	if err := under.(*net.TCPConn).SetLinger(0); err != nil { // a reset
 		t.Fatal(err)
 	}

@@ -40,8 +40,9 @@ type trigger struct {
 	log      *slog.Logger
 	recovery lost
 
-	oldest  atomic.Int64 // since when the oldest record of the batch has waited, Unix ns; 0: no batch
-	drained int64        // when the source was last read to its end: later records have not waited longer
+	handled atomic.Pointer[checkpoint] // every record of the lane up to it is handled or parked
+	oldest  atomic.Int64               // since when the oldest record of the batch has waited, Unix ns; 0: no batch
+	drained int64                      // when the source was last read to its end: later records have not waited longer
 }
 
 // triggerSettings bound the work of a trigger.
@@ -105,6 +106,7 @@ func (t *trigger) run(ctx context.Context, at checkpoint) {
 			}
 		}
 		at = checkpoint{last.Sequence, last.Number}
+		t.handled.Store(&checkpoint{last.Sequence, last.Number})
 		if len(own) == 0 || own[len(own)-1].Sequence != last.Sequence {
 			passed += len(got) - len(own)
 		}

@@ -64,7 +64,11 @@ func kind(partition string) string {
 	return "unknown kind"
 }
 
-// readError wraps what went wrong with a view, without its key.
+// readError wraps what went wrong with a view, without its key. What is not a damaged value is an error of the
+// disk, or of damage there, and passes.
 func readError(partition string, err error) error {
+	if !errors.Is(err, errDamaged) {
+		err = fmt.Errorf("%w: %w", projections.ErrUnavailable, err)
+	}
 	return fmt.Errorf("read a view of %s: %w", kind(partition), err)
 }

@@ -12,8 +12,8 @@ import (
 	"parley/projections"
 )
 
-// Open opens the database in dir for views, or makes one. See [pebbledb.Open] for errors and panics:
-// a database that could no longer keep the order that the package promises must not go on.
+// Open opens the database in dir for views, or makes one. See [pebbledb.Open] for errors. When a write fails
+// later, the database goes on in memory alone, see [pebbledb.Disk]: it must be closed and opened again.
 func Open(dir string, o pebbledb.Options) (*pebble.DB, error) {
 	db, err := pebbledb.Open(dir, o, func(p *pebble.Options) {
 		// Saves are not fsynced one by one: let the write-ahead log go to disk as it grows, so that
