@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
+	"time"
 
 	"parley/functions/wire"
 )
@@ -57,7 +59,6 @@ type options struct {
 	folder      string
 	enough      int
 	tries       int
-	worker      bool
 }
 
 var (
@@ -101,15 +102,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	case err != nil:
 		return err
-	case o.worker:
-		serveWorlds(os.Stdin, os.Stdout)
-		return nil
 	case o.plant == "list":
 		listPlants(stdout)
 		return nil
 	}
+	building := time.AfterFunc(3*time.Second, func() { fmt.Fprintln(stderr, "building the worlds; the first time this takes a minute") })
 	binary, done, err := o.binary(ctx)
-	if err != nil {
+	if building.Stop(); err != nil {
 		return err
 	}
 	defer done()
@@ -138,7 +137,6 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.folder, "out", filepath.Join(".parley", "simulate"), "the `folder` for schedules that fail")
 	flags.IntVar(&o.enough, "failures", 10, "stop after so many seeds that fail")
 	flags.IntVar(&o.tries, "tries", 3000, "how many runs the shrinking of a schedule may take")
-	flags.BoolVar(&o.worker, "worker", false, "run worlds for another process (simulate starts it itself)")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return o, err
@@ -196,14 +194,15 @@ func parseSeeds(text string) (first, last uint64, err error) {
 	return first, last, nil
 }
 
-// binary returns the program that runs the worlds: this one, or one that is built with a planted bug. Call
-// done when it is no longer needed.
+// binary returns the program that runs the worlds, which is built first. In a test that needs no change of the
+// source it is the test itself. Call done when it is no longer needed.
 func (o options) binary(ctx context.Context) (binary string, done func(), err error) {
-	if p := plantOf(o.plant); p != nil && p.file != "" {
-		return buildPlanted(ctx, p)
+	p := plantOf(o.plant)
+	if testing.Testing() && (p == nil || p.file == "") {
+		binary, err = os.Executable()
+		return binary, func() {}, err
 	}
-	binary, err = os.Executable()
-	return binary, func() {}, err
+	return buildWorlds(ctx, p)
 }
 
 // world is what the worlds are run with.

@@ -87,17 +87,14 @@ func (p *plant) change(root string) ([]byte, error) {
 	return []byte(strings.Replace(string(text), p.find, p.replace, 1)), nil
 }
 
-// buildPlanted builds this program with a bug in the product's source. Call done to delete it.
-func buildPlanted(ctx context.Context, p *plant) (binary string, done func(), err error) {
+// buildWorlds builds the program that runs worlds, with a planted bug if p is not nil: the test binary of this
+// package, because only a test can replace the random numbers of the product. Call done to delete it.
+func buildWorlds(ctx context.Context, p *plant) (binary string, done func(), err error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return "", nil, err
 	}
-	text, err := p.change(root)
-	if err != nil {
-		return "", nil, err
-	}
-	dir, err := os.MkdirTemp("", "parley-planted-")
+	dir, err := os.MkdirTemp("", "parley-simulate-")
 	if err != nil {
 		return "", nil, err
 	}
@@ -107,28 +104,43 @@ func buildPlanted(ctx context.Context, p *plant) (binary string, done func(), er
 			done()
 		}
 	}()
+	binary = filepath.Join(dir, "worlds")
+	args := []string{"test", "-c", "-o", binary}
+	if p != nil && p.file != "" {
+		overlay, err := p.overlay(root, dir)
+		if err != nil {
+			return "", nil, err
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	build := exec.CommandContext(ctx, "go", append(args, "./infra/simulate")...)
+	build.Dir = root
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", nil, fmt.Errorf("build the worlds: %w\n%s", err, output)
+	}
+	return binary, done, nil
+}
+
+// overlay writes what the compiler reads in place of the source file of a bug, to a folder, and returns the file
+// for the flag -overlay.
+func (p *plant) overlay(root, dir string) (string, error) {
+	text, err := p.change(root)
+	if err != nil {
+		return "", err
+	}
 	changed, overlay := filepath.Join(dir, filepath.Base(p.file)), filepath.Join(dir, "overlay.json")
 	replaced, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, p.file): changed}})
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	if err := errors.Join(os.WriteFile(changed, text, 0o644), os.WriteFile(overlay, replaced, 0o644)); err != nil {
-		return "", nil, err
-	}
-	binary = filepath.Join(dir, "simulate")
-	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", binary, "./infra/simulate")
-	build.Dir = root
-	if output, err := build.CombinedOutput(); err != nil {
-		return "", nil, fmt.Errorf("build with the bug %s: %w\n%s", p.name, err, output)
-	}
-	return binary, done, nil
+	return overlay, errors.Join(os.WriteFile(changed, text, 0o644), os.WriteFile(overlay, replaced, 0o644))
 }
 
 // moduleRoot is the folder of the module's source.
 func moduleRoot(ctx context.Context) (string, error) {
 	text, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
-		return "", fmt.Errorf("find the source, to plant a bug in it: %w", err)
+		return "", fmt.Errorf("find the source of Parley, run this in its folder: %w", err)
 	}
 	return strings.TrimSpace(string(text)), nil
 }

@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,9 +19,9 @@ import (
 	"time"
 )
 
-// A world runs in a bubble of testing/synctest, which only a test can make. So worlds run in worker
-// processes, in which this program plays a test binary. A world that panics, deadlocks or does not
-// end takes its worker with it, and nothing else.
+// A world runs in a bubble of testing/synctest, and its random numbers are those of testing/cryptotest: both need
+// a test. So worlds run in worker processes, which are the test binary of this package. A world that panics,
+// deadlocks or does not end takes its worker with it, and nothing else.
 
 const (
 	// worldTime bounds the time of one world. A world takes about 10 ms.
@@ -30,8 +32,8 @@ const (
 	keptOutput = 256 << 10
 )
 
-// job is a run that a worker is asked for, one line of JSON.
-type job struct {
+// order is a run that a worker is asked for, one line of JSON.
+type order struct {
 	Schedule Schedule
 	Options  Options
 }
@@ -39,13 +41,15 @@ type job struct {
 // serveWorlds is the program of a worker: it runs the worlds that are asked for on in, and answers each on
 // out, until in ends. It does not return.
 func serveWorlds(in io.Reader, out io.Writer) {
-	// What the testing package prints must not mix with the answers.
-	os.Stdout = os.Stderr
+	// A world does one thing at a time, and there are as many workers as processors. Garbage is short-lived.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(400)
+	os.Stdout = os.Stderr // what the testing package prints must not mix with the answers
 	os.Args = []string{os.Args[0], "-test.v"}
 	serve := func(t *testing.T) {
 		requests, answers := json.NewDecoder(in), json.NewEncoder(out)
 		for {
-			var j job
+			var j order
 			if err := requests.Decode(&j); errors.Is(err, io.EOF) {
 				return
 			} else if err != nil {
@@ -105,7 +109,7 @@ func (w *worker) run(ctx context.Context, s Schedule, o Options) (Result, error)
 	timer := time.AfterFunc(limit, func() { hung.Store(true); _ = process.Kill() })
 	stop := context.AfterFunc(ctx, func() { _ = process.Kill() })
 	var r Result
-	err := json.NewEncoder(w.in).Encode(job{s, o})
+	err := json.NewEncoder(w.in).Encode(order{s, o})
 	if err == nil {
 		err = w.answers.Decode(&r)
 	}
