@@ -19,6 +19,8 @@ const (
 	twice = 50
 	// checkSame fails if two runs of a schedule differ.
 	checkSame = "determinism"
+	// printedSteps is how many steps of a schedule are printed.
+	printedSteps = 25
 	// shrunkOfCheck is how many failures of one check are shrunk: after a few, more of them say little.
 	shrunkOfCheck = 3
 )
@@ -172,7 +174,7 @@ func (h *hunt) explain(ctx context.Context, w *worker, s Schedule, f Failure) er
 		return ended
 	}
 	if failure == nil {
-		failure = &f // it failed once, which is a failure of its own kind
+		failure = &Failure{Step: noStep, Check: checkSame, Text: "it failed once and not again, the check " + f.Check + ": " + f.Text}
 	}
 	small.Note = firstLine(failure.Check + ": " + failure.Text)
 	how.Trace = true
@@ -198,8 +200,11 @@ func (h *hunt) explain(ctx context.Context, w *worker, s Schedule, f Failure) er
 	defer h.mu.Unlock()
 	h.printf("\n\nseed %d fails; shrunk from %d steps to %d in %d runs\n", s.Seed, len(s.Steps), len(small.Steps), tries)
 	writeOutcome(h.out, small, r)
-	for _, step := range small.Steps {
+	for _, step := range small.Steps[:min(len(small.Steps), printedSteps)] {
 		h.printf("  %s\n", encodeLine(step))
+	}
+	if more := len(small.Steps) - printedSteps; more > 0 {
+		h.printf("  and %s more\n", count(more, "step"))
 	}
 	h.printf("%s\n%s\n\n", page, h.again(file))
 	return nil

@@ -19,7 +19,7 @@ var pictureTemplate = template.Must(template.New("picture").Parse(pictureText))
 // The measures of a picture, in pixels.
 const (
 	timeWidth   = 96
-	columnWidth = 230
+	columnWidth = 250
 	rowHeight   = 20
 	headHeight  = 4
 	stepHeight  = 30
@@ -85,7 +85,7 @@ func picture(s Schedule, r Result) []byte {
 	at := d.addColumns(r.Trace)
 	d.addLines(s, r, at)
 	d.addCuts(s)
-	d.Width = d.Left + columnWidth*len(d.Columns) + 20
+	d.Width = d.Left + columnWidth*max(4, len(d.Columns)) + 20
 	var page bytes.Buffer
 	if err := pictureTemplate.Execute(&page, d); err != nil {
 		panic(err) // the template is fixed, and the page in memory
@@ -100,15 +100,18 @@ func actorOf(actor string) (column, part string) {
 		return region, "bus"
 	}
 	if column, part, is := strings.Cut(actor, "/"); is && !strings.Contains(column, " ") {
-		return column, part
+		return column, "/" + part
 	}
 	return actor, ""
 }
 
+// noColumn is the actor of lines that need no column: headings of steps, and checks, which go over all columns.
+const noColumn = "world"
+
 // groupOf orders the columns: who commands, regions, clients.
 func groupOf(column string) string {
 	switch {
-	case column == "world" || column == "operator":
+	case column == "operator":
 		return "a"
 	case strings.HasPrefix(column, "user "):
 		return "b"
@@ -123,8 +126,8 @@ func (d *drawing) addColumns(lines []Line) map[string]int {
 	var names []string
 	for _, l := range lines {
 		name, _ := actorOf(l.Actor)
-		if name == "world" && l.Kind == lineStep {
-			continue // its heading says so
+		if name == noColumn {
+			continue
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
@@ -151,23 +154,25 @@ func (d *drawing) addLines(s Schedule, r Result, at map[string]int) {
 		if l.Step != last && (stepOf(s, l.Step) != nil || heading(s, l.Step) != heading(s, last)) {
 			y += stepHeight
 			failed := r.Failure != nil && r.Failure.Step == l.Step
-			d.tops[l.Step] = y - stepHeight
+			d.tops[l.Step] = y
 			d.Bands = append(d.Bands, band{Y: y - stepHeight + 6, TextY: y - 8, Text: heading(s, l.Step), Failed: failed})
 		}
 		last = l.Step
 		name, part := actorOf(l.Actor)
-		i, shown := at[name]
-		if !shown || l.Kind == lineStep && stepOf(s, l.Step) != nil {
+		if l.Kind == lineStep && stepOf(s, l.Step) != nil || isBeat(l) {
 			continue
 		}
-		x := d.Columns[i].Middle
-		text := firstLine(l.What)
+		i, x := at[name], d.Left+10
+		if name != noColumn {
+			x = d.Columns[i].Middle
+		}
+		text := firstLine(abbreviate(l.What))
 		if part != "" {
-			text = "/" + part + " " + text
+			text = part + " " + text
 		}
 		full := strings.TrimSpace(fmt.Sprintf("%s %s %s %s\n%s", clock(l.At), l.Actor, l.Kind, l.Event, l.What))
 		chars := textChars
-		if l.Kind == lineCheck {
+		if name == noColumn {
 			chars = 1000
 		}
 		d.Marks = append(d.Marks, mark{
@@ -185,6 +190,11 @@ func (d *drawing) addLines(s Schedule, r Result, at map[string]int) {
 		y += rowHeight
 	}
 	d.Height = y + 40
+}
+
+// isBeat reports whether a line is about a heartbeat: there are too many of them for a picture.
+func isBeat(l Line) bool {
+	return (l.Kind == lineAccept || l.Kind == lineReplicate || l.Kind == linePublish) && strings.HasPrefix(l.What, "region.beat")
 }
 
 // curve is the path from one point to another, which lies below it.
@@ -242,7 +252,7 @@ func (d *drawing) addCuts(s Schedule) {
 	links := cutLinks(s)
 	end := d.Height - 40
 	if y, settles := d.tops[-2]; settles {
-		end = y
+		end = y - stepHeight
 	}
 	draw := func(link [2]int, to int) {
 		from, is := since[link]
@@ -252,7 +262,7 @@ func (d *drawing) addCuts(s Schedule) {
 		delete(since, link)
 		x := timeWidth + slices.Index(links, link)*cutWidth
 		d.Cuts = append(d.Cuts, cutMark{
-			X: x, From: from, Height: max(4, to-from), TextX: x + 2, TextY: from + 4,
+			X: x, From: from, Height: max(4, to-from), TextX: x + 2, TextY: from + 6,
 			Text: fmt.Sprintf("nothing passes from %s to %s", regionNames[link[0]], regionNames[link[1]]),
 			Name: regionNames[link[0]] + "→" + regionNames[link[1]],
 		})
@@ -268,7 +278,7 @@ func (d *drawing) addCuts(s Schedule) {
 			}
 		}
 		for _, link := range healsOf(s, step) {
-			draw(link, y)
+			draw(link, y-stepHeight)
 		}
 	}
 	for _, link := range links {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -78,19 +79,26 @@ func writeAccount(out io.Writer, s Schedule, r Result) {
 			fmt.Fprintf(out, "\n%s\n", heading(s, l.Step))
 			last = l.Step
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", clock(l.At), l.Actor, l.Kind, l.Event, firstLine(l.What))
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", clock(l.At), l.Actor, l.Kind, l.Event, firstLine(abbreviate(l.What)))
 	}
 	_ = table.Flush()
 	fmt.Fprintln(out)
 }
 
+// ids are the ids of events in a text.
+var ids = regexp.MustCompile(`[0-7][0-9A-HJKMNP-TV-Z]{25}`)
+
+// abbreviate shortens the ids in a text to what the lines of a trace call their events.
+func abbreviate(text string) string {
+	return ids.ReplaceAllStringFunc(text, func(id string) string { return id[6:10] + id[22:] })
+}
+
 // The kinds of lines that reports treat in a way of their own.
 const (
-	lineStep    = "step"
-	lineAccept  = "accept"
-	lineDeliver = "deliver"
-	lineFault   = "fault"
-	lineCheck   = "check"
+	lineStep      = "step"
+	lineAccept    = "accept"
+	lineReplicate = "replicate"
+	linePublish   = "publish"
 )
 
 func stepOf(s Schedule, n int) *Step {
@@ -126,36 +134,52 @@ func clock(at time.Duration) string {
 	return fmt.Sprintf("%d:%02d:%06.3f", int(at.Hours()), int(at.Minutes())%60, (at % time.Minute).Seconds())
 }
 
-// writeCoverage prints how often each kind of step was taken and each fault occurred. A kind that was never
-// taken is listed too: what is not taken is not tested.
+// writeCoverage prints how often each kind of step was taken, and each fault of each port occurred. A kind that
+// was never taken is listed too: what is not taken is not tested.
 func writeCoverage(out io.Writer, steps, faults map[string]int) {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	all := maps.Clone(steps)
-	if all == nil {
-		all = map[string]int{}
-	}
+	all, total := map[string]int{}, 0
 	for _, k := range kinds {
-		all[k.name] += 0
+		all[k.name] = 0
 	}
-	for _, part := range []struct {
-		title string
-		of    map[string]int
-	}{{"steps", all}, {"faults", faults}} {
-		total := 0
-		for _, n := range part.of {
-			total += n
+	maps.Copy(all, steps)
+	for _, n := range all {
+		total += n
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(table, "step\ttimes\tshare\t\n")
+	for _, name := range slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		return cmp.Or(cmp.Compare(all[b], all[a]), cmp.Compare(a, b))
+	}) {
+		share := "never"
+		if n := all[name]; n > 0 {
+			share = fmt.Sprintf("%.1f %%", 100*float64(n)/float64(total))
 		}
-		names := slices.SortedFunc(maps.Keys(part.of), func(a, b string) int {
-			return cmp.Or(cmp.Compare(part.of[b], part.of[a]), cmp.Compare(a, b))
-		})
-		fmt.Fprintf(table, "%s\t%d\t\t\n", part.title, total)
-		for _, name := range names {
-			share := "never"
-			if n := part.of[name]; n > 0 {
-				share = fmt.Sprintf("%.1f %%", 100*float64(n)/float64(total))
-			}
-			fmt.Fprintf(table, "%s\t%d\t%s\t\n", name, part.of[name], share)
-		}
+		fmt.Fprintf(table, "%s\t%d\t%s\t\n", name, all[name], share)
 	}
 	_ = table.Flush() // an error of out is seen by the next write
+
+	outcomes := []string{"delay", "refused", "refused but done", "crash before", "crash after"}
+	calls := map[string]map[string]int{}
+	for name, n := range faults {
+		call, outcome := name, ""
+		for _, o := range outcomes {
+			if before, is := strings.CutSuffix(name, " "+o); is {
+				call, outcome = before, o
+			}
+		}
+		if calls[call] == nil {
+			calls[call] = map[string]int{}
+		}
+		calls[call][outcome] += n
+	}
+	table = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(table, "\nfault\t%s\t\n", strings.Join(outcomes, "\t"))
+	for _, call := range slices.Sorted(maps.Keys(calls)) {
+		fmt.Fprintf(table, "%s\t", call)
+		for _, o := range outcomes {
+			fmt.Fprintf(table, "%d\t", calls[call][o])
+		}
+		fmt.Fprintln(table)
+	}
+	_ = table.Flush()
 }
