@@ -175,16 +175,17 @@ func (d *drawing) addLines(s Schedule, r Result, at map[string]int) {
 		if name == noColumn {
 			chars = 1000
 		}
+		event, _, _ := strings.Cut(abbreviate(l.Event), ".") // clients do not know the digest behind it
 		d.Marks = append(d.Marks, mark{
 			X: x, Y: y + rowHeight/2, TextX: x + 10, TextY: y + rowHeight/2 + 4,
-			Time: clock(l.At), Text: cutText(text, chars), Full: full, Kind: l.Kind, Event: l.Event,
+			Time: clock(l.At), Text: cutText(text, chars), Full: full, Kind: l.Kind, Event: event,
 		})
-		if here := (spot{x, y + rowHeight/2, i}); l.Event != "" {
-			from, seen := first[l.Event]
+		if here := (spot{x, y + rowHeight/2, i}); event != "" {
+			from, seen := first[event]
 			if !seen {
-				first[l.Event] = here
+				first[event] = here
 			} else if from.column != here.column {
-				d.Paths = append(d.Paths, path{Event: l.Event, D: curve(from.x, from.y, here.x, here.y)})
+				d.Paths = append(d.Paths, path{Event: event, D: curve(from.x, from.y, here.x, here.y)})
 			}
 		}
 		y += rowHeight

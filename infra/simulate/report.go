@@ -71,15 +71,14 @@ func writeAccount(out io.Writer, s Schedule, r Result) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	last := noStep
 	for _, l := range r.Trace {
-		if l.Kind == lineStep && stepOf(s, l.Step) != nil {
-			continue // the heading says so
-		}
 		if l.Step != last {
 			_ = table.Flush() // an error of out is seen by the next write
 			fmt.Fprintf(out, "\n%s\n", heading(s, l.Step))
 			last = l.Step
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", clock(l.At), l.Actor, l.Kind, l.Event, firstLine(abbreviate(l.What)))
+		if l.Kind != lineStep || stepOf(s, l.Step) == nil { // else the heading says so
+			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", clock(l.At), l.Actor, l.Kind, abbreviate(l.Event), firstLine(abbreviate(l.What)))
+		}
 	}
 	_ = table.Flush()
 	fmt.Fprintln(out)
