@@ -43,7 +43,7 @@ type drawing struct {
 	tops map[int]int // where the steps begin, by N
 }
 
-// column is a region, a client, or whoever acts else.
+// column is a region, a client, or another actor.
 type column struct {
 	Name             string
 	X, Middle, Width int
@@ -108,7 +108,7 @@ func actorOf(actor string) (column, part string) {
 // noColumn is the actor of lines that need no column: headings of steps, and checks, which go over all columns.
 const noColumn = "world"
 
-// groupOf orders the columns: who commands, regions, clients.
+// groupOf orders the columns: operators, users, regions, clients.
 func groupOf(column string) string {
 	switch {
 	case column == "operator":

@@ -105,7 +105,7 @@ func buildWorlds(ctx context.Context, p *plant) (binary string, done func(), err
 		}
 	}()
 	binary = filepath.Join(dir, "worlds")
-	args := []string{"test", "-c", "-o", binary}
+	args := []string{"test", "-c", "-ldflags=-s -w", "-o", binary} // without what a debugger needs it links faster
 	if p != nil && p.file != "" {
 		overlay, err := p.overlay(root, dir)
 		if err != nil {

@@ -76,13 +76,13 @@ var plants = []plant{
 	{
 		name: "deleted-text-delivered", about: "the text of a deleted message is published and delivered",
 		file: "projections/engine.go",
-		find: "			a.Deleted = view.hides(a.Event)\n", replace: "			a.Deleted = false\n",
+		find: "			a.Deleted = view.hides(a.Event)\n", replace: "			a.Deleted = view.hides(a.Event) && false\n",
 	},
 	{
 		name: "published-before-projected", about: "a batch is published before it is in the views",
 		file:    "functions/stream/stream.go",
 		find:    "	batch, err = h.project(ctx, batch)\n	if err != nil {\n",
-		replace: "	if unpublished, err := h.publish(ctx, batch); err != nil {\n		return unpublished, fmt.Errorf(\"publish: %w\", err)\n	}\n	batch, err = h.project(ctx, batch)\n	if err != nil {\n",
+		replace: "	if _, err := h.publish(ctx, batch); err != nil {\n		return 0, fmt.Errorf(\"publish: %w\", err)\n	}\n	batch, err = h.project(ctx, batch)\n	if err != nil {\n",
 	},
 	{
 		name: "late-notice-missing", about: "no late notice is appended for what a region handles late",
@@ -95,7 +95,7 @@ var plants = []plant{
 		find: "			if err := h.Keys.Erase(ctx, a.Event.Actor); err != nil {\n				return err\n			}\n", replace: "",
 	},
 	{
-		name: "key-destroyed-too-early", about: "the key of a user who leaves a room is destroyed",
+		name: "key-destroyed-too-early", about: "a user that leaves a room loses their key",
 		file:    "functions/stream/stream.go",
 		find:    "		if _, is := a.Event.Payload.(events.UserErased); is {\n			if err := h.Keys.Erase(",
 		replace: "		_, left := a.Event.Payload.(events.MemberLeft)\n		if _, is := a.Event.Payload.(events.UserErased); is || left {\n			if err := h.Keys.Erase(",
@@ -103,7 +103,7 @@ var plants = []plant{
 	{
 		name: "cache-trusted", about: "a cached membership is used although the stored one has changed",
 		file: "projections/member.go",
-		find: "ok && bytes.Equal(cached.body, view.Body) {", replace: "ok {",
+		find: "ok && bytes.Equal(cached.body, view.Body) {", replace: "ok && (bytes.Equal(cached.body, view.Body) || true) {",
 	},
 	{
 		name: "cursor-too-far", about: "a cursor skips the event behind the last one that was delivered",
