@@ -229,6 +229,52 @@ func TestRebuildSurvivesKill(t *testing.T) {
 	}
 }
 
+// TestLongJob: jobs of more steps than Lambda allows in one chain of invocations, unless a function says so.
+func TestLongJob(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, nil)
+	c.roomWithPosts(20)
+	c.settle()
+	op := c.operator("olga")
+	for _, j := range []struct{ body, function, queue string }{
+		{`{"kind":"rebuild","projection":"timeline"}`, config.Worker, jobQueue},
+		{`{"kind":"replay","to":"again","rate":1000}`, config.Replayer, replayQueue},
+	} {
+		job := op.start(j.body)
+		m, _ := c.queues.Take(j.queue)
+		m.Attributes.TraceHeader = awstest.TraceHeader(awstest.MaxLoop - 1)
+		for more := true; more; m, more = c.queues.Take(j.queue) {
+			if c.deliver(j.function, m) {
+				t.Fatal("a step fails")
+			}
+		}
+		if r := op.get(job); r.text("state") != wire.JobDone {
+			t.Errorf("after a long chain the job is %s", r.body)
+		}
+	}
+}
+
+// TestLoop: a chain is counted through the real functions and cut as Lambda does, unless a function allows
+// loops.
+func TestLoop(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, nil)
+	c.roomWithPosts(20)
+	c.settle()
+	worker := c.functions[config.Worker]
+	worker.AllowLoops = false
+	c.operator("olga").start(`{"kind":"rebuild","projection":"timeline"}`)
+	m, _ := c.queues.Take(jobQueue)
+	m.Attributes.TraceHeader = awstest.TraceHeader(awstest.MaxLoop - 2)
+	for step := range 3 {
+		_, err := worker.Invoke(awstest.Payload(t, []awstest.Message{m}))
+		if cut := step == 2; cut != errors.Is(err, awstest.ErrLoop) || !cut && err != nil {
+			t.Fatalf("step %d of the chain: %v", step, err)
+		}
+		m, _ = c.queues.Take(jobQueue)
+	}
+}
+
 // checkActs checks the recorded operations, in order and once each.
 func (c *cloud) checkActs(op user, want ...string) {
 	c.t.Helper()

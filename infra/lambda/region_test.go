@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -82,6 +83,7 @@ func newCloud(t testing.TB, fault func(dynamotest.Call) dynamotest.Fault) *cloud
 			return fault(call)
 		})
 		c.functions[f] = awstest.NewFunction(t, builtBinary(t), c.environment(f, noted))
+		c.functions[f].AllowLoops = allowsLoops(t, f)
 		if f == config.Live {
 			c.gateway.Functions = []*awstest.Function{c.functions[f], awstest.NewFunction(t, builtBinary(t), c.environment(f, noted))}
 		}
@@ -114,7 +116,7 @@ func newServices(t testing.TB) *cloud {
 // environment returns what Lambda and the template set for a function; users are not rate-limited.
 func (c *cloud) environment(function string, place dynamolocal.Endpoint) []string {
 	return []string{
-		"_HANDLER=" + function, "AWS_REGION=" + inRegion, "AWS_ACCESS_KEY_ID=" + place.Key, "AWS_SECRET_ACCESS_KEY=local",
+		"_HANDLER=" + function, "AWS_LAMBDA_FUNCTION_NAME=parley-" + function, "AWS_REGION=" + inRegion, "AWS_ACCESS_KEY_ID=" + place.Key, "AWS_SECRET_ACCESS_KEY=local",
 		"AWS_ENDPOINT_URL_DYNAMODB=" + place.URL, "AWS_ENDPOINT_URL_EVENTBRIDGE=" + c.bus.URL,
 		"AWS_ENDPOINT_URL_SQS=" + c.queues.URL, "AWS_ENDPOINT_URL_LAMBDA=" + c.invoker,
 		"AWS_ENDPOINT_URL_KMS=" + c.kms.URL, "PARLEY_KEYS_TABLE=" + keysTable, "PARLEY_KMS_KEY=" + awstest.KeyID,
@@ -124,6 +126,21 @@ func (c *cloud) environment(function string, place dynamolocal.Endpoint) []strin
 		"PARLEY_STREAM_FUNCTION=" + streamName, "PARLEY_GRACE=2s", "PARLEY_RATE=0",
 		"PARLEY_ISSUER=" + c.issuer.URL, "PARLEY_AUDIENCE=" + awstest.Audience, "PARLEY_JWKS=" + c.issuer.URL, "PARLEY_CURSOR_KEY=" + cursorKey,
 	}
+}
+
+// allowsLoops reports whether the template allows a function to invoke itself in a long chain.
+func allowsLoops(t testing.TB, function string) bool {
+	t.Helper()
+	text, err := os.ReadFile("../template/region.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, properties, found := strings.Cut(string(text), "\n  "+strings.ToUpper(function[:1])+function[1:]+":\n    Type: AWS::Lambda::Function\n")
+	if !found {
+		t.Fatalf("the template has no function %s", function)
+	}
+	properties, _, _ = strings.Cut(properties, "\n\n")
+	return strings.Contains(properties, "\n      RecursiveLoop: Allow\n")
 }
 
 // cursorKey is the secret that the functions share.
@@ -188,6 +205,9 @@ func (c *cloud) deliver(function string, m awstest.Message) (again bool) {
 	c.t.Helper()
 	batch := []awstest.Message{m}
 	text, err := c.functions[function].Invoke(awstest.Payload(c.t, batch))
+	if errors.Is(err, awstest.ErrLoop) {
+		c.t.Fatalf("a message for %s goes to the dead letters: %v", function, err)
+	}
 	return err != nil || len(awstest.Failed(c.t, text, batch, func(m awstest.Message) string { return m.ID })) > 0
 }
 

@@ -51,6 +51,7 @@ func serve(t testing.TB, h http.Handler) (url string) {
 type call struct {
 	operation string
 	body      []byte
+	trace     string // the header X-Amzn-Trace-Id
 }
 
 // decode reads the parameters of a call. The fields of into are spelled as the service spells them.
@@ -70,7 +71,7 @@ func serveJSON(t testing.TB, service string, answer func(call) (status int, body
 		body, err := io.ReadAll(r.Body)
 		status, out := failure(http.StatusBadRequest, "UnknownOperationException", "")
 		if err == nil && name == service && json.Valid(body) {
-			status, out = answer(call{operation, body})
+			status, out = answer(call{operation, body, r.Header.Get("X-Amzn-Trace-Id")})
 		}
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.WriteHeader(status)

@@ -24,8 +24,11 @@ import (
 type Function struct {
 	Env     []string      // of the process; changes apply to the next process
 	Timeout time.Duration // of an invocation; 0 is a minute
-	Metrics Output        // stdout of all processes
-	Logs    Output        // stderr of all processes
+	// AllowLoops is RecursiveLoop: Allow. Otherwise a message that its own invocations have caused through
+	// a chain of [MaxLoop] is not handed to it.
+	AllowLoops bool
+	Metrics    Output // stdout of all processes
+	Logs       Output // stderr of all processes
 
 	t       testing.TB
 	binary  string
@@ -50,6 +53,14 @@ var ErrExited = errors.New("the process exited")
 // ErrTimeout says that the invocation was not answered in time.
 var ErrTimeout = errors.New("the function took too long and was killed")
 
+// MaxLoop is how often Lambda invokes a function in one chain of invocations, each of which sends the message
+// that causes the next. It recognises a chain by the trace header that the SDK passes on. See "Use Lambda
+// recursive loop detection to prevent infinite loops" in the Lambda Developer Guide.
+const MaxLoop = 16
+
+// ErrLoop says that a message was not handed to the function: it goes to the queue's dead letters.
+var ErrLoop = errors.New("a recursive loop was detected and stopped")
+
 // NewFunction returns a function that runs a binary with an environment.
 func NewFunction(t testing.TB, binary string, env []string) *Function {
 	t.Helper()
@@ -70,13 +81,17 @@ func (f *Function) Starts() int {
 func (f *Function) Invoke(payload []byte) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	chain := chainOf(payload)
+	if chain >= MaxLoop && !f.AllowLoops {
+		return nil, ErrLoop
+	}
 	p := f.process.Load()
 	if p == nil || p.dead() {
 		p = f.start()
 	}
 	f.invoked++
 	timeout := cmp.Or(f.Timeout, time.Minute)
-	i := &invocation{fmt.Sprintf("invocation-%d", f.invoked), payload, time.Now().Add(timeout), make(chan outcome, 1)}
+	i := &invocation{fmt.Sprintf("invocation-%d", f.invoked), payload, chain + 1, time.Now().Add(timeout), make(chan outcome, 1)}
 	timer := time.NewTimer(timeout + 100*time.Millisecond)
 	defer timer.Stop()
 	for work := p.work; ; {
@@ -98,6 +113,30 @@ func (f *Function) Invoke(payload []byte) ([]byte, error) {
 			return nil, ErrTimeout
 		}
 	}
+}
+
+// The length of a chain is in the Lineage of a trace header. How AWS encodes it is not documented.
+const lineage = "Lineage=parley:"
+
+// TraceHeader is the trace header of a call that an invocation makes which is the last of a chain so long.
+func TraceHeader(chain int) string {
+	return fmt.Sprintf("Root=1-00000000-000000000000000000000000;%s%d", lineage, chain)
+}
+
+// chainOf returns the length of the chain that led to an event: the longest of its messages.
+func chainOf(payload []byte) (longest int) {
+	var event struct {
+		Records []struct {
+			Attributes MessageAttributes `json:"attributes"`
+		}
+	}
+	_ = json.Unmarshal(payload, &event) // other events have no messages
+	for _, r := range event.Records {
+		_, chain, _ := strings.Cut(r.Attributes.TraceHeader, lineage)
+		n, _ := strconv.Atoi(chain) // 0: the chain begins
+		longest = max(longest, n)
+	}
+	return longest
 }
 
 // Kill ends the process like kill -9, whatever it is doing.
@@ -134,6 +173,7 @@ type process struct {
 type invocation struct {
 	id       string
 	payload  []byte
+	chain    int // how many invocations the chain has with this one
 	deadline time.Time
 	done     chan outcome
 }
@@ -187,6 +227,7 @@ func (p *process) runtimeAPI() http.Handler {
 			p.open[i.id] = i
 			p.mu.Unlock()
 			w.Header().Set("Lambda-Runtime-Aws-Request-Id", i.id)
+			w.Header().Set("Lambda-Runtime-Trace-Id", TraceHeader(i.chain))
 			w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(i.deadline.UnixMilli(), 10))
 			w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:"+Region+":"+Account+":function:parley")
 			_, _ = w.Write(i.payload) // the process may be gone

@@ -137,9 +137,15 @@ type Queues struct {
 
 // Message is a message of a queue, in the form in which a mapping hands it to a function.
 type Message struct {
-	ID     string `json:"messageId"`
-	Body   string `json:"body"`
-	Source string `json:"eventSource"`
+	ID         string            `json:"messageId"`
+	Body       string            `json:"body"`
+	Source     string            `json:"eventSource"`
+	Attributes MessageAttributes `json:"attributes"`
+}
+
+// MessageAttributes are what SQS knows of a message.
+type MessageAttributes struct {
+	TraceHeader string `json:"AWSTraceHeader,omitempty"` // of the call that sent it
 }
 
 // NewQueues starts a service with queues. The URL of a queue is that of the service and the queue's
@@ -189,7 +195,7 @@ func (q *Queues) answer(c call) (int, any) {
 		return failure(http.StatusBadRequest, "com.amazonaws.sqs#QueueDoesNotExist", "refused by a test")
 	}
 	q.sent++
-	m := Message{fmt.Sprint("message-", q.sent), in.MessageBody, "aws:sqs"}
+	m := Message{fmt.Sprint("message-", q.sent), in.MessageBody, "aws:sqs", MessageAttributes{c.trace}}
 	q.waiting[path] = append(q.waiting[path], m)
 	sum := md5.Sum([]byte(in.MessageBody)) //nolint:gosec // as above
 	return http.StatusOK, map[string]string{"MessageId": m.ID, "MD5OfMessageBody": hex.EncodeToString(sum[:])}
