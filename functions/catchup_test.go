@@ -117,6 +117,53 @@ func TestSocketWithoutKey(t *testing.T) {
 	}
 }
 
+// Events of several rooms wait for a key. However short the pages, they end, and have what need not wait.
+func TestSyncWaitsInSeveralRooms(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		us, eu := w.region(t, "us"), w.region(t, "eu")
+		eu.stream.BusOpens = true // it would wait for the key
+		ada, bob := us.as("ada"), us.as("bob")
+		var rooms []string
+		for range 5 {
+			room := bob.room(`{"name":"Engine"}`)
+			us.as("eve").put(room+"/members/eve", "").want(200)
+			ada.put(room+"/members/ada", "").want(200)
+			rooms = append(rooms, room)
+		}
+		bob.say(rooms[0], "which makes a key for bob")
+		us.Sync()
+		replicate(us, eu)
+		w.pass(time.Minute)
+		cursor := eu.as("eve").cursor()
+		var want []string
+		for i, room := range rooms {
+			if i%2 == 0 {
+				ada.say(room, "sealed with a new key")
+				bob.say(room, "behind it")
+			} else {
+				want = append(want, bob.say(room, "one").String(), bob.say(room, "two").String())
+			}
+		}
+		us.Sync()
+		replicateEvents(us, eu)
+		for limit := 1; limit <= 8; limit++ {
+			got, n := []string{}, news{Cursor: cursor, More: true}
+			for pages := 0; n.More; pages++ {
+				n = eu.as("eve").sync(n.Cursor, fmt.Sprint("&limit=", limit))
+				got = append(got, n.messages()...)
+				if pages > 20 {
+					t.Fatalf("with pages of %d there is always more", limit)
+				}
+			}
+			if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+				t.Errorf("with pages of %d a sync returns %v, want %v", limit, got, want)
+			}
+		}
+	})
+}
+
 // follower follows the rooms of a user by sync, and knows what it has to receive.
 type follower struct {
 	*client

@@ -328,7 +328,15 @@ func (p *pass) read(ctx context.Context, feeds ...wanted) (full bool, err error)
 	if err := each(ctx, len(news), readAtOnce, func(ctx context.Context, i int) error { return p.load(ctx, news[i]) }); err != nil {
 		return false, err
 	}
-	for _, s := range sources {
+	for i, s := range sources {
+		if s.cut && len(s.entries) < p.room() { // of those before, some wait for a key, and leave room
+			if s, err = p.look(ctx, feeds[i], p.room()); err == nil && len(s.entries) > 0 {
+				err = p.load(ctx, s)
+			}
+			if err != nil {
+				return false, err
+			}
+		}
 		if full, err := p.take(ctx, s); full || err != nil {
 			return full, err
 		}
