@@ -19,6 +19,7 @@ type follower struct {
 	at         *region // that gave the cursor
 	rebuilds   int     // of its feeds by then
 	got        map[eventName]bool
+	busy       bool // it is catching up
 	// once counts what was delivered since the follower came to the region.
 	once map[eventName]int
 }
@@ -59,6 +60,11 @@ func (w *world) event(r *region, key events.Key) events.Event {
 
 // follow catches up in a region until there is no more, or a request fails.
 func (f *follower) follow(w *world, s Step, r *region) {
+	if f.busy {
+		return
+	}
+	f.busy = true
+	defer func() { f.busy = false }()
 	if f.at != r || f.rebuilds != r.rebuilds {
 		clear(f.once)
 	}
@@ -83,6 +89,10 @@ func (f *follower) follow(w *world, s Step, r *region) {
 			w.fail("sync", "%s receives %d events, at most %d are allowed", f.name, len(page.Events), limit)
 		}
 		f.take(w, r, page)
+		if w.trace.ports {
+			cursor, _ := w.cursors.Decode("", f.user, page.Cursor)
+			w.trace.line(f.name, "note", "", fmt.Sprintf("%d events, more %v, cursor %+v", len(page.Events), page.More, cursor))
+		}
 		f.cursor, f.at, f.rebuilds = page.Cursor, r, r.rebuilds
 		if !page.More || w.failed() {
 			return
@@ -109,7 +119,7 @@ func (f *follower) take(w *world, r *region, page wire.SyncPage) {
 			w.fail("positions", "%s receives position %d of %s behind %d", f.name, h.Position, h.Stream, last[h.Stream])
 		}
 		last[h.Stream] = h.Position
-		if f.once[name]++; f.once[name] > len(found) && exact && !f.mayRepeat(w, r, found[0]) {
+		if f.once[name]++; f.once[name] > len(found) && exact && !f.mayRepeat(w, r, found) {
 			w.fail("repeated", "%s receives a %s twice in %s, which gave the cursor", f.name, h.Event.Type, r.name)
 		}
 		f.got[name] = true
@@ -137,16 +147,20 @@ func (f *follower) allowed(w *world, r *region, e events.Event, position uint64)
 // current returns the views of a region that are read now.
 func (r *region) current() projections.Views { return projections.NewGenerations(r.views).Views() }
 
-// mayRepeat reports whether an event may be delivered again in a region: a late notice of another region names
-// it, or the user has joined its room, or was invited to it, since.
-func (f *follower) mayRepeat(w *world, r *region, e events.Event) bool {
+// mayRepeat reports whether one of some events of one id may be delivered again in a region: a late notice of
+// another region names it, or the user has joined its room, or was invited to it, since.
+func (f *follower) mayRepeat(w *world, r *region, found []events.Event) bool {
 	changes := 0
-	for other, err := range r.log.Read(context.Background(), e.Stream, events.Range{}) {
+	for other, err := range r.log.Read(context.Background(), found[0].Stream, events.Range{}) {
 		if err != nil {
 			w.fail("log", "cannot read the log of %s: %v", r.name, err)
 		}
-		if notice, is := other.Payload.(events.EventLate); is && other.Region != r.name && slices.Contains(notice.Events(), e.Ref()) {
-			return true
+		if notice, is := other.Payload.(events.EventLate); is && other.Region != r.name {
+			for _, e := range found {
+				if slices.Contains(notice.Events(), e.Ref()) {
+					return true
+				}
+			}
 		}
 		if slices.Contains(projections.MembersOf(other), f.user) {
 			changes++

@@ -74,7 +74,7 @@ func (p *process) enter(ctx context.Context, op, key string, more ...uint64) (fa
 	n := w.trace.count(h)
 	w.trace.add(mix(h, uint64(n)))
 	if w.trace.ports {
-		w.trace.note(p.name, "port", "", "%s %s (%x, %d)", op, key, h, n)
+		w.trace.line(p.name, "note", "", fmt.Sprintf("%s %s, call %d", op, key, n))
 	}
 	if w.scheduler.park(mix(h, uint64(n), uint64(c.step.N))); p.dead.Load() {
 		return crash, errCrashed
@@ -123,7 +123,7 @@ func (t *trace) fault(actor, op, key, what string) {
 	t.faults[op+" "+what]++
 	t.mu.Unlock()
 	if t.keep {
-		t.note(actor, "fault", "", "%s %s: %s", op, key, what)
+		t.line(actor, "fault", "", op+" "+key+": "+what)
 	}
 }
 

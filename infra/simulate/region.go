@@ -36,10 +36,11 @@ type region struct {
 	records int           // in all shards
 	coming  []transit     // from other regions
 
-	processes []*process
-	failing   bool // it answers no requests
-	jobs      []*opsJob
-	rebuilds  int // of feeds, that were begun
+	workers  []*process // they handle the change stream, do jobs and append heartbeats
+	servers  []*process // they serve requests and sockets
+	failing  bool       // it answers no requests
+	jobs     []*opsJob
+	rebuilds int // of feeds, that were begun
 }
 
 // shard is a part of a change stream, and how far it is handled.
@@ -59,11 +60,11 @@ type transit struct {
 	user  string // whose keys have changed; "" if it is an event
 }
 
-// process runs the functions of a region. Nothing that it has in memory survives a crash.
+// process runs some functions of a region. Nothing that it has in memory survives a crash.
 type process struct {
 	region *region
-	index  int
 	name   string
+	serves bool // requests and sockets
 	dead   atomic.Bool
 	ctx    context.Context // ends with the process
 	end    context.CancelFunc
@@ -83,7 +84,10 @@ func newRegion(w *world, index int, name string) *region {
 		r.shards = append(r.shards, &shard{index: i})
 	}
 	for i := range w.schedule.Processes {
-		r.processes = append(r.processes, r.start(i))
+		r.workers = append(r.workers, r.start(name+"/"+strconv.Itoa(i), false))
+	}
+	for i := range 1 + mix(w.schedule.Seed, hashOf("servers", name))%2 {
+		r.servers = append(r.servers, r.start(name+"/api"+strconv.Itoa(int(i)), true))
 	}
 	return r
 }
@@ -92,18 +96,24 @@ func newRegion(w *world, index int, name string) *region {
 func (r *region) now() time.Time { return time.Now().Add(r.skew) }
 
 // start starts a process, with nothing in memory.
-func (r *region) start(index int) *process {
+func (r *region) start(name string, serves bool) *process {
 	w := r.world
-	p := &process{region: r, index: index, name: r.name + "/" + strconv.Itoa(index)}
+	p := &process{region: r, name: name, serves: serves}
 	p.ctx, p.end = context.WithCancel(context.Background())
-	p.f = functions.New(functions.Parts{
+	parts := functions.Parts{
 		Region: r.name, Log: logPort{p, r.log}, Views: viewsPort{p, r.views}, Clock: r.clock, Now: r.now, Logger: slog.New(slog.DiscardHandler),
-		Keys: keys.NewRing(keysPort{p, r.keys}, w.root, r.now), Auth: auth(), Cursors: w.cursors,
+		Keys: keys.NewRing(keysPort{p, r.keys}, w.root, r.now), Cursors: w.cursors,
 		Connections: connectionsPort{p, r.connections}, Sockets: socketsPort{p, w.planted(r.sockets)},
 		Bus: busPort{p, w.plantedBus(r.bus)}, Beats: beatStreams, Grace: time.Second, HealthTimeout: time.Second,
-	})
+	}
+	if serves {
+		parts.Auth = auth()
+	}
+	p.f = functions.New(parts)
 	p.f.Rebuilder.Parts = 2 // as many on every machine
-	p.stream = p.f.Stream()
+	if !serves {
+		p.stream = p.f.Stream()
+	}
 	return p
 }
 
@@ -121,18 +131,20 @@ func (p *process) crash() {
 
 // revive starts other processes in place of those that have crashed.
 func (r *region) revive() {
-	for i, p := range r.processes {
-		if p.dead.Load() {
-			r.processes[i] = r.start(i)
+	for _, list := range [][]*process{r.workers, r.servers} {
+		for i, p := range list {
+			if p.dead.Load() {
+				list[i] = r.start(p.name, p.serves)
+			}
 		}
 	}
 }
 
-// any returns one of the processes, which is up to the step and what it is for.
-func (r *region) any(s Step, what string) *process {
+// any returns one of some processes, which is up to the step and what it is for.
+func (r *region) any(of []*process, s Step, what string) *process {
 	h := hashOf(r.name, what)
 	n := r.world.trace.count(h)
-	return r.processes[mix(r.world.schedule.Seed, uint64(s.N), h, uint64(n))%uint64(len(r.processes))]
+	return of[mix(r.world.schedule.Seed, uint64(s.N), h, uint64(n))%uint64(len(of))]
 }
 
 // begin returns the context of a call of a process, and what ends it. A call may take as long as on Lambda.
@@ -259,16 +271,21 @@ func (r *region) receiveKeys(ctx context.Context, t transit) {
 // handle lets a process handle a batch of a shard, as Lambda does: at most so many records. It reports whether
 // there was one. What is done with a batch that failed is up to the step.
 func (r *region) handle(s Step, shard *shard, most int) bool {
+	if shard.busy || shard.stuck { // one batch of a shard at a time
+		return false
+	}
 	r.mu.Lock()
 	batch := slices.Clone(shard.waiting[:min(most, len(shard.waiting))])
 	r.mu.Unlock()
-	if len(batch) == 0 || shard.stuck {
+	if len(batch) == 0 {
 		return false
 	}
+	shard.busy = true
+	defer func() { shard.busy = false }()
 	if shard.failures > 0 { // bisected
 		batch = batch[:max(1, len(batch)>>min(shard.failures, 10))]
 	}
-	p := r.any(s, "stream")
+	p := r.any(r.workers, s, "stream")
 	ctx, end := p.begin(s, "stream")
 	defer end()
 	handler := p.stream.Handle

@@ -61,21 +61,12 @@ func (w *world) shard(s Step) (*region, *shard) {
 
 func (w *world) stream(s Step) {
 	r, shard := w.shard(s)
-	if w.together && shard.busy { // Lambda runs one batch of a shard at a time
-		return
-	}
-	shard.busy = true
 	r.handle(s, shard, 1+s.C%30)
-	shard.busy = false
 }
 
 // redeliver lets a batch be handled, and then comes the same batch again.
 func (w *world) redeliver(s Step) {
 	r, shard := w.shard(s)
-	if shard.busy {
-		return
-	}
-	shard.busy = true
 	r.mu.Lock()
 	batch := slices.Clone(shard.waiting[:min(1+s.C%30, len(shard.waiting))])
 	r.mu.Unlock()
@@ -84,7 +75,6 @@ func (w *world) redeliver(s Step) {
 		shard.waiting = append(batch, shard.waiting...)
 		r.mu.Unlock()
 	}
-	shard.busy = false
 }
 
 func (w *world) stick(s Step) {
@@ -111,7 +101,7 @@ func (w *world) beats(s Step) { w.beat(s, w.region(s.A)) }
 
 // beat lets a process of a region append its heartbeats.
 func (w *world) beat(s Step, r *region) {
-	p := r.any(s, "beat")
+	p := r.any(r.workers, s, "beat")
 	ctx, end := p.begin(s, "heartbeat")
 	defer end()
 	_ = p.f.Beat(ctx) // the next comes in a minute
@@ -124,7 +114,11 @@ func (w *world) skew(s Step) {
 
 func (w *world) crash(s Step) {
 	r := w.region(s.A)
-	p := r.processes[s.B%len(r.processes)]
+	of := r.workers
+	if s.C%3 == 0 {
+		of = r.servers
+	}
+	p := of[s.B%len(of)]
 	p.crash()
 	if !w.together {
 		r.revive()

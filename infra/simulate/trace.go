@@ -63,18 +63,23 @@ func (t *trace) count(h uint64) int {
 	return n
 }
 
-// note adds a line. What is made of format and args only if lines are kept; all args count.
+// note adds what happened to the hash, and keeps a line of it if lines are kept.
 func (t *trace) note(actor, kind, event, format string, args ...any) {
 	what := format
 	if len(args) > 0 {
 		what = fmt.Sprintf(format, args...)
 	}
+	t.add(hashOf(actor, kind, event, what))
+	if t.keep {
+		t.line(actor, kind, event, what)
+	}
+}
+
+// line keeps a line that does not count.
+func (t *trace) line(actor, kind, event, what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sum += hashOf(actor, kind, event, what)
-	if t.keep {
-		t.lines = append(t.lines, Line{time.Since(t.began), t.step, actor, kind, event, what})
-	}
+	t.lines = append(t.lines, Line{time.Since(t.began), t.step, actor, kind, event, what})
 }
 
 // The hashes of a run must be the same in every process, so they are FNV-1a with a finish of splitmix64.

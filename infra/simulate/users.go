@@ -59,7 +59,7 @@ func (w *world) request(s Step, r *region, user, method, path, body, key string)
 	if r.failing {
 		return answer{status: 599}
 	}
-	p := r.any(s, "http")
+	p := r.any(r.servers, s, "http")
 	ctx, end := p.begin(s, "request")
 	defer end()
 	name, _, _ := strings.Cut(path, "?")
@@ -218,7 +218,7 @@ func (w *world) post(s Step) {
 // readOwn reads back what a command has just written, wherever the views are.
 func (w *world) readOwn(s Step, r *region, c *command, text string) {
 	a := w.request(s, r, c.user, "GET", c.path+"?includes="+c.id.String(), "", "")
-	if a.open() || w.together {
+	if a.open() || w.together || w.erased[c.user] {
 		return
 	}
 	var m wire.Message

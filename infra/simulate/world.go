@@ -24,10 +24,9 @@ import (
 // Options say how a schedule is run.
 type Options struct {
 	Trace  bool   // keep the lines of the trace
+	Ports  bool   // and of each call of a port
 	Plant  string // the name of a planted bug; "" is none
 	Stores string // what logs, views and keys are stored in: memory (or ""), pebble
-
-	ports bool // keep lines of calls of ports, too
 }
 
 // Result is what became of a run.
@@ -104,7 +103,7 @@ const operator = "operator"
 func newWorld(t *testing.T, s Schedule, o Options) *world {
 	w := &world{
 		t: t, schedule: s, options: o, plant: planted(o.Plant), kinds: map[string]int{}, marks: events.NewMarks(nil),
-		trace:     &trace{began: time.Now(), keep: o.Trace, ports: o.ports, faults: map[string]int{}, nth: map[uint64]int{}},
+		trace:     &trace{began: time.Now(), keep: o.Trace, ports: o.Ports, faults: map[string]int{}, nth: map[uint64]int{}},
 		scheduler: scheduler{seed: s.Seed, wake: make(chan struct{}, 1)},
 		cut:       map[[2]int]bool{}, first: map[place]time.Time{}, erased: map[string]bool{},
 	}
@@ -125,7 +124,7 @@ func newWorld(t *testing.T, s Schedule, o Options) *world {
 
 func (w *world) close() {
 	for _, r := range w.regions {
-		for _, p := range r.processes {
+		for _, p := range slices.Concat(r.workers, r.servers) {
 			p.end()
 		}
 	}
