@@ -29,7 +29,7 @@ func (h eventHandlers) register(a *api.API) {
 		Summary: "A page of a stream's events, as they are in this region's log",
 		Detail: "In the order of their ids. as_of ends at a time, or with an event. With sealed=true content stays encrypted. The texts of " +
 			"messages that were deleted are left out: such an event has null in their place, and \"deleted\": true. Only deleted=true shows them. " +
-			"Reading a stream of a room or a user is recorded as the act events.read, or events.read_deleted: once an hour for each operator and stream.",
+			"What is read of a room or a user is recorded as the act events.read, or events.read_deleted, before the answer: once an hour for each operator and stream.",
 	}, h.listEvents)
 	command(a, api.Operation{
 		ID: "appendEvents", Method: "POST", Path: "/v1/ops/events", MaxBody: MaxAppendBytes,
@@ -100,12 +100,6 @@ func (h eventHandlers) listEvents(ctx context.Context, in *eventsInput) (*api.Re
 			r.Before = end
 		}
 	}
-	if kind, _ := stream.Split(); kind == events.KindRoom || kind == events.KindUser {
-		what := map[bool]string{true: "events.read_deleted", false: "events.read"}[in.Deleted]
-		if err := h.actRead(ctx, what, string(stream)); err != nil {
-			return nil, err
-		}
-	}
 	r.Limit = in.Limit + 1
 	p := pager{limit: in.Limit, key: func(e events.Event) string { return behind(e).String() }}
 	switch {
@@ -123,6 +117,12 @@ func (h eventHandlers) listEvents(ctx context.Context, in *eventsInput) (*api.Re
 	page, err := p.page(ctx, read)
 	if err != nil {
 		return nil, err
+	}
+	if kind, _ := stream.Split(); len(page.Events) > 0 && (kind == events.KindRoom || kind == events.KindUser) {
+		what := map[bool]string{true: "events.read_deleted", false: "events.read"}[in.Deleted]
+		if err := h.actRead(ctx, what, string(stream)); err != nil {
+			return nil, err
+		}
 	}
 	return api.OK(page), nil
 }

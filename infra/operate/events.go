@@ -39,11 +39,12 @@ func parseStream(text string) (events.Stream, error) {
 	return stream, nil
 }
 
-// readEvents yields the events of a stream after an id, as of a time, at most limit; 0 is all.
-func readEvents(r *region, stream events.Stream, after, asOf string, limit int) iter.Seq2[events.Event, error] {
+// readEvents yields the events of a stream after an id, as of a time, at most limit; 0 is all. More are
+// further parameters, pairs of name and value.
+func readEvents(r *region, stream events.Stream, after, asOf string, limit int, more ...string) iter.Seq2[events.Event, error] {
 	return func(yield func(events.Event, error) bool) {
 		split := func(p wire.EventPage) ([]wire.RawEvent, *string) { return p.Events, p.After }
-		for raw, err := range pages(r, "events", after, maxPage, limit, split, "stream", string(stream), "as_of", asOf) {
+		for raw, err := range pages(r, "events", after, maxPage, limit, split, append(more, "stream", string(stream), "as_of", asOf)...) {
 			var e events.Event
 			if err == nil {
 				e, err = decodeEvent(raw)

@@ -169,10 +169,10 @@ type roomLine struct {
 // roomState is a room after its events so far, as its lines describe it.
 type roomState struct {
 	source.About
-	exists, archived bool
-	banned           map[string]bool
-	reactions        map[events.ID][]source.Reaction
-	pinned           map[events.ID]string
+	exists    bool
+	banned    map[string]bool
+	reactions map[events.ID][]source.Reaction
+	pinned    map[events.ID]string
 }
 
 // add adds the next event of the room, in the order of ids.
@@ -194,9 +194,9 @@ func (r *roomState) add(e events.Event) {
 			r.Private = p.Private
 		}
 	case events.RoomArchived:
-		r.archived = true
+		r.Archived = true
 	case events.RoomUnarchived:
-		r.archived = false
+		r.Archived = false
 	case events.MemberJoined:
 		r.Members[p.User] = p.Role
 	case events.MemberLeft:
@@ -230,9 +230,6 @@ func (x *exporter) describe(name string, r *roomState) roomLine {
 	maps.DeleteFunc(r.Members, func(user string, _ events.Role) bool { return r.banned[user] })
 	if len(r.Direct) > 0 { // nothing else counts in a direct room
 		r.Members, r.Owner, r.Topic = nil, "", ""
-	}
-	if r.archived {
-		x.lost["rooms that are archived: they become active"]++
 	}
 	if len(r.banned) > 0 {
 		x.lost["bans"] += len(r.banned)
@@ -324,6 +321,9 @@ func (x *exporter) writeRoom(stream events.Stream, name string) error {
 	}
 	if name = cmp.Or(name, roomName); name == "" {
 		return nil // no events
+	}
+	if name != roomName { // it only identifies the room
+		room.Name = roomName
 	}
 	if err := x.writeJSON(x.describe(name, room)); err != nil {
 		return err

@@ -160,6 +160,7 @@ type tailCmd struct {
 type importCmd struct {
 	Path   string `arg:"" name:"file|folder" help:"JSON lines, a folder with *.jsonl files, or a Slack export as zip file or folder. - is standard input."`
 	Shift  shift  `placeholder:"TIME" help:"Add this to all times: 36h, 20000d, -shift=-12h. Ids cannot represent times before 1970."`
+	Source string `placeholder:"NAME" help:"Name of the source of JSON lines. Rooms of one name in sources of different names are different rooms; without a name an import continues the room of that name that an earlier import made."`
 	Owner  string `placeholder:"USER" help:"Owner of the rooms of JSON lines that do not name one, and of rooms in which nobody is left. Default: the first author of each."`
 	Public bool   `help:"Make the rooms public of which the JSON lines do not say what they are. Default: private, with their authors as members."`
 	Events bool   `help:"Import lines that are events, as export writes them, as they are: they can make members and owners of rooms that exist. Events that erase users, and those of operators and regions, are left out and counted. Default: such lines are not imported."`
@@ -191,21 +192,24 @@ type eraseCmd struct {
 
 // Help implements [kong.HelpProvider].
 func (importCmd) Help() string {
-	return `JSON lines: {"room":"engines","author":"ada","at":"2026-01-31T12:00:00Z","text":"…"}, optionally with "id", any text that identifies the message in its room, "thread" and "reply_to", the id or the time of an earlier message, "edited", the time of the present text, "reactions":{":+1:":["bob"]} and "pinned", the user who pinned it. A line {"room":"engines","about":{"private":false,"topic":"…","owner":"ada","members":{"bob":"member"}}} describes a room; "direct":["ada","bob"] makes it their direct room. A room that no line describes is private, unless -public is given.
+	return `JSON lines: {"room":"engines","author":"ada","at":"2026-01-31T12:00:00Z","text":"…"}, optionally with "id", any text that identifies the message in its room, "thread" and "reply_to", the id or the time of another message, "edited", the time of the present text, "reactions":{":+1:":["bob"]} and "pinned", the user who pinned it. A line {"room":"engines","about":{"private":false,"topic":"…","owner":"ada","members":{"bob":"member"}}} describes a room; "direct":["ada","bob"] makes it their direct room. A room that no line describes is private, unless -public is given.
 
 With -events, lines may also be events as written by export. Check such a file with -dry-run first: it counts the events of each type.
 
-Slack: channels.json, groups.json, mpims.json, dms.json, users.json and a folder of days for each channel. Threads, edits, reactions, joins and leaves are imported; files and other subtypes are reported. Groups and direct messages stay private: a direct message that is not one of two users becomes a private room. If the creator of a channel is no longer a member, another member becomes an owner, which is reported.
+Slack: channels.json, groups.json, mpims.json, dms.json, users.json or org_users.json, and a folder of days for each channel. Threads, edits, reactions, pins, joins and leaves are imported, attachments and blocks as text; the contents of files are reported. Groups, direct messages and folders that no list names are private. If the creator of a channel is no longer a member, another member becomes an owner, which is reported.
 
-Ids are computed from the source. Importing again adds nothing, and an interrupted import continues when the command is repeated. A room of JSON lines is identified by its name, its owner and the time of its first line, so import all files of one conversation together, as a folder. Messages of the same millisecond keep their order; for that, some move by a few milliseconds.
+Everything is imported or reported. The exit code is 3 if something was not imported.
 
-Imported events are published to subscribers like any other event, with their old times.
+Identity comes from the source: the id of a channel and of a user, the time of a message in its channel, the name of a room of JSON lines, the "id" of a line. Importing again adds nothing, an interrupted import continues when the command is repeated, and a longer or later export continues the same rooms. Lines without "id" are identified by time, author and text: import files that share a second together, as a folder. Messages of the same millisecond keep their order.
+
+Imported events are published with the source parley.import, so that subscribers to live events are not notified. Those imported with -events are published like any other event, with their old times.
 
 Examples:
   operate import apollo13.jsonl -dry-run
   operate import old.jsonl -shift 20000d -owner ada -report left-out.txt
   operate import all.jsonl -events -dry-run
-  operate import slack-export.zip -region eu-west-1`
+  operate import slack-export.zip -region eu-west-1
+  operate import - < slack-export.zip`
 }
 
 // Help implements [kong.HelpProvider].

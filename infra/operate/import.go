@@ -23,17 +23,20 @@ import (
 	"parley/infra/operate/source"
 )
 
-// The limits of a batch of events, below those of the API, and of a batch of users.
+// The limits of a batch of events, below those of the API.
 const (
 	maxBatch      = 100
 	maxBatchBytes = 3 << 20
-	maxMarks      = 1000 // users whose marks are asked for at once, the API's limit
 	// batchAttempts take about two minutes if nothing answers.
 	batchAttempts = 30
 )
 
-// maxShownProblems is how many problems are printed; -report writes all.
-const maxShownProblems = 10
+// maxShownProblems is how many problems are printed, maxListedProblems how many the JSON lists; -report
+// writes all.
+const (
+	maxShownProblems  = 10
+	maxListedProblems = 1000
+)
 
 // dollarsPerMillion is what a million events cost once in a region. infra/template/COSTS.md has the details.
 const dollarsPerMillion = 4.71
@@ -73,9 +76,12 @@ type importResult struct {
 	Types   map[string]*tally `json:"types"`             // all of them, by type
 	Skipped map[string]int    `json:"skipped,omitempty"` // events of the source that are never imported, by type
 
+	Records  int               `json:"records"`   // that the source has
+	Repeated int               `json:"repeated"`  // records that are the same message as an earlier one of the source
 	NotTaken int               `json:"not_taken"` // records that cannot be imported
-	InPart   int               `json:"in_part"`   // records imported in part
+	InPart   int               `json:"in_part"`   // what of a record was left out or changed
 	Refused  int               `json:"refused"`   // events that the region refused
+	Reported []string          `json:"reported"`  // what the three before are, the first maxListedProblems
 	Mapped   map[string]string `json:"mapped,omitempty"`
 	DryRun   bool              `json:"dry_run,omitempty"`
 	Dollars  float64           `json:"dollars"` // in each region, about
@@ -156,7 +162,7 @@ func (c importCmd) Run(s *session) (err error) {
 
 // upload reads the source and uploads the events made from it.
 func (c importCmd) upload(u *upload, src source.Source) error {
-	o := source.Options{Owner: c.Owner, Public: c.Public, Events: c.Events, Shift: time.Duration(c.Shift), Now: time.Now(), Region: "dry-run"}
+	o := source.Options{Name: c.Source, Owner: c.Owner, Public: c.Public, Events: c.Events, Shift: time.Duration(c.Shift), Now: time.Now(), Region: "dry-run"}
 	if !c.DryRun {
 		var err error
 		if u.to, err = u.anyRegion(); err != nil {
@@ -170,12 +176,13 @@ func (c importCmd) upload(u *upload, src source.Source) error {
 		return err
 	}
 	if !c.DryRun {
-		if survey.Mark, err = u.marks(survey); err != nil {
+		if err := u.continueRooms(src, survey); err != nil {
 			return err
 		}
 	}
 	u.total = survey.Events
-	u.result = importResult{Types: map[string]*tally{}, Skipped: map[string]int{}, Mapped: survey.Mapped, DryRun: c.DryRun, Dollars: float64(survey.Events) / 1e6 * dollarsPerMillion}
+	u.result = importResult{Records: survey.Records, Types: map[string]*tally{}, Skipped: map[string]int{}, Mapped: survey.Mapped, Reported: []string{},
+		DryRun: c.DryRun, Dollars: float64(survey.Events) / 1e6 * dollarsPerMillion}
 	u.startLanes(c.Lanes)
 	for item, err := range source.Events(src, survey) {
 		switch {
@@ -194,8 +201,15 @@ func (c importCmd) upload(u *upload, src source.Source) error {
 			u.result.InPart++
 			u.addProblem(item.Place, "imported in part: "+item.Note)
 			u.mu.Unlock()
+		case item.Repeat:
+			u.result.Repeated++
 		case c.DryRun:
 			u.result.count(item.Event, false)
+		case item.Known:
+			u.mu.Lock()
+			u.result.count(item.Event, true)
+			u.done++
+			u.mu.Unlock()
 		default:
 			if !u.add(item) {
 				return u.finish()
@@ -205,37 +219,64 @@ func (c importCmd) upload(u *upload, src source.Source) error {
 	return u.finish()
 }
 
-// maxProbes is how many rooms of a source are looked for under the ids of a former import.
-const maxProbes = 100
+// roomsAtOnce is how many rooms are looked for concurrently.
+const roomsAtOnce = 8
 
-// marks returns the marks of a source's authors: those of the region, or the former ones, by which ids
-// are as before, if a release before keyed marks has imported the source.
-func (u *upload) marks(survey *source.Survey) (func(author string) []byte, error) {
-	former := func(author string) []byte {
-		mark := events.FormerMark(author)
-		return mark[:]
-	}
-	survey.Mark = former
-	created := survey.Creations()
-	for _, key := range created[:min(len(created), maxProbes)] {
-		var page wire.EventPage
-		id := key.ID.String()
-		if err := u.to.get("events", &page, "stream", string(key.Stream), "as_of", id, "after", events.PrecedingID(key.ID).String()); err != nil {
-			return nil, fmt.Errorf("%s: look for a former import: %w", u.to.title(), err)
+// continueRooms finds the rooms of the source that the region has, from an earlier import, so that this one
+// continues them.
+func (u *upload) continueRooms(src source.Source, survey *source.Survey) error {
+	continued := 0
+	for _, direct := range []bool{false, true} {
+		candidates := survey.Candidates(direct)
+		pasts := make(map[string]*source.Past, len(candidates))
+		var mu sync.Mutex
+		group, ctx := errgroup.WithContext(u.ctx)
+		group.SetLimit(roomsAtOnce)
+		for key, streams := range candidates {
+			group.Go(func() error {
+				past, err := u.pastOf(ctx, streams)
+				mu.Lock()
+				defer mu.Unlock()
+				if pasts[key] = past; past != nil {
+					u.progress.show(fmt.Sprintf("reading what %s has of %d rooms", u.to.title(), len(pasts)))
+				}
+				return err
+			})
 		}
-		if len(page.Events) > 0 {
-			return former, nil
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		for key, past := range pasts {
+			if past != nil {
+				survey.Continue(key, past)
+				continued++
+			}
+		}
+		if err := survey.Recognize(cancelable{src, u.ctx}); err != nil {
+			return err
 		}
 	}
-	marks := map[string][]byte{}
-	for authors := range slices.Chunk(survey.Authors, maxMarks) {
-		some, err := u.to.marks(authors)
-		if err != nil {
-			return nil, err
-		}
-		maps.Copy(marks, some)
+	if continued == 0 {
+		return nil
 	}
-	return func(author string) []byte { return marks[author] }, nil
+	return survey.Prepare(cancelable{src, u.ctx})
+}
+
+// pastOf returns what the region has in the first of some streams that is not empty; nil if all are.
+func (u *upload) pastOf(ctx context.Context, streams []events.Stream) (*source.Past, error) {
+	for _, stream := range streams {
+		past := source.NewPast(stream)
+		for e, err := range readEvents(u.to, stream, "", "", 0, "sealed", "true") {
+			if err = cmp.Or(err, ctx.Err()); err != nil {
+				return nil, fmt.Errorf("look for an earlier import: %w", err)
+			}
+			past.Add(e)
+		}
+		if past.Len() > 0 {
+			return past, nil
+		}
+	}
+	return nil, nil
 }
 
 // cancelable is a source that fails when a context ends.
@@ -269,8 +310,7 @@ type upload struct {
 
 	mu       sync.Mutex
 	result   importResult
-	shown    []string      // problems to print
-	more     int           // problems beyond them
+	count    int           // of problems
 	report   *bufio.Writer // nil: none
 	progress *progress
 	total    int
@@ -387,10 +427,8 @@ func (u *upload) send(items []source.Item) error {
 // addProblem notes something that cannot be imported. The caller holds the lock.
 func (u *upload) addProblem(place source.Place, text string) {
 	line := place.String() + ": " + text
-	if len(u.shown) < maxShownProblems {
-		u.shown = append(u.shown, line)
-	} else {
-		u.more++
+	if u.count++; len(u.result.Reported) < maxListedProblems {
+		u.result.Reported = append(u.result.Reported, line)
 	}
 	if u.report != nil {
 		_, _ = u.report.WriteString(line + "\n") // flushing returns the error
@@ -417,21 +455,25 @@ func (c importCmd) printResult(u *upload) error {
 		sent += row.Stored + row.Repeats
 	}
 	var failed error
-	if sent == 0 && r.NotTaken+r.Refused > 0 {
+	switch {
+	case sent == 0 && r.NotTaken+r.Refused > 0:
 		failed = fmt.Errorf("nothing in %s could be imported", c.Path)
+	case r.NotTaken+r.Refused > 0:
+		failed = errDiffers
 	}
 	if u.JSON {
 		return errors.Join(u.printJSON(r), failed)
 	}
-	for _, line := range u.shown {
+	shown := r.Reported[:min(len(r.Reported), maxShownProblems)]
+	for _, line := range shown {
 		u.printf("%s", line)
 	}
-	if u.more > 0 {
+	if more := u.count - len(shown); more > 0 {
 		where := "write all to a file with -report FILE"
 		if c.Report != "" {
 			where = c.Report + " has all of them"
 		}
-		u.printf("… and %s more; %s", thousands(int64(u.more)), where)
+		u.printf("… and %s more; %s", thousands(int64(more)), where)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Mapped)) {
 		u.printf("author %q gets the user id %s", name, r.Mapped[name])
@@ -457,7 +499,10 @@ func (c importCmd) printResult(u *upload) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Skipped)) {
 		u.printf("%s events of type %s are not imported: they only happen where they are done", thousands(int64(r.Skipped[name])), name)
 	}
-	u.printf("%s messages; %d records not imported, %d imported in part, %d events refused. On AWS about $%.2f in each region, once.",
-		thousands(int64(r.Messages.Stored+r.Messages.Repeats)), r.NotTaken, r.InPart, r.Refused, r.Dollars)
+	if r.Repeated > 0 {
+		u.printf("%s records are the same messages as earlier ones", thousands(int64(r.Repeated)))
+	}
+	u.printf("%s records; %s messages; %d records not imported, %d imported in part, %d events refused. On AWS about $%.2f in each region, once.",
+		thousands(int64(r.Records)), thousands(int64(r.Messages.Stored+r.Messages.Repeats)), r.NotTaken, r.InPart, r.Refused, r.Dollars)
 	return failed
 }

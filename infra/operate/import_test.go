@@ -63,10 +63,15 @@ func conversation(t *testing.T) (file string, lines []spoken) {
 	return file, lines
 }
 
-func importedOf(t *testing.T, text string) (i importResult) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), &i); err != nil {
-		t.Fatalf("%v: %s", err, text)
+// imports runs an import. Its exit code says whether something was left out.
+func (p *place) imports(args ...string) (i importResult) {
+	p.t.Helper()
+	s := p.operate(append([]string{"import", "-json"}, args...)...)
+	if err := json.Unmarshal([]byte(s.out), &i); err != nil {
+		p.t.Fatalf("%v: %+v", err, s)
+	}
+	if want := map[bool]int{false: 0, true: exitDiffers}[i.NotTaken+i.Refused > 0]; s.code != want || len(i.Reported) != i.NotTaken+i.InPart+i.Refused {
+		p.t.Fatalf("the exit code is %d, want %d: %+v", s.code, want, s)
 	}
 	return i
 }
@@ -77,15 +82,15 @@ func TestImport(t *testing.T) {
 	t.Parallel()
 	p := startLocal(t)
 	file, lines := conversation(t)
-	dry := importedOf(t, p.must("import", file, "-dry-run", "-json"))
-	first := importedOf(t, p.must("import", file, "-json"))
+	dry := p.imports(file, "-dry-run")
+	first := p.imports(file)
 	if first.Messages != (tally{len(lines), 0}) || first.NotTaken+first.InPart+first.Refused != 0 {
 		t.Fatalf("imported %+v of %d lines", first, len(lines))
 	}
 	if dry.Messages != first.Messages || dry.Members != first.Members || dry.Rooms != first.Rooms || !dry.DryRun || dry.Dollars <= 0 {
 		t.Errorf("the dry run counted %+v, the import %+v", dry, first)
 	}
-	again := importedOf(t, p.must("import", file, "-json"))
+	again := p.imports(file)
 	if again.Messages != (tally{0, len(lines)}) || again.Rooms != (tally{0, first.Rooms.Stored}) || again.Members != (tally{0, first.Members.Stored}) {
 		t.Errorf("imported again %+v", again)
 	}
@@ -105,11 +110,11 @@ func TestImport(t *testing.T) {
 	if without := other.operate("import", out); without.code != exitFailed || !strings.Contains(without.out, "-events") {
 		t.Errorf("without -events: %+v", without)
 	}
-	counted := importedOf(t, other.must("import", out, "-events", "-dry-run", "-json"))
+	counted := other.imports(out, "-events", "-dry-run")
 	if n := counted.Types["message.posted"]; n == nil || *n != (tally{len(lines), 0}) {
 		t.Errorf("the dry run counted %v messages of %d", n, len(lines))
 	}
-	second := importedOf(t, other.must("import", out, "-events", "-json"))
+	second := other.imports(out, "-events")
 	if second.Messages.Stored+second.Messages.Repeats != len(lines) || second.Rooms.Stored+second.Rooms.Repeats != first.Rooms.Stored || second.Refused != 0 {
 		t.Errorf("the export was imported as %+v", second)
 	}
@@ -288,7 +293,7 @@ func TestErase(t *testing.T) {
 		}
 	}
 	var e wire.Erasure
-	if err := json.Unmarshal([]byte(p.must("erase", "ada", "-yes", "-json")), &e); err != nil || e.By != "operator" || len(e.Regions) != len(testRegions) || len(unacknowledged(&e)) != 0 {
+	if err := json.Unmarshal([]byte(p.must("erase", "ada", "-yes")), &e); err != nil || e.By != "operator" || len(e.Regions) != len(testRegions) || len(unacknowledged(&e)) != 0 {
 		t.Errorf("as JSON: %+v, %v", e, err)
 	}
 	if s := p.operate("export", "all", "-messages"); strings.Count(s.out, `"text"`) != 1 || !strings.Contains(s.out, "bobs") || !strings.Contains(s.err, "2 messages that were deleted or erased") {
@@ -301,7 +306,7 @@ func TestErase(t *testing.T) {
 		t.Errorf("events: %s, %v", text, err)
 	}
 	other := startLocal(t)
-	if got := importedOf(t, other.must("import", all, "-events", "-json")); got.Refused != 0 || got.NotTaken != 1 || got.Skipped["user.erased"] != 1 {
+	if got := other.imports(all, "-events"); got.Refused != 0 || got.NotTaken != 1 || got.Skipped["user.erased"] != 1 {
 		t.Errorf("imported elsewhere: %+v", got)
 	}
 	again := filepath.Join(t.TempDir(), "all.jsonl")
@@ -348,7 +353,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 	p.must("export", "all", "-messages", "-out", file)
 
 	other := startLocal(t)
-	if got := importedOf(t, other.must("import", file, "-public", "-json")); got.Rooms.Stored != 3 || got.NotTaken+got.InPart+got.Refused != 0 {
+	if got := other.imports(file, "-public"); got.Rooms.Stored != 3 || got.NotTaken+got.InPart+got.Refused != 0 {
 		t.Errorf("imported %+v", got)
 	}
 	again := map[string]room{}

@@ -31,10 +31,11 @@ func main() {
 const (
 	exitFailed  = 1
 	exitUsage   = 2 // the command line is wrong
-	exitDiffers = 3 // a comparison found differences
+	exitDiffers = 3 // a comparison found differences, or an import could not take everything
 )
 
-// errDiffers is returned by a comparison that succeeded and found differences. It has printed them.
+// errDiffers is returned by a comparison that succeeded and found differences, and by an import that left
+// something out. They have printed what.
 var errDiffers = errors.New("there are differences")
 
 // usageError is an error in the command line.

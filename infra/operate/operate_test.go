@@ -148,15 +148,16 @@ func TestOperate(t *testing.T) {
 func importSlack(t *testing.T, p *place) {
 	const export = "source/testdata/slack"
 	report := filepath.Join(t.TempDir(), "report")
-	first := importedOf(t, p.must("import", export, "-json", "-report", report))
-	again := importedOf(t, p.must("import", export, "-json"))
-	if first.Messages.Stored != 12 || first.Refused != 0 || first.NotTaken != 4 || first.Rooms.Stored != 4 {
+	first := p.imports(export, "-report", report)
+	again := p.imports(export)
+	if first.Messages.Stored != 15 || first.Refused != 0 || first.NotTaken != 1 || first.Rooms.Stored != 4 {
 		t.Errorf("imported %+v", first)
 	}
 	if text, err := os.ReadFile(report); err != nil || strings.Count(string(text), "\n") != first.NotTaken+first.InPart {
 		t.Errorf("%v: the report is\n%s", err, text)
 	}
-	if again.Messages != (tally{0, 12}) || again.Rooms.Stored+again.Members.Stored+again.Edits.Stored+again.Reactions.Stored+again.Other.Stored != 0 {
+	if again.Messages != (tally{0, 15}) || again.Rooms.Stored+again.Members.Stored+again.Edits.Stored+again.Reactions.Stored+again.Other.Stored != 0 ||
+		again.Members.Repeats != first.Members.Stored || again.Other.Repeats != first.Other.Stored {
 		t.Errorf("imported again %+v", again)
 	}
 	var inbox struct {
@@ -181,7 +182,7 @@ func importSlack(t *testing.T, p *place) {
 	}
 	eventually(t, "the room shows in the views", func() bool {
 		p.api("ada", "GET", "/v1/rooms/"+general+"/messages?limit=200", nil, &page)
-		return len(page.Messages) == 10
+		return len(page.Messages) == 13
 	})
 	got := page.Messages[0]
 	if got.Author != "ada" || !strings.HasPrefix(got.EditedAt, "2020-01-01T00:01:15") || len(got.Reactions[":thumbsup:"]) != 2 || page.Messages[1].Thread == "" {
@@ -210,8 +211,9 @@ func TestImportedBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.must("import", "-events", file)
-	again := importedOf(t, p.must("import", "source/testdata/slack", "-json"))
-	if again.Messages != (tally{0, 12}) || again.Rooms != (tally{0, 4}) || again.Other.Stored+again.Members.Stored+again.Edits.Stored+again.Reactions.Stored != 0 {
+	again := p.imports("source/testdata/slack")
+	// New are three records that the former release left out, one of a new author, and the ids of two profiles.
+	if again.Messages != (tally{3, 12}) || again.Rooms != (tally{0, 4}) || again.Members.Stored != 2 || again.Other.Stored != 2 || again.Edits.Stored+again.Reactions.Stored != 0 {
 		t.Errorf("imported again %+v", again)
 	}
 }

@@ -1,24 +1,24 @@
 package source
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"iter"
-	"slices"
-	"time"
+	"strings"
+	"unicode/utf8"
 
 	"parley/events"
 )
 
-// Item is an event made from a source, or a Problem or Note about a record.
+// Item is an event made from a source, or what becomes of a record of which none is made.
 type Item struct {
 	Event   events.Event // its ID is zero if there is none
+	Known   bool         // the region has the event already
 	Copied  bool         // the event is one of another log, as it is there
 	Place   Place
 	Problem string // why the record cannot be imported
 	Type    string // with a Problem: of the event that is never imported
 	Note    string // which part of the record cannot be imported
+	Repeat  bool   // the record is the same message as an earlier one
 }
 
 // Events makes the events of a source after its survey. They are the same ones each time, and the
@@ -26,11 +26,7 @@ type Item struct {
 func Events(src Source, s *Survey) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		for _, r := range s.rooms {
-			r.begun, r.joined, r.resolved = false, map[string]bool{}, map[[16]byte]target{}
-			r.order = order{}
-			if !r.sorted {
-				r.order.last = map[uint64]events.ID{}
-			}
+			r.begin()
 		}
 		m := &maker{s: s, yield: yield}
 		for rec, err := range src.Records() {
@@ -46,8 +42,20 @@ func Events(src Source, s *Survey) iter.Seq2[Item, error] {
 			r := s.rooms[name]
 			m.place = Place{File: name}
 			m.createRoom(r)
-			m.removeMembers(r)
+			m.finish(r)
 		}
+	}
+}
+
+// begin makes the room ready for its first event.
+func (r *room) begin() {
+	r.begun, r.joined, r.seen, r.messages = false, map[string]bool{}, map[digest]bool{}, placer{}
+	r.taken, r.done, r.state = map[events.ID]bool{}, map[events.ID]bool{}, newState()
+	if !r.sorted {
+		r.messages.times = map[uint64]int{}
+	}
+	if r.past != nil {
+		r.state = r.past.state.clone()
 	}
 }
 
@@ -65,13 +73,25 @@ func (m *maker) emit(i Item) {
 	m.stopped = m.stopped || !m.yield(i, nil)
 }
 
-func (m *maker) emitEvent(id events.ID, stream events.Stream, actor string, payload events.Payload) {
+func (m *maker) note(format string, args ...any) { m.emit(Item{Note: fmt.Sprintf(format, args...)}) }
+
+// emitEvent makes an event by a person.
+func (m *maker) emitEvent(id events.ID, stream events.Stream, actor string, payload events.Payload, known bool) {
 	e, err := events.New(id, stream, actor, m.s.options.Region, payload)
 	if err != nil {
 		m.emit(Item{Problem: fmt.Sprintf("%T: %v", payload, err)})
 		return
 	}
-	m.emit(Item{Event: e})
+	m.emit(Item{Event: e, Known: known})
+}
+
+// emitRoom makes an event of a room, and remembers what it changes.
+func (m *maker) emitRoom(r *room, id events.ID, actor string, payload events.Payload) {
+	known := r.past.has(id)
+	if !known {
+		r.state.apply(events.Event{ID: id, Stream: events.RoomStream(r.id), Actor: actor, Payload: payload})
+	}
+	m.emitEvent(id, events.RoomStream(r.id), actor, payload, known)
 }
 
 // add makes the events of a record.
@@ -90,283 +110,215 @@ func (m *maker) add(rec Record) {
 		m.emit(Item{Note: rec.Note})
 	}
 	switch rec.Kind {
+	case KindNote:
+		return
 	case KindEvent:
 		m.emit(Item{Event: *rec.Event, Copied: true})
 		return
-	case KindProfile:
-		id := m.s.makeID(c.ms, c.author, 0, hashOf("profile", rec.Text))
-		m.emitEvent(id, events.UserStream(c.author), c.author, events.UserProfileSet{Name: events.Plain(oneLine(rec.Text, events.MaxNameChars))})
+	case KindUser:
+		m.addUser(rec, c)
 		return
 	}
 	r := m.s.rooms[rec.Room]
 	m.createRoom(r)
-	if rec.Kind == KindRoom {
-		m.noteRoom(rec, r)
+	switch {
+	case rec.Kind == KindRoom:
+		if r.odd {
+			m.note("a direct room has two users; this becomes a private room")
+		}
 		return
+	case r.direct != nil && rec.Kind != KindMessage:
+		return // nobody joins, leaves or renames a direct room
 	}
-	if len(r.about.Direct) == 2 && (rec.Kind == KindJoin || rec.Kind == KindLeave) {
-		return // nobody joins or leaves a direct room
-	}
-	m.addMember(r, c.author)
-	var payload events.Payload
+	m.addMember(r, rec.Author)
+	id, user := r.past.findRecord(r.recordID(rec, c.ms), rec), m.s.user(rec.Author)
 	switch rec.Kind {
 	case KindJoin:
-		payload = events.MemberJoined{User: c.author, Role: r.role(c.author)}
+		m.emitRoom(r, id, user, events.MemberJoined{User: user, Role: r.role(rec.Author)})
 	case KindLeave:
-		payload = events.MemberLeft{User: c.author}
+		m.emitRoom(r, id, user, events.MemberLeft{User: user})
 	case KindArchive:
-		payload = events.RoomArchived{}
+		m.emitRoom(r, id, user, events.RoomArchived{})
 	case KindUnarchive:
-		payload = events.RoomUnarchived{}
+		m.emitRoom(r, id, user, events.RoomUnarchived{})
+	case KindUpdate:
+		m.emitRoom(r, id, user, rec.Update)
 	default:
 		m.addMessage(rec, c, r)
-		return
 	}
-	m.emitEvent(r.order.next(m.s, c.ms, r.created, c.author, rec.hash()), events.RoomStream(r.id), c.author, payload)
 }
 
-// addMessage makes a message, its edit and its reactions.
-func (m *maker) addMessage(rec Record, c checked, r *room) {
-	posted, cause := events.MessagePosted{Text: events.Plain(rec.Text)}, r.created
-	if rec.Thread != "" {
-		if to, found := r.resolved[hashKey(rec.Room, threadKey(rec.Thread))]; found {
-			posted.Thread, cause = &to.root, to.id
-		} else {
-			m.emit(Item{Note: "the message it replies to does not come before it: imported without a thread"})
-		}
+func (m *maker) addUser(rec Record, c checked) {
+	if note := m.s.people[rec.Author].note; note != "" {
+		m.note("%s", note)
 	}
-	if rec.ReplyTo != "" {
-		if to, found := r.resolved[hashKey(rec.Room, threadKey(rec.ReplyTo))]; found {
-			posted.ReplyTo, cause = &to.id, latest(cause, to.id)
-		} else {
-			m.emit(Item{Note: "the message it answers does not come before it: imported without reply_to"})
-		}
+	if name := oneLine(rec.Text, events.MaxNameChars); events.ValidateName("name", name) == nil {
+		user := m.s.user(rec.Author)
+		m.emitEvent(idOf(c.ms, "profile", rec.Author, name), events.UserStream(user), user, events.UserProfileSet{Name: events.Plain(name)}, false)
 	}
-	id, stream := r.order.next(m.s, c.ms, cause, c.author, rec.hash()), events.RoomStream(r.id)
-	m.emitEvent(id, stream, c.author, posted)
+}
 
-	// Remember the message if others refer to it. The first of a key counts.
-	root := id
-	if posted.Thread != nil {
-		root = *posted.Thread
-	}
-	keys := []string{timeKey(rec.At)}
+// addMessage makes a message, its edit, its reactions and its pin.
+func (m *maker) addMessage(rec Record, c checked, r *room) {
 	if rec.Key != "" {
-		keys = append(keys, threadKey(rec.Key))
+		key := digestKey(rec.Key)
+		if r.seen[key] {
+			m.emit(Item{Repeat: true})
+			if rec.exact { // the copy may say more
+				id, _ := r.past.find(r.exactID(rec.At, c.ms, rec.Key), rec, nil)
+				m.addChanges(rec, r, id)
+			}
+			return
+		}
+		r.seen[key] = true
 	}
-	for _, name := range keys {
-		key := hashKey(rec.Room, name)
-		if _, known := r.resolved[key]; m.s.roots[key] && !known {
+	index := 0
+	if !rec.exact {
+		index = r.messages.next(c.ms)
+	}
+	id, known := r.past.find(r.messageID(rec, c.ms, index), rec, r.taken)
+	if known {
+		r.taken[id] = true
+	}
+	posted := events.MessagePosted{}
+	root := id
+	if to, found := m.refer(r, rec.Thread, id, "thread"); found {
+		posted.Thread, root = &to.root, to.root
+	}
+	if to, found := m.refer(r, rec.ReplyTo, id, "reply_to"); found {
+		posted.ReplyTo = &to.id
+	}
+	// Remember the message if others refer to it. The first of a time counts.
+	keys := []digest{timeKey(rec.At)}
+	if rec.Key != "" {
+		keys = append(keys, refKey(rec.Key))
+	}
+	for _, key := range keys {
+		if first, has := r.resolved[key]; m.s.refs[key] && (!has || first.id == id) {
 			r.resolved[key] = target{id, root}
 		}
 	}
+	texts := splitText(rec.Text)
+	if len(texts) > 1 {
+		m.note("the text is longer than %d bytes: it is split into %d messages", events.MaxTextBytes, len(texts))
+	}
+	for n, text := range texts {
+		posted.Text = events.Plain(text)
+		m.emitEvent(part(id, n), events.RoomStream(r.id), m.s.user(rec.Author), posted, known || r.past.has(part(id, n)))
+	}
+	m.addChanges(rec, r, id)
+}
 
+// refer returns the message to which another one refers. A message whose time is its key need not be in the
+// source: its id follows from it, so that all who refer to it keep together, and with a later import it is
+// there.
+func (m *maker) refer(r *room, ref Ref, id events.ID, as string) (to target, found bool) {
+	if ref.Key == "" {
+		return target{}, false
+	}
+	to, found = r.resolved[refKey(ref.Key)]
+	var computed events.ID
+	if ms, problem := m.s.options.millis(ref.At); !found && !ref.At.IsZero() && problem == "" {
+		computed = r.exactID(ref.At, ms, ref.Key)
+	}
+	if !found {
+		to.id, found = r.past.refer(r, ref, computed)
+		to.root = to.id
+	}
+	switch {
+	case found && to.id.Compare(id) < 0 && to.root.Compare(id) < 0:
+		return to, true
+	case !found && computed != (events.ID{}) && computed.Compare(id) < 0:
+		m.note("the message it refers to as %s is not in the source", as)
+		return target{computed, computed}, true
+	case found:
+		m.note("the message it refers to as %s does not come before it: imported without %s", as, as)
+	default:
+		m.note("the message it refers to as %s is not in the source: imported without %s", as, as)
+	}
+	return target{}, false
+}
+
+// addChanges makes the edit, the reactions and the pin of a message.
+func (m *maker) addChanges(rec Record, r *room, id events.ID) {
+	stream, author := events.RoomStream(r.id), m.s.user(rec.Author)
 	if !rec.Edited.IsZero() {
 		ms, problem := m.s.options.millis(rec.Edited)
 		switch {
 		case problem != "":
-			m.emit(Item{Note: "its edit was left out: " + problem})
-		case rec.Editor != "" && UserOf(rec.Editor) != c.author:
-			m.emit(Item{Note: "it was edited by another user: the edited text was imported as the original"})
+			m.note("its edit was left out: %s", problem)
+		case rec.Editor != "" && m.s.user(rec.Editor) != author:
+			m.note("it was edited by another user: the edited text was imported as the original")
 		default:
-			edited := m.s.mintAfter(id, max(ms, id.Time()), c.author, hashOf("edit", id.String(), rec.Text))
-			m.emitEvent(edited, stream, c.author, events.MessageEdited{Message: id, Text: events.Plain(rec.Text)})
+			for n, text := range splitText(rec.Text) {
+				of := part(id, n)
+				edited := idOf(after(of, ms), "edit", of.String())
+				if r.done[edited] {
+					continue
+				}
+				r.done[edited] = true
+				known := r.past != nil && (r.past.has(edited) || r.past.edits[editAt{of, ms}])
+				m.emitEvent(edited, stream, author, events.MessageEdited{Message: of, Text: events.Plain(text)}, known)
+			}
 		}
 	}
-
-	seen := map[Reaction]bool{}
 	for i, reaction := range rec.Reactions {
-		user := UserOf(reaction.User)
-		if reaction = (Reaction{user, reaction.Emoji}); user == "" || seen[reaction] {
+		user, emoji := m.s.user(reaction.User), events.NormalizeEmoji(reaction.Emoji)
+		once := idOf(id.Time(), "reaction", id.String(), user, emoji)
+		if user == "" || r.done[once] {
 			continue
 		}
-		seen[reaction] = true
-		m.addMember(r, user)
-		at := m.s.makeID(id.Time()+1+uint64(i), user, 0, hashOf("reaction", id.String(), reaction.Emoji))
-		m.emitEvent(at, stream, user, events.ReactionAdded{Message: id, Emoji: reaction.Emoji})
-	}
-
-	if user := UserOf(rec.Pinned); user != "" {
-		m.addMember(r, user)
-		at := m.s.makeID(id.Time()+1+uint64(len(rec.Reactions)), user, 0, hashOf("pin", id.String()))
-		m.emitEvent(at, stream, user, events.MessagePinned{Message: id})
-	}
-}
-
-func latest(a, b events.ID) events.ID {
-	if a.Compare(b) > 0 {
-		return a
-	}
-	return b
-}
-
-// noteRoom says where a room will not be as the source describes it.
-func (m *maker) noteRoom(rec Record, r *room) {
-	if rec.About.isOddDirect() {
-		m.emit(Item{Note: "a direct room has two users; this becomes a private room"})
-	}
-	switch {
-	case r.heir != "":
-		m.emit(Item{Note: fmt.Sprintf("its owner %s is no member any more: %s becomes an owner", r.about.Owner, r.heir)})
-	case r.orphan:
-		m.emit(Item{Note: fmt.Sprintf("no member is left who can be its owner: give it one with operate owner %s USER", r.id)})
-	}
-}
-
-// createRoom makes a room before its first event, with the members who never did anything in it.
-func (m *maker) createRoom(r *room) {
-	if r.begun {
-		return
-	}
-	r.begun = true
-	a := r.about
-	created := events.RoomCreated{Name: roomName(a.Name), Topic: oneLine(a.Topic, events.MaxTopicChars), Private: a.Private}
-	r.created, r.id = m.s.creation(r)
-	if len(a.Direct) == 2 {
-		users := []string{UserOf(a.Direct[0]), UserOf(a.Direct[1])}
-		slices.Sort(users)
-		created = events.RoomCreated{Private: true, Direct: users}
-		r.joined[users[0]], r.joined[users[1]] = true, true
-	}
-	r.joined[a.Owner] = true
-	m.emitEvent(r.created, events.RoomStream(r.id), a.Owner, created)
-	for _, member := range a.Members {
-		if user := UserOf(member); r.spans[user] == nil && !r.joined[user] {
-			m.joinAt(r, user, r.first+1)
+		r.done[once] = true
+		if err := events.ValidateEmoji("a reaction", emoji); err != nil {
+			m.note("a reaction left out: %v", err)
+			continue
 		}
+		m.addMember(r, reaction.User)
+		at := idOf(id.Time()+1+uint64(i), "reaction", id.String(), user, emoji)
+		known := r.past != nil && r.past.reactions[reactionOn{id, Reaction{user, emoji}}]
+		m.emitEvent(at, stream, user, events.ReactionAdded{Message: id, Emoji: emoji}, known)
+	}
+	if rec.Pinned != "" {
+		m.addMember(r, rec.Pinned)
+		m.pin(r, id, m.s.user(rec.Pinned), 0)
 	}
 }
 
-// addMember makes a user a member just before the user's first activity, unless that was joining.
-func (m *maker) addMember(r *room, user string) {
-	switch span := r.spans[user]; {
-	case r.joined[user]:
-	case span == nil: // a record whose room the survey met only later
-		m.joinAt(r, user, r.first+1)
-	case span.joins:
-		r.joined[user] = true
-	default:
-		m.joinAt(r, user, span.first-1)
+// pin pins a message once.
+func (m *maker) pin(r *room, message events.ID, user string, ms uint64) {
+	id := idOf(after(message, ms), "pin", message.String())
+	once := idOf(message.Time(), "pin", message.String())
+	if !r.done[once] {
+		r.done[once] = true
+		m.emitEvent(id, events.RoomStream(r.id), user, events.MessagePinned{Message: message}, r.past != nil && r.past.pins[message])
 	}
 }
 
-func (m *maker) joinAt(r *room, user string, ms uint64) {
-	r.joined[user] = true
-	id := m.s.mintAfter(r.created, ms, user, hashOf("join", r.id))
-	m.emitEvent(id, events.RoomStream(r.id), user, events.MemberJoined{User: user, Role: r.role(user)})
-}
+// The marks where a text is split.
+const goesOn = "…"
 
-// removeMembers makes users leave whom the source no longer lists as members and who did not leave by
-// themselves: later messages are not for them.
-func (m *maker) removeMembers(r *room) {
-	if len(r.about.Direct) == 2 {
-		return
-	}
-	users := r.users
-	if !slices.Contains(users, r.about.Owner) {
-		users = append(slices.Clone(users), r.about.Owner)
-	}
-	for _, user := range users {
-		last := r.first
-		if p := r.spans[user]; p != nil {
-			if p.leaves {
-				continue
+// splitText splits a text that is too long for one message, at a line or a word if there is one near the end.
+// What is beyond maxParts messages is cut off.
+func splitText(text string) (parts []string) {
+	for len(text) > events.MaxTextBytes && len(parts) < maxParts-1 {
+		end := events.MaxTextBytes - 2*len(goesOn)
+		for !utf8.RuneStart(text[end]) {
+			end--
+		}
+		for _, gap := range []string{"\n", " "} {
+			if at := strings.LastIndex(text[:end], gap); at > end*3/4 {
+				end = at
+				break
 			}
-			last = p.last
 		}
-		if !r.listed(user) {
-			id := m.s.mintAfter(r.created, last+1, user, hashOf("leave", r.id))
-			m.emitEvent(id, events.RoomStream(r.id), user, events.MemberLeft{User: user})
+		parts, text = append(parts, text[:end]+goesOn), goesOn+strings.TrimLeft(text[end:], " \n")
+	}
+	if len(text) > events.MaxTextBytes {
+		end := events.MaxTextBytes - len(goesOn)
+		for !utf8.RuneStart(text[end]) {
+			end--
 		}
+		text = text[:end] + goesOn
 	}
-}
-
-// makeID computes an id from a source. After the time and the mark of its author it has a hash of 24
-// bits that separates records which are otherwise equal; with an order, which keeps the source's order
-// within a millisecond, 8 bits of that and 16 of the hash. Behind a former mark, 16 bits and 32 always.
-func (s *Survey) makeID(ms uint64, author string, order uint16, hash uint32) events.ID {
-	var id events.ID
-	_ = id.SetTime(ms) // millis has checked it
-	mark := s.Mark(author)
-	at := 6 + copy(id[6:], mark)
-	switch {
-	case !keyed(mark):
-		binary.BigEndian.PutUint16(id[at:], order)
-		binary.BigEndian.PutUint32(id[at+2:], hash)
-	case order == 0:
-		id[at], id[at+1], id[at+2] = byte(hash>>24), byte(hash>>16), byte(hash>>8)
-	default:
-		id[at], id[at+1], id[at+2] = byte(order), byte(hash>>24), byte(hash>>16)
-	}
-	return id
-}
-
-// keyed reports whether a mark is not a former one.
-func keyed(mark []byte) bool { return len(mark) == len(events.Mark{}) }
-
-// nextOrder is the order of an id that sorts after another one of the same millisecond and author; 0 if
-// there is none.
-func (s *Survey) nextOrder(id events.ID, author string) uint16 {
-	if mark := s.Mark(author); keyed(mark) {
-		return (uint16(id[6+len(mark)]) + 1) % (1 << 8)
-	}
-	return binary.BigEndian.Uint16(id[10:]) + 1
-}
-
-// mintAfter makes an id for a time, or for the earliest later time at which it sorts after floor.
-func (s *Survey) mintAfter(floor events.ID, ms uint64, author string, hash uint32) events.ID {
-	if ms > floor.Time() || floor == (events.ID{}) {
-		return s.makeID(ms, author, 0, hash)
-	}
-	ms = floor.Time()
-	if id := s.makeID(ms, author, 0, hash); id.Compare(floor) > 0 {
-		return id
-	}
-	if order := s.nextOrder(floor, author); order > 0 {
-		if id := s.makeID(ms, author, order, hash); id.Compare(floor) > 0 {
-			return id
-		}
-	}
-	return s.makeID(ms+1, author, 0, hash)
-}
-
-// order keeps the ids of one room in the order of its source within each millisecond; of a room whose
-// times never go back, in the order of the source altogether.
-type order struct {
-	floor events.ID            // the last id, of a room whose times never go back
-	last  map[uint64]events.ID // else the last id by time
-}
-
-// next makes an id that sorts after cause and after the ids before it in the order.
-func (o *order) next(s *Survey, ms uint64, cause events.ID, author string, hash uint32) events.ID {
-	floor := o.floor
-	if o.last != nil {
-		floor = o.last[ms]
-	}
-	if cause.Compare(floor) > 0 {
-		floor = cause
-	}
-	id := s.mintAfter(floor, ms, author, hash)
-	if o.floor = id; o.last != nil {
-		o.last[ms] = id
-	}
-	return id
-}
-
-// hash separates a record from others of its author and millisecond.
-func (rec Record) hash() uint32 {
-	if rec.Key != "" {
-		return hashOf(fmt.Sprint(rec.Kind), rec.Room, rec.Key)
-	}
-	return hashOf(fmt.Sprint(rec.Kind), rec.Room, rec.At.UTC().Format(time.RFC3339Nano), rec.Text)
-}
-
-// hashOf hashes a list of texts, each preceded by its length.
-func hashOf(texts ...string) uint32 {
-	h := sha256.New()
-	for _, text := range texts {
-		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(text)))) // never fails
-		_, _ = h.Write([]byte(text))
-	}
-	return binary.BigEndian.Uint32(h.Sum(nil))
+	return append(parts, text)
 }

@@ -159,10 +159,10 @@ func FuzzSlack(f *testing.F) {
 	f.Add([]byte(`[`), []byte(`[{"id":"D1","name":"general","members":["a","b"]},{"id":"D1","name":"general"}]`), []byte(`[{"ts":"1"}, 7]`))
 	f.Fuzz(func(t *testing.T, users, channels, day []byte) {
 		for _, list := range slackLists {
-			src := Slack{Files: fstest.MapFS{
+			src := Slack{Files: FilesOf(fstest.MapFS{
 				"users.json": {Data: users}, list: {Data: channels},
 				"general/2020-01-01.json": {Data: day}, "D1/2020-01-01.json": {Data: day},
-			}}
+			})}
 			m := makeAll(t, src, testOptions())
 			if diff := cmp.Diff(m.events, makeAll(t, src, testOptions()).events); diff != "" {
 				t.Error(diff)

@@ -1,104 +1,137 @@
 package source
 
 import (
-	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
-// Slack is a Slack export: channels.json (and groups.json, mpims.json, dms.json), users.json, and
-// for each channel a folder with one file a day.
+// Slack is a Slack export: channels.json (and groups.json, mpims.json, dms.json), users.json or, of an
+// organization, org_users.json, and for each channel a folder with one file a day. An export may be in a
+// folder, and several may be beside each other. A folder that no list names is a private room.
 type Slack struct {
-	Files fs.FS
-	// IDs names authors by Slack's user ids ("U024BE7LH"), which never change, instead of user names.
+	Files []File
+	// IDs names users by Slack's user ids ("U024BE7LH"), which never change, instead of user names.
 	IDs bool
 }
 
-// slackLists are the files that list the channels.
-var slackLists = []string{"channels.json", "groups.json", "mpims.json", "dms.json"}
+// slackLists are the files that list the channels, slackUsers those that list the users.
+var (
+	slackLists = []string{"channels.json", "groups.json", "mpims.json", "dms.json"}
+	slackUsers = []string{"users.json", "org_users.json"}
+	// slackOther are files of an export that hold nothing that was said.
+	slackOther = []string{"integration_logs.json", "canvases.json", "content_flags.json", "lists.json", "huddle_transcripts.json", "file_conversations.json"}
+	// slackDay is the path of a file with the messages of a day.
+	slackDay = regexp.MustCompile(`^(?:(.*)/)?[^/]+/\d{4}-\d{2}-\d{2}[^/]*\.json$`)
+	slackID  = regexp.MustCompile(`^[CDGW][A-Z0-9]{6,}`)
+)
 
-// findSlack returns the folder that holds the export: the root, or a folder in it. It returns nil if
-// there is none.
-func findSlack(files fs.FS) fs.FS {
-	dirs := []string{"."}
-	if entries, err := fs.ReadDir(files, "."); err == nil {
-		for _, e := range entries {
-			if e.IsDir() && !strings.HasPrefix(e.Name(), "__") { // __MACOSX
-				dirs = append(dirs, e.Name())
+// isSlack reports whether there is a Slack export among files.
+func isSlack(files []File) bool { return len(slackRoots(files)) > 0 }
+
+// slackRoots returns the folders that hold exports, "" or "name/", the deepest first: those with a list
+// of channels, or without any those with folders of days.
+func slackRoots(files []File) []string {
+	listed, days := map[string]bool{}, map[string]bool{}
+	for _, f := range files {
+		dir, base := path.Split(f.Name)
+		if slices.Contains(slackLists, base) {
+			listed[dir] = true
+		}
+		if parts := slackDay.FindStringSubmatch(f.Name); parts != nil {
+			dir := parts[1]
+			if dir != "" {
+				dir += "/"
 			}
+			days[dir] = true
 		}
 	}
-	for _, dir := range dirs {
-		for _, list := range slackLists {
-			if _, err := fs.Stat(files, path.Join(dir, list)); err != nil {
-				continue
-			}
-			if sub, err := fs.Sub(files, dir); err == nil {
-				return sub
-			}
-		}
+	if len(listed) == 0 {
+		listed = days
 	}
-	return nil
+	var roots []string
+	for dir := range listed {
+		roots = append(roots, dir)
+	}
+	slices.SortFunc(roots, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return strings.Compare(a, b)
+	})
+	return roots
 }
 
+// slackExport is one export: the files below one root.
+type slackExport struct {
+	lists   []File            // channels.json and such
+	folders map[string][]File // files with messages, by the name of their folder
+	dumps   []File            // other JSON files at the root
+	other   map[string]int    // files that hold no messages, by where they are
+}
+
+// sortSlack assigns every file to the export of the deepest root above it.
+func sortSlack(files []File) (exports []*slackExport, users []File, outside []File) {
+	roots := slackRoots(files)
+	for range roots {
+		exports = append(exports, &slackExport{folders: map[string][]File{}, other: map[string]int{}})
+	}
+	for _, f := range files {
+		i := slices.IndexFunc(roots, func(root string) bool { return strings.HasPrefix(f.Name, root) })
+		base := path.Base(f.Name)
+		isJSON := strings.EqualFold(path.Ext(base), ".json")
+		if slices.Contains(slackUsers, base) && (i < 0 || !strings.Contains(f.Name[len(roots[i]):], "/")) {
+			users = append(users, f)
+			continue
+		}
+		if i < 0 {
+			outside = append(outside, f)
+			continue
+		}
+		x := exports[i]
+		folder, below, inFolder := strings.Cut(f.Name[len(roots[i]):], "/")
+		switch {
+		case !inFolder && slices.Contains(slackLists, base):
+			x.lists = append(x.lists, f)
+		case !inFolder && isJSON && !slices.Contains(slackOther, base):
+			x.dumps = append(x.dumps, f)
+		case inFolder && isJSON && !strings.Contains(below, "/"):
+			x.folders[folder] = append(x.folders[folder], f)
+		case inFolder:
+			x.other[roots[i]+folder]++
+		default:
+			x.other[f.Name]++
+		}
+	}
+	for _, x := range exports {
+		slices.SortStableFunc(x.lists, func(a, b File) int {
+			return slices.Index(slackLists, path.Base(a.Name)) - slices.Index(slackLists, path.Base(b.Name))
+		})
+	}
+	return exports, users, outside
+}
+
+// slackChannel is what a list says about a channel.
 type slackChannel struct {
-	ID      string   `json:"id"`
-	Name    string   `json:"name"`
-	Created int64    `json:"created"`
-	Creator string   `json:"creator"`
-	Members []string `json:"members"`
-	User    string   `json:"user"` // the other user of a direct conversation, in place of Members
-	Topic   struct {
-		Value string `json:"value"`
-	} `json:"topic"`
-	IsPrivate bool `json:"is_private"`
-	IsGroup   bool `json:"is_group"`
-	IsMPIM    bool `json:"is_mpim"`
-	IsIM      bool `json:"is_im"`
-
-	place Place
+	id, name string
+	private  bool
+	direct   bool
+	record   Record
 }
 
-func (c slackChannel) isDirect() bool { return c.place.File == "dms.json" || c.IsIM }
-
-func (c slackChannel) isPrivate() bool {
-	return c.place.File != "channels.json" || c.IsPrivate || c.IsGroup || c.IsMPIM || c.IsIM
-}
-
-// folder is where the messages are.
-func (c slackChannel) folder() string {
-	if c.isDirect() {
-		return c.ID
-	}
-	return c.Name
-}
-
-type slackUser struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Updated int64  `json:"updated"`
-	Profile struct {
-		RealName string `json:"real_name"`
-	} `json:"profile"`
-}
-
-// slackReader reads one export.
+// slackReader reads one source.
 type slackReader struct {
 	Slack
-	users    map[string]slackUser
+	names    map[string]string // of users, by id
 	channels map[string]string // names by id
-	private  map[string]bool   // folders of private channels, whatever other lists say of them
 	yield    func(Record, error) bool
 	stopped  bool // the consumer wants no more records
 }
@@ -106,12 +139,30 @@ type slackReader struct {
 // Records implements [Source].
 func (s Slack) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		x := &slackReader{Slack: s, users: map[string]slackUser{}, channels: map[string]string{}, private: map[string]bool{}, yield: yield}
-		x.readUsers()
-		for _, c := range x.readChannels() {
-			x.readChannel(c)
+		x := &slackReader{Slack: s, names: map[string]string{}, channels: map[string]string{}, yield: yield}
+		exports, users, outside := sortSlack(s.Files)
+		x.readUsers(users)
+		channels := make([][]*slackChannel, len(exports))
+		for i, e := range exports {
+			channels[i] = x.readChannels(e)
+		}
+		for i, e := range exports {
+			x.readExport(e, channels[i])
+		}
+		for _, f := range outside {
+			x.problem(f.Name, 0, "the file is not part of the export"+openProblem(f))
 		}
 	}
+}
+
+// openProblem says why a file cannot be opened, "" if it can.
+func openProblem(f File) string {
+	in, err := f.Open()
+	if err != nil {
+		return ": " + err.Error()
+	}
+	_ = in.Close()
+	return ""
 }
 
 // emit hands out a record, unless the consumer has stopped.
@@ -124,51 +175,59 @@ func (x *slackReader) problem(file string, n int, text string) {
 	x.emit(Place{file, n}, Record{Problem: text})
 }
 
-func (x *slackReader) readUsers() {
-	const file = "users.json"
-	if _, err := fs.Stat(x.Files, file); errors.Is(err, fs.ErrNotExist) {
-		x.problem(file, 0, "the file is missing: authors are named by their ids")
-		return
-	}
-	var all []slackUser
-	readArray(x, file, func(_ int, u slackUser) {
-		if u.ID != "" {
-			x.users[u.ID] = u
-			all = append(all, u)
-		}
-	})
-	for i, u := range all {
-		name := oneLine(u.Profile.RealName, 100)
-		if u.Updated > 0 && strings.TrimSpace(name) != "" {
-			x.emit(Place{file, i + 1}, Record{Kind: KindProfile, At: time.Unix(u.Updated, 0), Author: x.user(u.ID), Text: name})
-		}
-	}
+func (x *slackReader) note(file, text string) {
+	x.emit(Place{file, 0}, Record{Kind: KindNote, Note: text})
 }
 
-// user returns the name under which a user's messages are imported.
-func (x *slackReader) user(id string) string {
-	if u, known := x.users[id]; known && !x.IDs && u.Name != "" {
-		return u.Name
+func (x *slackReader) readUsers(files []File) {
+	if len(files) == 0 {
+		x.note("users.json", "the file is missing: users are named by their ids")
 	}
-	return id
-}
-
-func (x *slackReader) readChannels() (channels []slackChannel) {
-	for _, file := range slackLists {
-		if _, err := fs.Stat(x.Files, file); err != nil {
-			continue
-		}
-		readArray(x, file, func(n int, c slackChannel) {
-			if c.ID == "" {
-				x.problem(file, n, "the channel has no id")
+	for _, f := range files {
+		x.readArray(f, func(n int, o *object) {
+			id, name := o.text("id"), o.text("name")
+			if id == "" {
+				x.problem(f.Name, n, "the user has no id")
 				return
 			}
-			c.place = Place{file, n}
-			if c.Name != "" {
-				x.channels[c.ID] = c.Name
+			profile := o.object("profile")
+			rec := Record{Kind: KindUser, Author: id, At: o.time("updated"), Text: strings.TrimSpace(oneLine(firstText(
+				profile.text("real_name"), o.text("real_name"), profile.text("display_name")), 100))}
+			rec.Gone, _ = o.flag("deleted")
+			if x.names[id] = firstText(name, id); !x.IDs {
+				rec.Login = name
 			}
-			if c.isPrivate() {
-				x.private[c.folder()] = true
+			rec.Note = o.notes()
+			x.emit(Place{f.Name, n}, rec)
+		})
+	}
+}
+
+// firstText returns the first of some texts that shows something.
+func firstText(texts ...string) string {
+	for _, text := range texts {
+		if strings.TrimSpace(text) != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// name returns the name by which texts mention a user.
+func (x *slackReader) name(id string) string { return firstText(x.names[id], id) }
+
+// readChannels reads the lists of channels.
+func (x *slackReader) readChannels(e *slackExport) (channels []*slackChannel) {
+	for _, f := range e.lists {
+		x.readArray(f, func(n int, o *object) {
+			c := &slackChannel{id: o.text("id"), name: o.text("name")}
+			if c.id == "" {
+				x.problem(f.Name, n, "the channel has no id")
+				return
+			}
+			c.record = Record{Kind: KindRoom, Room: c.id, Place: Place{f.Name, n}, About: x.about(c, path.Base(f.Name), o)}
+			if c.record.Note = o.notes(); c.name != "" {
+				x.channels[c.id] = c.name
 			}
 			channels = append(channels, c)
 		})
@@ -176,241 +235,273 @@ func (x *slackReader) readChannels() (channels []slackChannel) {
 	return channels
 }
 
-// readChannel reads one channel: its description, then its messages day by day.
-func (x *slackReader) readChannel(c slackChannel) {
-	folder := c.folder()
-	room := Room{Name: c.Name, Topic: x.plainText(c.Topic.Value), Private: c.isPrivate() || x.private[folder]}
-	if c.Created > 0 {
-		room.Created = time.Unix(c.Created, 0)
+// about returns what a list says about a channel.
+func (x *slackReader) about(c *slackChannel, list string, o *object) *Room {
+	// A flag that is not understood must not open a room.
+	is := func(name string) bool {
+		value, says := o.flag(name)
+		return value || !says && o.raw(name) != nil
 	}
-	if _, known := x.users[c.Creator]; c.Creator != "" && (known || len(x.users) == 0) {
-		room.Owner = x.user(c.Creator)
+	im := is("is_im")
+	c.direct = list == "dms.json" || im
+	c.private = list != "channels.json" || is("is_private") || is("is_group") || is("is_mpim") || im
+	room := &Room{Name: firstText(c.name, c.id), Private: c.private, Created: o.time("created"), Topic: o.object("topic").text("value")}
+	if purpose := o.object("purpose").text("value"); room.Topic == "" {
+		room.Topic = purpose
+	} else if purpose != "" && purpose != room.Topic {
+		o.odd = append(o.odd, "purpose, because a room has one topic")
 	}
-	for _, id := range c.Members {
-		room.Members = append(room.Members, x.user(id))
+	if room.Created.Unix() <= 0 {
+		room.Created = time.Time{}
 	}
-	if c.isDirect() {
+	if creator := o.text("creator"); len(x.names) == 0 || x.names[creator] != "" {
+		room.Owner = creator
+	}
+	if archived, says := o.flag("is_archived"); says {
+		room.Archived = &archived
+	}
+	var all bool
+	if room.Members, all = o.texts("members"); !all {
+		room.partial = true
+	}
+	if c.direct {
 		room.Direct = []string{}
-		for _, user := range append(room.Members, x.user(c.User)) {
+		for _, user := range append(room.Members, o.text("user")) {
 			if user != "" && !slices.Contains(room.Direct, user) {
 				room.Direct = append(room.Direct, user)
 			}
 		}
 	}
-	x.emit(c.place, Record{Kind: KindRoom, Room: c.ID, About: &room})
-	if folder == "" || !fs.ValidPath(folder) || strings.ContainsAny(folder, `/\`) {
-		x.problem(c.place.File, c.place.Line, "the channel's name is not a valid folder name")
-		return
-	}
-	days, err := fs.ReadDir(x.Files, folder)
-	if err != nil {
-		return // a channel without messages has no folder
-	}
-	slices.SortFunc(days, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	for _, day := range days {
-		file := path.Join(folder, day.Name())
-		if day.IsDir() || path.Ext(file) != ".json" || x.stopped {
-			continue
+	for _, pin := range o.objects("pins") {
+		if ref, ok := slackRef(pin.text("id")); ok {
+			room.Pins = append(room.Pins, Pin{Message: ref, By: firstText(pin.text("user"), room.Owner), At: pin.time("created")})
+		} else {
+			o.isOdd("pins")
 		}
-		readArray(x, file, func(n int, m slackMessage) {
-			rec := x.record(m)
-			rec.Room = c.ID
-			x.emit(Place{file, n}, rec)
+	}
+	return room
+}
+
+// folderName is how names of folders are compared: macOS writes accents as characters of their own.
+func folderName(name string) string { return norm.NFC.String(name) }
+
+// assign finds the folder of each channel, by its name or its id. A folder that two channels claim is that
+// of a private one, and then all of them are private.
+func (x *slackReader) assign(e *slackExport, channels []*slackChannel) map[*slackChannel]string {
+	folders := map[string]string{}
+	for name := range e.folders {
+		folders[folderName(name)] = name
+		if lower := strings.ToLower(folderName(name)); folders[lower] == "" {
+			folders[lower] = name
+		}
+	}
+	claims := map[string][]*slackChannel{}
+	for _, c := range channels {
+		names := []string{c.id, c.name}
+		if !c.direct {
+			names = []string{c.name, c.id}
+		}
+		for _, name := range append(names, strings.ToLower(names[0])) {
+			if folder := folders[folderName(name)]; folder != "" && name != "" {
+				claims[folder] = append(claims[folder], c)
+				break
+			}
+		}
+	}
+	folderOf := map[*slackChannel]string{}
+	for folder, claimants := range claims {
+		at := max(slices.IndexFunc(claimants, func(c *slackChannel) bool { return c.private }), 0)
+		folderOf[claimants[at]] = folder
+		for _, c := range claimants {
+			c.record.About.Private = c.record.About.Private || claimants[at].private
+			if c.id != claimants[at].id {
+				c.record.Note = strings.TrimPrefix(c.record.Note+"; its folder is taken as that of another channel of its name, "+claimants[at].id, "; ")
+			}
+		}
+	}
+	return folderOf
+}
+
+// readExport reads the channels of an export: of each its description, then its messages day by day.
+func (x *slackReader) readExport(e *slackExport, channels []*slackChannel) {
+	folderOf, taken := x.assign(e, channels), map[string]bool{}
+	for _, c := range channels {
+		c.record.About.Topic = x.plainText(c.record.About.Topic) // all channels are known by now
+		x.emit(c.record.Place, c.record)
+		if folder := folderOf[c]; folder != "" {
+			taken[folder] = true
+			x.readDays(c.id, e.folders[folder])
+		}
+	}
+	for _, folder := range sortedKeys(e.folders) {
+		if !taken[folder] {
+			x.readUnlisted(folderName(folder), e.folders[folder], "the folder is in no list of channels: it becomes a private room")
+		}
+	}
+	for _, f := range e.dumps {
+		x.readUnlisted(strings.TrimSuffix(path.Base(f.Name), path.Ext(f.Name)), []File{f}, "")
+	}
+	for _, place := range sortedKeys(e.other) {
+		x.note(place, fmt.Sprintf("%d files that hold no messages are not imported", e.other[place]))
+	}
+}
+
+// readUnlisted reads messages of a channel that is in no list. A name that is the id of a channel stands
+// for it, so that an export with a list continues the room.
+func (x *slackReader) readUnlisted(name string, days []File, note string) {
+	key := "folder " + name
+	if id := slackID.FindString(name); id != "" {
+		key = id
+	}
+	described := false
+	for _, f := range days {
+		x.readArray(f, func(n int, o *object) {
+			if !described && note == "" && o.raw("ts") == nil {
+				x.problem(f.Name, n, "not a message")
+				return
+			}
+			if !described {
+				described = true
+				x.emit(Place{path.Dir(f.Name), 0}, Record{Kind: KindRoom, Room: key, Note: note, About: &Room{Name: name, Private: true, inferred: true}})
+			}
+			x.message(key, Place{f.Name, n}, o)
 		})
+	}
+}
+
+func (x *slackReader) readDays(room string, days []File) {
+	for _, f := range days {
+		x.readArray(f, func(n int, o *object) { x.message(room, Place{f.Name, n}, o) })
+	}
+}
+
+// message emits a message, and the replies that slackdump writes into it.
+func (x *slackReader) message(room string, place Place, o *object) {
+	rec := x.record(o)
+	rec.Room = room
+	x.emit(place, rec)
+	for _, reply := range o.objects("slackdump_thread_replies") {
+		x.message(room, place, reply)
 	}
 }
 
 // maxElement is the largest element of a Slack file, in bytes.
 const maxElement = 4 << 20
 
-// readArray reads a JSON array from a file, element by element. An element that cannot be decoded
-// becomes a record with a problem, and reading continues with the next one.
-func readArray[T any](x *slackReader, file string, take func(n int, element T)) {
-	f, err := x.Files.Open(file)
+// readArray reads a JSON array of objects from a file, element by element, or the arrays in one object. An
+// element that is no object becomes a record with a problem, and reading continues with the next one.
+func (x *slackReader) readArray(f File, take func(n int, o *object)) {
+	if x.stopped {
+		return
+	}
+	file, err := f.Open()
 	if err != nil {
-		x.problem(file, 0, "the file cannot be opened")
+		x.problem(f.Name, 0, "the file cannot be opened: "+err.Error())
 		return
 	}
-	defer func() { _ = f.Close() }()
-	in := &io.LimitedReader{R: f, N: maxElement}
-	dec := json.NewDecoder(in)
-	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
-		x.problem(file, 0, "the file is not a JSON array")
+	defer func() { _ = file.Close() }()
+	in := &io.LimitedReader{R: &lenientReader{in: utf8Reader(file)}, N: maxElement}
+	r := &arrayReader{slackReader: x, file: f.Name, in: in, dec: json.NewDecoder(in), take: take}
+	token, err := r.dec.Token()
+	switch {
+	case err == nil && token == json.Delim('['):
+		r.readElements()
+	case err == nil && token == json.Delim('{'):
+		r.readObject()
+	default:
+		x.problem(f.Name, 0, "the file is not a JSON array")
 		return
 	}
-	cutOff := func(n int) {
-		if in.N == 0 {
-			x.problem(file, n, fmt.Sprintf("larger than %d bytes: the rest of the file was not read", maxElement))
-		} else {
-			x.problem(file, n, "not JSON from here on: the rest of the file was not read")
+	if !x.stopped && !r.failed {
+		if _, err := r.dec.Token(); err != io.EOF {
+			x.problem(f.Name, 0, "not JSON behind the end of the array")
 		}
 	}
-	n := 1
-	for ; dec.More() && !x.stopped; n++ {
-		in.N = maxElement
+}
+
+type arrayReader struct {
+	*slackReader
+	file   string
+	in     *io.LimitedReader
+	dec    *json.Decoder
+	take   func(n int, o *object)
+	n      int
+	failed bool
+}
+
+// cutOff reports that the rest of the file cannot be read.
+func (r *arrayReader) cutOff(n int) {
+	r.failed = true
+	if r.in.N == 0 {
+		r.problem(r.file, n, fmt.Sprintf("larger than %d bytes: the rest of the file was not read", maxElement))
+	} else {
+		r.problem(r.file, n, "not JSON from here on: the rest of the file was not read")
+	}
+}
+
+// readElements reads an array behind its opening bracket.
+func (r *arrayReader) readElements() {
+	for r.dec.More() && !r.stopped {
+		r.n++
+		r.in.N = maxElement
 		var raw json.RawMessage
-		if dec.Decode(&raw) != nil {
-			cutOff(n)
+		if r.dec.Decode(&raw) != nil {
+			r.cutOff(r.n)
 			return
 		}
-		var element T
-		if !utf8.Valid(raw) {
-			x.problem(file, n, "not valid UTF-8")
-		} else if err := json.Unmarshal(raw, &element); err != nil {
-			x.problem(file, n, jsonProblem(err))
+		if o, problem := decodeObject(raw); problem != "" {
+			r.problem(r.file, r.n, problem)
 		} else {
-			take(n, element)
+			r.take(r.n, o)
 		}
 	}
-	if _, err := dec.Token(); err != nil && !x.stopped {
-		cutOff(0)
+	if r.stopped {
+		return
+	}
+	if _, err := r.dec.Token(); err != nil {
+		r.cutOff(0)
 	}
 }
 
-type slackMessage struct {
-	Type     string `json:"type"`
-	Subtype  string `json:"subtype"`
-	User     string `json:"user"`
-	BotID    string `json:"bot_id"`
-	Text     string `json:"text"`
-	TS       string `json:"ts"`
-	ThreadTS string `json:"thread_ts"`
-	Edited   *struct {
-		User string `json:"user"`
-		TS   string `json:"ts"`
-	} `json:"edited"`
-	Reactions []struct {
-		Name  string   `json:"name"`
-		Users []string `json:"users"`
-		Count int      `json:"count"`
-	} `json:"reactions"`
-	Files       []struct{} `json:"files"`
-	Attachments []struct{} `json:"attachments"`
-}
-
-// slackKinds maps the subtypes that can be imported.
-var slackKinds = map[string]Kind{
-	"": KindMessage, "bot_message": KindMessage, "thread_broadcast": KindMessage, "me_message": KindMessage, "file_share": KindMessage,
-	"channel_join": KindJoin, "group_join": KindJoin, "channel_leave": KindLeave, "group_leave": KindLeave,
-	"channel_archive": KindArchive, "group_archive": KindArchive, "channel_unarchive": KindUnarchive, "group_unarchive": KindUnarchive,
-}
-
-var (
-	// subtypeName is what a subtype must look like to be shown.
-	subtypeName = regexp.MustCompile(`^[a-z_]{1,40}$`)
-	// emojiName is the form of names that events.ValidateEmoji accepts.
-	emojiName = regexp.MustCompile(`^:[a-z0-9_+-]{1,30}:$`)
-)
-
-// record makes a record of a message.
-func (x *slackReader) record(m slackMessage) Record {
-	kind, known := slackKinds[m.Subtype]
-	at, validTime := slackTime(m.TS)
-	switch {
-	case m.Type != "message":
-		return Record{Problem: "not a message"}
-	case !known && !subtypeName.MatchString(m.Subtype):
-		return Record{Problem: "messages of an unknown subtype cannot be imported"}
-	case !known:
-		return Record{Problem: "messages of subtype " + m.Subtype + " cannot be imported"}
-	case !validTime:
-		return Record{Problem: "ts must be a time like 1503435956.000247"}
-	}
-	rec := Record{Kind: kind, At: at, Key: m.TS}
-	switch {
-	case m.User != "":
-		rec.Author = x.user(m.User)
-	case m.BotID != "": // the name that a bot shows can be anyone's
-		rec.Author = "bot-" + m.BotID
-	}
-	if kind != KindMessage {
-		return rec
-	}
-
-	var notes, left []string
-	if n := len(m.Files); n > 0 {
-		left = append(left, fmt.Sprintf("%d files", n))
-	}
-	if n := len(m.Attachments); n > 0 {
-		left = append(left, fmt.Sprintf("%d attachments", n))
-	}
-	if rec.Text = x.plainText(m.Text); rec.Text == "" && len(left) > 0 {
-		return Record{Problem: "the message has no text, only " + strings.Join(left, " and ")}
-	}
-	if len(left) > 0 {
-		notes = append(notes, strings.Join(left, " and ")+" left out")
-	}
-	if m.ThreadTS != m.TS {
-		rec.Thread = m.ThreadTS
-	}
-	if m.Edited != nil {
-		if rec.Edited, validTime = slackTime(m.Edited.TS); !validTime {
-			notes = append(notes, "the time of its edit is unknown: the edited text was imported as the original")
+// readObject reads the arrays of an object, behind its opening bracket: {"messages":[…]}.
+func (r *arrayReader) readObject() {
+	arrays := 0
+	for r.dec.More() && !r.stopped && !r.failed {
+		r.in.N = maxElement
+		if _, err := r.dec.Token(); err != nil { // the name
+			r.cutOff(0)
+			return
 		}
-		rec.Editor = rec.Author
-		if m.Edited.User != "" && m.Edited.User != m.User {
-			rec.Editor = x.user(m.Edited.User)
+		token, err := r.dec.Token()
+		switch {
+		case err != nil:
+			r.cutOff(0)
+			return
+		case token == json.Delim('['):
+			arrays++
+			r.readElements()
+		case token == json.Delim('{'):
+			for depth := 1; depth > 0; {
+				inner, err := r.dec.Token()
+				if err != nil {
+					r.cutOff(0)
+					return
+				}
+				switch inner {
+				case json.Delim('{'), json.Delim('['):
+					depth++
+				case json.Delim('}'), json.Delim(']'):
+					depth--
+				}
+			}
 		}
 	}
-	for _, r := range m.Reactions {
-		name, _, _ := strings.Cut(r.Name, "::") // without the skin tone
-		emoji := ":" + name + ":"
-		if !emojiName.MatchString(emoji) {
-			notes = append(notes, "a reaction left out: the name of its emoji is not valid")
-			continue
-		}
-		if missing := r.Count - len(r.Users); missing > 0 {
-			notes = append(notes, fmt.Sprintf("%d reactions left out: the export does not name their users", missing))
-		}
-		for _, user := range r.Users {
-			rec.Reactions = append(rec.Reactions, Reaction{x.user(user), emoji})
-		}
+	if r.failed || r.stopped {
+		return
 	}
-	rec.Note = strings.Join(notes, "; ")
-	return rec
-}
-
-// slackTime parses Slack's time format: seconds, a dot and up to nine digits.
-func slackTime(ts string) (time.Time, bool) {
-	whole, part, _ := strings.Cut(ts, ".")
-	seconds, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || len(part) > 9 || len(whole) > 12 {
-		return time.Time{}, false
+	if _, err := r.dec.Token(); err != nil {
+		r.cutOff(0)
+	} else if arrays == 0 {
+		r.problem(r.file, 0, "the file is not a JSON array")
 	}
-	nanos, err := strconv.ParseUint((part + "000000000")[:9], 10, 64)
-	if err != nil || seconds < 0 && nanos > 0 {
-		return time.Time{}, false
-	}
-	return time.Unix(seconds, int64(nanos)).UTC(), true
-}
-
-// slackLink matches a link in angle brackets: a user, channel, command or URL, and after a bar its label.
-var (
-	slackLink   = regexp.MustCompile(`<([^<>|]*)(?:\|([^<>]*))?>`)
-	slackEscape = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&")
-)
-
-// plainText turns Slack's markup into plain text.
-func (x *slackReader) plainText(text string) string {
-	text = slackLink.ReplaceAllStringFunc(text, func(link string) string {
-		parts := slackLink.FindStringSubmatch(link)
-		to, label := parts[1], parts[2]
-		sigil, id := "", ""
-		if to != "" {
-			sigil, id = to[:1], to[1:]
-		}
-		switch sigil {
-		case "@":
-			return "@" + strings.TrimPrefix(cmp.Or(label, x.user(id)), "@")
-		case "!":
-			return "@" + strings.TrimPrefix(cmp.Or(label, id), "@")
-		case "#":
-			return "#" + cmp.Or(label, x.channels[id], id)
-		}
-		if label == "" || label == to || "http://"+label == to || "mailto:"+label == to {
-			return strings.TrimPrefix(to, "mailto:")
-		}
-		return label + " (" + to + ")"
-	})
-	return strings.ToValidUTF8(slackEscape.Replace(text), "\uFFFD")
 }

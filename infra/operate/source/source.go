@@ -1,10 +1,11 @@
 // Package source imports conversations that took place elsewhere. It reads JSON lines and Slack
 // exports and makes the Parley events that would have recorded them. Times and authors are kept, and
-// event ids are computed from the source and the authors' marks alone: in one Parley, the same source
-// always makes the same events.
+// event ids are computed from what the source names lastingly, such as a channel's id and a message's time
+// in it, so that the same source always makes the same events, and a later one continues its rooms.
 //
-// A source is read twice: [NewSurvey] finds out what is in it, [Events] makes the events. Both
-// stream; only rooms, members and threads are held in memory.
+// A source is read several times: [NewSurvey] finds out what is in it, [Survey.Continue] takes what a
+// region has of it already, and [Events] makes the events. All stream; rooms, members, threads and digests
+// of the messages' keys are held in memory.
 package source
 
 import (
@@ -12,6 +13,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -51,75 +54,89 @@ const (
 	KindLeave                 // Author left
 	KindArchive               // Author archived the room
 	KindUnarchive             // Author reopened the room
-	KindProfile               // Author's display name is Text
+	KindUpdate                // Author changed name or topic of the room, Record.Update
+	KindUser                  // Author is a user with the name Login, whose display name is Text
 	KindEvent                 // a Parley event, Record.Event
+	KindNote                  // nothing but a Note
 )
 
-// Record is one thing that happened, as the source describes it.
+// Record is one thing that happened, as the source describes it. Users, rooms and messages have the lasting
+// names that the source gives them, so that another part of the source, or a later one, names the same.
 type Record struct {
 	Place   Place
-	Problem string // why the record cannot be imported; of a KindRoom, nothing of Room can
+	Problem string // why the record cannot be imported
 	Note    string // which part of the record cannot be imported
 
 	Kind   Kind
 	Room   string // the source's own, unique name of the room
 	At     time.Time
-	Author string // the source's own name of the author
+	Author string // the source's own, unique name of the author
 	Text   string
 
-	Key       string    // identifies the message in its room; "" if only its time does
-	Thread    string    // the Key, or the time in RFC 3339, of the message in whose thread this one is
-	ReplyTo   string    // likewise, of the message that this one answers
+	Key       string    // identifies the message in its room; "" if only its time and content do
+	Thread    Ref       // the message in whose thread this one is
+	ReplyTo   Ref       // the message that this one answers
 	Edited    time.Time // when the message got its present text; zero if it was never edited
 	Editor    string
 	Reactions []Reaction
 	Pinned    string // who pinned it; "" if it is not pinned
 
-	About *Room
-	Event *events.Event
+	Login  string // of a user: the user id to prefer; "" is Author
+	Gone   bool   // of a user: deactivated
+	Update events.RoomUpdated
+	About  *Room
+	Event  *events.Event
+
+	exact bool // At, to the microsecond, orders and identifies the message in its room, and is its Key
+}
+
+// Ref is how a source refers to a message of the same room: by its Key, or by its time in RFC 3339.
+type Ref struct {
+	Key string
+	At  time.Time // of a source with exact times
 }
 
 // Reaction is an emoji on a message. Sources do not say when it was added.
 type Reaction struct{ User, Emoji string }
 
+// Pin says that a message is pinned.
+type Pin struct {
+	Message Ref
+	By      string
+	At      time.Time
+}
+
 // Room is what a source says about a room in addition to its messages.
 type Room struct {
-	Name    string // "": Record.Room
-	Topic   string
-	Private bool
-	Direct  []string               // the two users of a direct room; of others than two, a private room is made
-	Created time.Time              // zero: just before the first record of the room
-	Owner   string                 // "": the first author
-	Members []string               // the members at the end; nil if the source does not say
-	Roles   map[string]events.Role // of members above [events.RoleMember]
+	Name     string // "": Record.Room
+	Topic    string
+	Private  bool
+	Direct   []string               // the two users of a direct room; of others than two, a private room is made
+	Created  time.Time              // zero: the source does not say
+	Owner    string                 // "": the first author
+	Members  []string               // the members at the end; nil if the source does not say
+	Roles    map[string]events.Role // of members above [events.RoleMember]
+	Archived *bool                  // nil if the source does not say
+	Pins     []Pin
 
-	partial bool // Members need not name all
-}
-
-// conversation returns what a conversation becomes that the source calls direct and that is not one
-// of two users, such as notes to oneself: a private room of those it names and of its authors.
-func (a Room) conversation() Room {
-	if a.isOddDirect() {
-		a.Private, a.Members, a.Direct, a.partial = true, a.Direct, nil, true
-	}
-	return a
-}
-
-func (a Room) isOddDirect() bool {
-	return a.Direct != nil && (len(a.Direct) != 2 || UserOf(a.Direct[0]) == UserOf(a.Direct[1]) || UserOf(a.Direct[0]) == "" || UserOf(a.Direct[1]) == "")
+	partial  bool // Members need not name all
+	inferred bool // from the name of a folder
 }
 
 // nameOr returns the room's name as a valid one, if it has one, else that of the source's own name.
 func (a Room) nameOr(name string) string {
-	if own := roomName(a.Name); events.ValidateName("room", own) == nil {
-		return own
+	for _, name := range []string{roomName(a.Name), roomName(name)} {
+		if events.ValidateName("room", name) == nil {
+			return name
+		}
 	}
-	return roomName(name)
+	return fmt.Sprintf("room %08x", hashOf(name))
 }
 
 // Options are the choices of the operator who imports.
 type Options struct {
 	Region string        // the region that accepts the events
+	Name   string        // of the source: rooms of one name in sources of different names are different rooms
 	Owner  string        // owner of rooms for which the source names none; "" is the first author
 	Public bool          // makes rooms public where the source does not say; else they are private
 	Events bool          // takes lines that are events; else they are problems
@@ -171,3 +188,6 @@ func oneLine(text string, maxChars int) string {
 	}
 	return text
 }
+
+// sortedKeys returns the keys of a map in order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

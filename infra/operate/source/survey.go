@@ -2,16 +2,15 @@ package source
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"parley/events"
 )
 
-// leadMillis is how many milliseconds a room is created before its first record. Its first member
-// joins in between.
+// leadMillis is the earliest time of a record in Unix milliseconds: its author joins the room before.
 const leadMillis = 2
 
 // Survey is what a source contains. Make one with [NewSurvey].
@@ -19,64 +18,111 @@ type Survey struct {
 	Records  int               // of all kinds, including those with problems
 	Messages int               // that can be imported
 	Events   int               // that [Events] will make
-	First    time.Time         // of all records that can be imported, shifted
-	Last     time.Time         //
-	Mapped   map[string]string // user ids, by the authors' names that are not valid ids
-	Authors  []string          // of the events that [Events] will make; those that the source has are left out
-
-	// Mark returns the mark of an author, which must be set before [Events]: the bytes of the
-	// [events.Mark] that the region gives or, to make the events that a release without these made, of
-	// [events.FormerMark].
-	Mark func(author string) []byte
+	Mapped   map[string]string // user ids, by the names in the source from which they differ
 
 	options Options
 	rooms   map[string]*room
-	names   []string        // of the rooms, in the order of the source
-	refused map[string]bool // rooms that cannot be imported
-	roots   map[[16]byte]bool
+	names   []string // of the rooms, in the order of the source
+	refs    map[digest]bool
+	end     uint64 // the time of the last record of a room, in ms: what the source says of rooms holds then
+
+	people map[string]*person // the users that the source lists
+	users  map[string]string  // their user ids
+	known  map[string]string  // user ids that an earlier import gave them
+}
+
+// person is a user whom the source lists.
+type person struct {
+	login string
+	gone  bool
+	note  string // if another has the same login
 }
 
 // Rooms returns the number of rooms. Rooms that appear only in Parley events are not counted.
 func (s *Survey) Rooms() int { return len(s.names) }
 
 // room is what must be known about a room before its first event is made, and then how far its
-// events are made.
+// events are made. Persons are named as in the source.
 type room struct {
-	name   string // the source's own
-	about  Room
-	first  uint64 // earliest time in ms; once the survey is complete: of the room's creation
-	last   uint64 // time of the record read last, in ms
-	sorted bool   // times never go back
-	users  []string
-	spans  map[string]*span // by user
+	key, name string // the source's own name; the same with the name of the source
+	about     Room
+	described bool
+	place     Place           // where it is described
+	first     uint64          // the earliest time in ms
+	last      uint64          // the time of the record read last, in ms
+	sorted    bool            // times never go back
+	people    []string        // who did something in it, in the order of the source
+	spans     map[string]span // when
 
-	described bool                   // by a KindRoom
-	members   map[string]bool        // about.Members as users
-	roles     map[string]events.Role // about.Roles by user
-	heir      string                 // becomes an owner, because about.Owner is no member at the end
-	orphan    bool                   // nobody can become an owner
+	direct  []string // the two users of a direct room, sorted
+	odd     bool     // the source calls it direct, and it is not one of two users
+	private bool
+	members []string        // the persons who are members at the end; nil if the source does not say
+	listed  map[string]bool // the same
+	partial bool            // there may be others
+	owner   string
 
+	past     *Past
 	id       string
-	created  events.ID
-	order    order
+	state    state
 	begun    bool
-	joined   map[string]bool
-	resolved map[[16]byte]target
+	joined   map[string]bool // users
+	messages placer
+	seen     map[digest]bool // keys of messages
+	taken    map[events.ID]bool
+	done     map[events.ID]bool // edits, reactions and pins that were made
+	resolved map[digest]target
 }
 
-// span is when a user first and last did something in a room, in ms.
+// span is when a person first and last did something in a room, in ms.
 type span struct {
 	first, last uint64
 	joins       bool // the first was joining
-	leaves      bool // the last was leaving
 }
 
 // target is a message that others refer to.
 type target struct{ id, root events.ID }
 
-// NewSurvey reads a source once to find out what it contains.
+// digest identifies a message in little memory.
+type digest [12]byte
+
+func digestKey(key string) digest {
+	sum := sumOf(key)
+	return digest(sum[:])
+}
+
+// refKey returns the key under which a message is found by its name or its time.
+func refKey(text string) digest {
+	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return timeKey(at)
+	}
+	return digestKey(text)
+}
+
+func timeKey(at time.Time) digest { return digestKey("at " + at.UTC().Format(time.RFC3339Nano)) }
+
+// placer numbers the messages of each millisecond.
+type placer struct {
+	ms    uint64
+	n     int
+	times map[uint64]int // of a source whose times go back
+}
+
+func (p *placer) next(ms uint64) int {
+	if p.times != nil {
+		p.times[ms]++
+		return p.times[ms] - 1
+	}
+	if ms != p.ms {
+		p.ms, p.n = ms, 0
+	}
+	p.n++
+	return p.n - 1
+}
+
+// NewSurvey reads a source to find out what it contains.
 func NewSurvey(src Source, o Options) (*Survey, error) {
-	s := &Survey{Mapped: map[string]string{}, options: o, rooms: map[string]*room{}, refused: map[string]bool{}, roots: map[[16]byte]bool{}}
+	s := &Survey{options: o, rooms: map[string]*room{}, refs: map[digest]bool{}, people: map[string]*person{}, known: map[string]string{}}
 	for rec, err := range src.Records() {
 		if err != nil {
 			return s, err
@@ -84,27 +130,22 @@ func NewSurvey(src Source, o Options) (*Survey, error) {
 		s.Records++
 		if c, problem := s.check(rec); problem == "" {
 			s.add(rec, c)
-		} else if rec.Kind == KindRoom && rec.Room != "" {
-			s.refused[rec.Room] = true
 		}
 	}
-	// What belongs to a room that cannot be imported as it is described must not make another room,
-	// which might be open to more people.
-	s.names = slices.DeleteFunc(s.names, func(name string) bool { return s.refused[name] })
-	maps.DeleteFunc(s.rooms, func(name string, _ *room) bool { return s.refused[name] })
+	return s, s.Prepare(src)
+}
+
+// Prepare decides what users and rooms become, and counts the events. Call it again after
+// [Survey.Continue].
+func (s *Survey) Prepare(src Source) error {
+	s.decide()
+	s.Events, s.Messages = 0, 0
 	for _, r := range s.rooms {
-		s.decideOwner(r)
-	}
-	// Make the events once without using them: their number is the total for progress and costs, and
-	// does not depend on the marks of their authors, which are found here.
-	authors := map[string]bool{}
-	s.Mark = func(author string) []byte {
-		authors[author] = true
-		return make([]byte, len(events.Mark{}))
+		r.resolved = map[digest]target{}
 	}
 	for item, err := range Events(src, s) {
 		if err != nil {
-			return s, err
+			return err
 		}
 		if item.Event.ID != (events.ID{}) {
 			s.Events++
@@ -113,71 +154,103 @@ func NewSurvey(src Source, o Options) (*Survey, error) {
 			s.Messages++
 		}
 	}
-	s.Authors = slices.Sorted(maps.Keys(authors))
-	return s, nil
+	return nil
 }
 
-// Creations returns the events that create the rooms, in the order of the source.
-func (s *Survey) Creations() []events.Key {
-	keys := make([]events.Key, len(s.names))
-	for i, name := range s.names {
-		id, room := s.creation(s.rooms[name])
-		keys[i] = events.Key{Stream: events.RoomStream(room), ID: id}
+// decide decides what users and rooms become.
+func (s *Survey) decide() {
+	s.assignUsers()
+	for _, r := range s.rooms {
+		s.decideRoom(r)
 	}
-	return keys
 }
 
-// creation returns the id of the event that creates a room, and the room's id.
-func (s *Survey) creation(r *room) (id events.ID, roomID string) {
-	id = s.makeID(r.first, r.about.Owner, 0, hashOf("room", r.name))
-	if d := r.about.Direct; len(d) == 2 {
-		return id, events.DirectRoom(UserOf(d[0]), UserOf(d[1]))
+// Candidates returns, for each room that is direct or not, the streams in which a region may have it, by
+// the room's name in the source. Continue the others first: they show who the users of direct rooms are.
+func (s *Survey) Candidates(direct bool) map[string][]events.Stream {
+	all := map[string][]events.Stream{}
+	for key, r := range s.rooms {
+		if (r.direct != nil) != direct || r.past != nil {
+			continue
+		}
+		if direct {
+			all[key] = []events.Stream{events.RoomStream(events.DirectRoom(r.direct[0], r.direct[1]))}
+			continue
+		}
+		for _, id := range append([]events.ID{r.creation(s), idOf(0, "room", r.name)}, s.formerRooms(r)...) {
+			if stream := events.RoomStream(id.String()); id != (events.ID{}) && !slices.Contains(all[key], stream) {
+				all[key] = append(all[key], stream)
+			}
+		}
 	}
-	return id, id.String()
+	return all
+}
+
+// Continue says what a region has of a room, which the import then continues.
+func (s *Survey) Continue(key string, past *Past) { s.rooms[key].past = past }
+
+// Recognize finds the user ids that an earlier import gave to the users of the source, whose names may have
+// changed, by what they did in rooms that are continued.
+func (s *Survey) Recognize(src Source) error {
+	if len(s.people) == 0 {
+		return nil
+	}
+	for _, name := range s.names {
+		r := s.rooms[name]
+		if r.past == nil {
+			continue
+		}
+		for who := range s.people {
+			if user := r.past.joined[tailOf(idOf(0, "join", r.name, who))]; user != "" {
+				s.known[who] = user
+			}
+		}
+	}
+	for rec, err := range src.Records() {
+		if err != nil {
+			return err
+		}
+		c, problem := s.check(rec)
+		r := s.rooms[rec.Room]
+		if problem != "" || rec.Kind != KindMessage || r == nil || r.past == nil || s.people[rec.Author] == nil || s.known[rec.Author] != "" {
+			continue
+		}
+		if id, found := r.past.find(r.messageID(rec, c.ms, 0), rec, nil); found {
+			s.known[rec.Author] = r.past.actors[id]
+		}
+	}
+	s.decide()
+	return nil
 }
 
 // checked is what both passes over a source need from a record.
-type checked struct {
-	at     time.Time // shifted
-	ms     uint64
-	author string // a user id
-}
+type checked struct{ ms uint64 } // shifted Unix milliseconds
 
 // check validates a record. A problem is why it cannot be imported.
 func (s *Survey) check(rec Record) (c checked, problem string) {
 	switch {
 	case rec.Problem != "":
 		return c, rec.Problem
-	case rec.Kind == KindRoom:
-		if events.ValidateName("room", rec.About.nameOr(rec.Room)) != nil && len(rec.About.conversation().Direct) != 2 {
-			return c, "the room has no name: it is not imported, nor are its messages"
-		}
-		c.at = rec.At
+	case rec.Kind == KindRoom || rec.Kind == KindNote:
 		return c, ""
 	case rec.Kind == KindEvent:
-		c.at = rec.At
 		return c, s.checkEvent(*rec.Event)
-	case rec.Kind != KindProfile && s.refused[rec.Room]:
-		return c, "its room is not imported"
 	}
-	c.at = rec.At.Add(s.options.Shift)
-	if c.ms, problem = s.options.millis(rec.At); problem != "" {
-		return c, problem
-	}
-	if c.author = UserOf(rec.Author); c.author == "" {
-		return c, "author is missing"
-	}
-	if c.author != rec.Author {
-		s.Mapped[rec.Author] = c.author
-	}
-	if rec.Kind == KindProfile {
+	c.ms, problem = s.options.millis(rec.At)
+	switch {
+	case rec.Kind == KindUser: // a name without a valid time is the oldest
+		if problem != "" || rec.At.IsZero() {
+			c.ms = leadMillis
+		}
 		return c, ""
-	}
-	if events.ValidateName("room", roomName(rec.Room)) != nil && s.rooms[rec.Room] == nil {
+	case problem != "":
+		return c, problem
+	case rec.Author == "":
+		return c, "author is missing"
+	case events.ValidateName("room", roomName(rec.Room)) != nil && s.rooms[rec.Room] == nil:
 		return c, "room must be a name with at least one visible character"
-	}
-	if rec.Kind == KindMessage {
-		if err := events.ValidateText("text", rec.Text); err != nil {
+	case rec.Kind == KindMessage:
+		if err := events.ValidateText("text", splitText(rec.Text)[0]); err != nil {
 			return c, err.Error()
 		}
 	}
@@ -206,7 +279,7 @@ func (s *Survey) checkEvent(e events.Event) (problem string) {
 }
 
 // millis returns a shifted time in milliseconds, as an id holds it. The first milliseconds of 1970
-// move on a little, because the room must be created before.
+// move on a little, because authors must join before.
 func (o Options) millis(at time.Time) (ms uint64, problem string) {
 	at = at.Add(o.Shift)
 	switch n := at.UnixMilli(); {
@@ -221,169 +294,187 @@ func (o Options) millis(at time.Time) (ms uint64, problem string) {
 
 // add adds a valid record to the survey.
 func (s *Survey) add(rec Record, c checked) {
-	if s.First.IsZero() || c.at.Before(s.First) {
-		s.First = c.at
-	}
-	if c.at.After(s.Last) {
-		s.Last = c.at
-	}
-	if rec.Kind == KindEvent || rec.Kind == KindProfile {
+	switch rec.Kind {
+	case KindEvent, KindNote:
+		return
+	case KindUser:
+		s.people[rec.Author] = &person{login: rec.Login, gone: rec.Gone}
 		return
 	}
 	r := s.rooms[rec.Room]
 	if r == nil {
-		r = &room{
-			name: rec.Room, about: Room{Name: rec.Room, Private: !s.options.Public}, sorted: true, spans: map[string]*span{},
+		r = &room{key: rec.Room, name: rec.Room, about: Room{Private: !s.options.Public}, sorted: true, spans: map[string]span{}}
+		if s.options.Name != "" {
+			r.name = s.options.Name + "\x00" + rec.Room
 		}
 		s.rooms[rec.Room] = r
 		s.names = append(s.names, rec.Room)
 	}
 	if rec.Kind == KindRoom {
-		about := rec.About.conversation()
-		about.Name = about.nameOr(rec.Room)
-		about.Private = about.Private || r.described && r.about.Private // of two descriptions, the stricter
-		r.about, r.described = about, true
+		r.describe(*rec.About, rec.Place)
 		return
 	}
-	for _, to := range []string{rec.Thread, rec.ReplyTo} {
-		if to != "" {
-			s.roots[hashKey(rec.Room, threadKey(to))] = true
+	for _, to := range []Ref{rec.Thread, rec.ReplyTo} {
+		if to.Key != "" {
+			s.refs[refKey(to.Key)] = true
 		}
 	}
+	s.end = max(s.end, c.ms)
 	r.sorted = r.sorted && c.ms >= r.last
 	r.last = c.ms
-	r.addActivity(c.author, c.ms, rec.Kind)
+	r.addActivity(rec.Author, c.ms, rec.Kind)
 	for i, reaction := range rec.Reactions {
-		if user := UserOf(reaction.User); user != "" {
-			r.addActivity(user, c.ms+1+uint64(i), KindMessage)
+		if reaction.User != "" {
+			r.addActivity(reaction.User, c.ms+1+uint64(i), KindMessage)
 		}
 	}
-	if user := UserOf(rec.Pinned); user != "" {
-		r.addActivity(user, c.ms+1+uint64(len(rec.Reactions)), KindMessage)
+	if rec.Pinned != "" {
+		r.addActivity(rec.Pinned, c.ms+1, KindMessage)
 	}
 }
 
-func (r *room) addActivity(user string, ms uint64, kind Kind) {
-	if len(r.users) == 0 || ms < r.first {
+// describe adds what the source says about the room. Of two descriptions the stricter holds, and one that is
+// inferred counts only if there is no other.
+func (r *room) describe(a Room, place Place) {
+	switch {
+	case a.inferred && r.described:
+		return
+	case r.described && !r.about.inferred:
+		a.Private = a.Private || r.about.Private
+		a.Pins = append(a.Pins, r.about.Pins...)
+	}
+	r.about, r.described, r.place = a, true, place
+}
+
+func (r *room) addActivity(who string, ms uint64, kind Kind) {
+	if len(r.people) == 0 || ms < r.first {
 		r.first = ms
 	}
-	p := r.spans[user]
-	if p == nil {
-		p = &span{first: ms, last: ms, joins: kind == KindJoin}
-		r.spans[user] = p
-		r.users = append(r.users, user)
+	p, known := r.spans[who]
+	if !known {
+		p = span{first: ms, last: ms, joins: kind == KindJoin}
+		r.people = append(r.people, who)
 	}
 	if ms < p.first {
 		p.first, p.joins = ms, kind == KindJoin
 	}
-	if ms >= p.last {
-		p.last, p.leaves = ms, kind == KindLeave
+	p.last = max(p.last, ms)
+	r.spans[who] = p
+}
+
+// assignUsers decides the user ids of all whom the source lists: their logins. If several have the same, or
+// it is the name of another user in the source, only one gets it, and the others' have their names in the
+// source behind it: two people never become one.
+func (s *Survey) assignUsers() {
+	s.users, s.Mapped = maps.Clone(s.known), map[string]string{}
+	of := map[string]string{} // who has a user id
+	for who, user := range s.known {
+		of[user] = who
+	}
+	all := sortedKeys(s.people)
+	slices.SortStableFunc(all, func(a, b string) int { // who is active first
+		return cmp.Compare(s.people[a].rank(), s.people[b].rank())
+	})
+	for _, who := range all {
+		p := s.people[who]
+		p.note = ""
+		if s.users[who] != "" {
+			continue
+		}
+		user := UserOf(cmp.Or(p.login, who))
+		_, isOther := s.people[p.login]
+		if other, taken := of[user]; taken || isOther && p.login != who {
+			user = UserOf(cmp.Or(p.login, who) + "-" + who)
+			p.note = "two users have the same name " + p.login + ", the other is " + cmp.Or(other, p.login) + ": this one gets the user id " + user
+		}
+		s.users[who], of[user] = user, who
+	}
+	for who, user := range s.users {
+		if p := s.people[who]; p != nil && p.login != user && p.login != "" {
+			s.Mapped[p.login] = user
+		}
+	}
+	for _, r := range s.rooms {
+		for _, who := range r.people {
+			if user := s.user(who); user != who && s.people[who] == nil {
+				s.Mapped[who] = user
+			}
+		}
 	}
 }
 
-// decideOwner decides the owner of a room and the time of its creation, which together with its name
-// give its id.
-func (s *Survey) decideOwner(r *room) {
-	owner := UserOf(r.about.Owner)
-	if owner == "" {
-		owner = s.options.Owner
+func (p *person) rank() int {
+	if p.gone {
+		return 1
 	}
-	if owner == "" && len(r.users) > 0 {
-		owner = r.users[0]
-	}
-	if owner == "" && len(r.about.Members) > 0 {
-		owner = UserOf(r.about.Members[0])
-	}
-	if d := r.about.Direct; len(d) == 2 && owner != UserOf(d[1]) {
-		owner = UserOf(d[0])
-	}
-	r.about.Owner = owner
-	if len(r.about.Direct) != 2 {
-		r.members, r.roles = usersOf(r.about.Members), map[string]events.Role{}
-		for name, role := range r.about.Roles {
-			r.roles[UserOf(name)] = role
-		}
-		s.decideHeir(r)
-	}
-	created, problem := s.options.millis(r.about.Created)
-	if len(r.users) > 0 && (r.about.Created.IsZero() || problem != "" || created > r.first-leadMillis) {
-		created = r.first - leadMillis
-	}
-	r.first = created
+	return 0
 }
 
-// decideHeir finds an owner for a room whose owner is no member at the end, because a room that nobody
-// can manage stays so: another owner, else an admin, else who was there first. If nobody is left, it
-// is the operator's owner.
-func (s *Survey) decideHeir(r *room) {
-	stays := func(user string) bool {
-		p := r.spans[user]
-		return user != "" && r.listed(user) && (p == nil || !p.leaves)
+// user returns the user id of a person.
+func (s *Survey) user(who string) string {
+	if user := s.users[who]; user != "" {
+		return user
 	}
-	if stays(r.about.Owner) {
-		return
+	return UserOf(who)
+}
+
+// createdMillis is when the room was created, 0 if the source does not say.
+func (r *room) createdMillis(s *Survey) uint64 {
+	if ms, problem := s.options.millis(r.about.Created); problem == "" && !r.about.Created.IsZero() {
+		return ms
 	}
-	users := slices.Clone(r.users)
-	slices.SortStableFunc(users, func(a, b string) int { return cmp.Compare(r.spans[a].first, r.spans[b].first) })
-	for _, member := range r.about.Members {
-		users = append(users, UserOf(member))
-	}
-	users = slices.DeleteFunc(users, func(user string) bool { return !stays(user) })
-	heir := ""
-	for _, user := range users {
-		if heir == "" || r.role(user).Rank() > r.role(heir).Rank() {
-			heir = user
+	return 0
+}
+
+// creation returns the id of the event that creates the room.
+func (r *room) creation(s *Survey) events.ID { return idOf(r.createdMillis(s), "room", r.name) }
+
+// decideRoom decides what a room becomes, who is in it and who owns it.
+func (s *Survey) decideRoom(r *room) {
+	a := r.about
+	r.private, r.partial, r.direct, r.odd, r.listed = a.Private, a.partial, nil, false, nil
+	r.members = a.Members
+	if a.Direct != nil {
+		for _, who := range a.Direct {
+			if user := s.user(who); user != "" && !slices.Contains(r.direct, user) {
+				r.direct = append(r.direct, user)
+			}
+		}
+		slices.Sort(r.direct)
+		if r.private = true; len(r.direct) != 2 {
+			r.odd, r.direct, r.members, r.partial = true, nil, a.Direct, true
 		}
 	}
-	switch owner := s.options.Owner; {
-	case heir != "" && r.role(heir) == events.RoleOwner: // is one anyway
-	case heir != "":
-		r.heir = heir
-	case owner != "" && r.spans[owner] == nil:
-		r.heir, r.about.Members = owner, append(slices.Clone(r.about.Members), owner)
-		r.members = usersOf(r.about.Members)
+	if r.members != nil && r.direct == nil {
+		r.listed = map[string]bool{}
+		for _, who := range r.members {
+			r.listed[who] = who != ""
+		}
+	}
+	first := func(people []string) string {
+		return strings.Join(people[:min(len(people), 1)], "")
+	}
+	r.owner = cmp.Or(a.Owner, s.options.Owner, first(r.people), first(r.members))
+	if r.direct != nil && !slices.Contains(r.direct, s.user(r.owner)) {
+		r.owner = a.Direct[0]
+	}
+	switch {
+	case r.past != nil:
+		r.id = r.past.stream.Name()
+	case r.direct != nil:
+		r.id = events.DirectRoom(r.direct[0], r.direct[1])
 	default:
-		r.orphan = true
+		r.id = r.creation(s).String()
 	}
 }
 
-// usersOf returns the users of a list of names; nil of nil.
-func usersOf(names []string) map[string]bool {
-	if names == nil {
-		return nil
-	}
-	users := make(map[string]bool, len(names))
-	for _, name := range names {
-		users[UserOf(name)] = true
-	}
-	return users
-}
+// isListed reports whether a person can be a member at the end.
+func (r *room) isListed(who string) bool { return r.listed == nil || r.partial || r.listed[who] }
 
-// listed reports whether a user can be a member at the end.
-func (r *room) listed(user string) bool {
-	return r.members == nil || r.about.partial || r.members[user]
-}
-
-// role is the role with which a user joins.
-func (r *room) role(user string) events.Role {
-	if user == r.about.Owner || user == r.heir {
+// role is the role with which a person joins.
+func (r *room) role(who string) events.Role {
+	if who == r.owner {
 		return events.RoleOwner
 	}
-	return cmp.Or(r.roles[user], events.RoleMember)
+	return cmp.Or(r.about.Roles[who], events.RoleMember)
 }
-
-// hashKey identifies a message in little memory.
-func hashKey(room, key string) [16]byte {
-	sum := sha256.Sum256([]byte(room + "\x00" + key))
-	return [16]byte(sum[:16])
-}
-
-// threadKey returns the key under which a message is found by its name or its time.
-func threadKey(text string) string {
-	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return timeKey(at)
-	}
-	return text
-}
-
-func timeKey(at time.Time) string { return "at " + at.UTC().Format(time.RFC3339Nano) }
