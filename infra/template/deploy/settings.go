@@ -258,11 +258,26 @@ func (s settings) checkRegions(m *mistakes) {
 		return
 	}
 	m.unless(len(s.regions) == strongRegions, "-consistency strong needs exactly three regions, and -regions names %d", len(s.regions))
-	area, _, _ := strings.Cut(s.regions[0], "-")
-	for _, region := range s.regions {
-		m.unless(strings.HasPrefix(region, area+"-"), "-consistency strong needs three regions of one part of the world (us-, eu- or ap-); %s and %s are not", s.regions[0], region)
-	}
+	m.unless(slices.ContainsFunc(strongSets, func(set []string) bool {
+		return !slices.ContainsFunc(s.regions, func(region string) bool { return !slices.Contains(set, region) })
+	}), "-consistency strong needs three regions of one of the sets that DynamoDB allows: %s", strongSetsText())
 	m.unless(s.remove == "", "-remove cannot remove a region from a table with strong consistency: it keeps its three regions")
+}
+
+// strongSets are the regions among which a table may be strongly consistent, by the DynamoDB Developer Guide,
+// "Multi-Region strong consistency".
+var strongSets = [][]string{
+	{"us-east-1", "us-east-2", "us-west-2"},
+	{"eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1"},
+	{"ap-northeast-1", "ap-northeast-2", "ap-northeast-3"},
+}
+
+func strongSetsText() string {
+	var sets []string
+	for _, set := range strongSets {
+		sets = append(sets, strings.Join(set, ", "))
+	}
+	return strings.Join(sets, "; or ")
 }
 
 func (s settings) checkDomain(m *mistakes) {
