@@ -56,7 +56,7 @@ func (u user) do(method, path, body string) reply {
 		name = config.Query
 	}
 	switch {
-	case path == "/health":
+	case path == "/health", strings.HasPrefix(path, "/health/"):
 		name = config.Health
 	case strings.HasPrefix(path, "/v1/ops/"):
 		name = config.Operate

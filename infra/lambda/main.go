@@ -106,8 +106,9 @@ func newFunction(ctx context.Context, c config.Config, cloud aws.Config, logger 
 		}
 		return (&streamFunction{log: logger, handler: functions.New(p).Stream()}).invoke, nil
 	case config.Health:
-		mux := http.NewServeMux()
-		mux.Handle("GET /health", functions.New(p).Health())
+		mux, h := http.NewServeMux(), functions.New(p).Health()
+		mux.Handle("GET /health", h)
+		mux.Handle("GET /health/{check}", h) // by which Route 53 asks; the template has its name
 		return serve(mux), nil
 	case config.Worker, config.Replayer:
 		if c.Function == config.Replayer {

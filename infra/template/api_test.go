@@ -80,7 +80,7 @@ func TestRoutes(t *testing.T) {
 		c.unless(to == serves(operation), "%s leads to %q, want %s", operation, to, serves(operation))
 	}
 	for id := range routes {
-		c.unless(used[id], "%s serves no operation", id)
+		c.unless(used[id] || id == "CheckRoute", "%s serves no operation", id)
 	}
 	for id, r := range resources(b.region, "AWS::ApiGatewayV2::Route") {
 		c.unless(routes[id] != nil || ref(at(r, "Properties", "ApiId")) == "LiveApi", "%s belongs to no API", id)
@@ -181,7 +181,7 @@ func TestAuthorizer(t *testing.T) {
 	b, c := read(t), check{t}
 	for id, r := range of(b, "AWS::ApiGatewayV2::Route", "Api") {
 		p := r["Properties"].(tree)
-		want := map[bool]string{true: "NONE ", false: "JWT Authorizer"}[open[text(p, "RouteKey")]]
+		want := map[bool]string{true: "NONE ", false: "JWT Authorizer"}[open[text(p, "RouteKey")] || id == "CheckRoute"]
 		c.equal(id+": its authorizer", text(p, "AuthorizationType")+" "+ref(p["AuthorizerId"]), want)
 	}
 	p := properties(b.region, "Authorizer")
@@ -256,6 +256,12 @@ func TestDomain(t *testing.T) {
 		}
 	}
 	health := at(properties(b.region, "HealthCheck"), "HealthCheckConfig")
-	c.equal("what the health check asks", text(health, "FullyQualifiedDomainName", "Fn::Sub")+text(health, "ResourcePath"), "${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/health")
+	c.equal("which host the health check asks", text(health, "FullyQualifiedDomainName", "Fn::Sub"), "${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}")
+	stack := tree{"Fn::Select": []any{2, tree{"Fn::Split": []any{"/", tree{"Ref": "AWS::StackId"}}}}}
+	c.equal("the path that the health check asks", at(health, "ResourcePath"), any(tree{"Fn::Join": []any{"", []any{"/health/", stack}}}))
+	route := properties(b.region, "CheckRoute")
+	c.equal("its route", at(route, "RouteKey"), any(tree{"Fn::Join": []any{"", []any{"GET /health/", stack}}}))
+	c.equal("the function of its route", b.target("CheckRoute"), config.Health)
+	c.equal("the limit of its route, which no other caller may use up", at(properties(b.region, "ApiStage"), "RouteSettings", "GET /health/"), nil)
 	c.equal("its intervals", at(b.region, "Parameters", ref(at(health, "RequestInterval")), "AllowedValues"), []any{10, 30})
 }
