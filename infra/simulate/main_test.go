@@ -13,7 +13,7 @@ import (
 
 var (
 	sampleSeeds  = flag.Int("sim.seeds", 100, "how many seeds TestSeeds runs")
-	samplePlants = flag.String("sim.plants", "", "the planted bugs that TestPlants looks for, or all; by default a sample")
+	samplePlants = flag.String("sim.plants", "log-forgets,views-last-writer-wins,erasure-lost,bus-forgets,checkpoint-ahead", "the planted bugs that TestPlants looks for, or all")
 )
 
 // TestKept runs the schedules that once failed: none of them may fail again.
