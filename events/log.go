@@ -178,3 +178,13 @@ var (
 	// by its id; never append another in its place.
 	ErrUnknownOutcome = errors.New("outcome of the append is unknown")
 )
+
+// Unavailable marks an error as an [ErrUnavailable] and keeps its text.
+func Unavailable(err error) error { return &unavailable{err} }
+
+type unavailable struct{ err error }
+
+func (e *unavailable) Error() string { return e.err.Error() }
+
+// Unwrap implements the interface of package errors.
+func (e *unavailable) Unwrap() []error { return []error{ErrUnavailable, e.err} }

@@ -249,10 +249,11 @@ func (r *Ring) Misses(ctx context.Context, e events.Event) (missing bool, err er
 			return c, nil // damaged content misses no key
 		}
 		k, err := r.userKeys(ctx, e.Actor)
-		if err == nil && !k.erased && k.find(key) == nil {
+		if err == nil && !k.erased && !k.readable(key) {
+			r.repair(e.Actor)
 			k, err = r.loadKeys(ctx, e.Actor)
 		}
-		missing = missing || err == nil && !k.erased && k.find(key) == nil
+		missing = missing || err == nil && !k.erased && !k.readable(key)
 		return c, err
 	})
 	return missing, err
@@ -344,6 +345,12 @@ func (u *userKeys) find(id ID) *dataKey {
 	return nil
 }
 
+// readable reports whether the key with an id is here and not damaged.
+func (u *userKeys) readable(id ID) bool {
+	k := u.find(id)
+	return k != nil && !k.damaged()
+}
+
 // usable returns the key to seal with, the first that is not damaged; nil if there is none.
 func (u *userKeys) usable() *dataKey {
 	for _, k := range u.keys {
@@ -392,9 +399,17 @@ func (r *Ring) userKeys(ctx context.Context, user string) (*userKeys, error) {
 }
 
 // MissingError is an [ErrMissing], and says for how long this process has missed the key.
-type MissingError struct{ For time.Duration }
+type MissingError struct {
+	For     time.Duration
+	Damaged bool // it is here, but damaged: another region's copy may replace it
+}
 
-func (*MissingError) Error() string { return ErrMissing.Error() }
+func (e *MissingError) Error() string {
+	if e.Damaged {
+		return "data key is damaged in this region and not yet copied from another one"
+	}
+	return ErrMissing.Error()
+}
 
 // Is reports whether target is ErrMissing.
 func (*MissingError) Is(target error) bool { return target == ErrMissing }
@@ -405,23 +420,23 @@ type missedKey struct {
 	id   ID
 }
 
-// waitForKey returns the keys of a user once one has the id, or the user was erased. It waits for one
-// key until end once; after that it only loads the keys again.
+// waitForKey returns the keys of a user once one has the id, or the user was erased. A key that is damaged is
+// as good as missing. It waits for one key until end once; after that it only loads the keys again.
 func (r *Ring) waitForKey(ctx context.Context, user string, id ID, end time.Time) (*userKeys, error) {
 	k, err := r.userKeys(ctx, user)
 	since, missed := r.missed.Get(missedKey{user, id})
-	for tries := 0; err == nil && !k.erased && k.find(id) == nil; tries++ {
+	for tries := 0; err == nil && !k.erased && !k.readable(id); tries++ {
+		if tries == 0 {
+			r.repair(user)
+		}
 		switch {
 		case missed && tries > 0, !r.now().Before(end):
 			if !missed {
 				since = r.now()
 				r.missed.Add(missedKey{user, id}, since)
 			}
-			return nil, &MissingError{r.now().Sub(since)}
+			return nil, &MissingError{r.now().Sub(since), k.find(id) != nil}
 		case !missed:
-			if tries == 0 {
-				r.repair(user)
-			}
 			if err := events.Sleep(ctx, missingPoll); err != nil {
 				return nil, errors.Join(ErrMissing, err)
 			}
@@ -525,7 +540,6 @@ func (r *Ring) unwrapKeys(ctx context.Context, user string, wrapped []Wrapped) (
 		switch {
 		case errors.Is(err, ErrDamaged):
 			keys[i] = &dataKey{id: w.ID}
-			r.repair(user)
 		case err != nil:
 			return nil, err
 		}

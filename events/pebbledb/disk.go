@@ -62,20 +62,10 @@ func (d *Disk) Fail(why error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err == nil {
-		d.err = Unavailable(fmt.Errorf("the disk has failed: %w", why))
+		d.err = events.Unavailable(fmt.Errorf("the disk has failed: %w", why))
 		close(d.failed)
 	}
 }
-
-// Unavailable marks an error as [events.ErrUnavailable], and keeps its text.
-func Unavailable(err error) error { return &unavailable{err} }
-
-type unavailable struct{ err error }
-
-func (e *unavailable) Error() string { return e.err.Error() }
-
-// Unwrap implements the interface of package errors.
-func (e *unavailable) Unwrap() []error { return []error{events.ErrUnavailable, e.err} }
 
 // change makes a change, unless the disk is frozen. It reports whether the change was made.
 func (d *Disk) change(make func() error) bool {

@@ -141,7 +141,7 @@ func readError(err error) error {
 	if err == nil || errors.Is(err, errDamaged) {
 		return err
 	}
-	return pebbledb.Unavailable(err)
+	return events.Unavailable(err)
 }
 
 // Read implements [events.Log].

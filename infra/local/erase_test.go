@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -172,10 +173,11 @@ func keysCatchUp(t *testing.T, set settings) {
 	s.agree(room, "ada", 1)
 }
 
-// TestDamagedKey: a damaged key file takes nothing down, and is replaced by another region's copy at the
-// next start.
+// TestDamagedKey: a key file that is damaged or missing takes nothing down, and is replaced by another region's
+// copy, at a start and while the region runs.
 func TestDamagedKey(t *testing.T) {
 	set := testSettings(t.TempDir())
+	set.port = freePorts(t, 1+len(set.regions))
 	s := serve(t, set)
 	ada, bob := s.at(1, "ada"), s.at(2, "bob")
 	room := ada.create("Hello")
@@ -184,29 +186,51 @@ func TestDamagedKey(t *testing.T) {
 	bob.post(room, "bobs")
 	s.agree(room, "bob", 2)
 	folder := filepath.Join(set.data, "one", "keys")
-	damaged := 0
-	must(t, filepath.WalkDir(folder, func(name string, entry fs.DirEntry, err error) error {
-		if err == nil && strings.Contains(name, hex.EncodeToString([]byte("ada"))) && !entry.IsDir() {
-			damaged++
-			return os.WriteFile(name, nil, 0o600)
-		}
-		return err
-	}))
-	if damaged != 1 {
-		t.Fatalf("%d key files of ada", damaged)
+	damages := map[string]func(name string) error{
+		"empty": func(name string) error { return os.WriteFile(name, nil, 0o600) },
+		"flipped": func(name string) error {
+			return os.WriteFile(name, []byte("not a key that was ever wrapped by a root key"), 0o600)
+		},
+		"gone": os.Remove,
 	}
-	s.halt()
-	s = serve(t, set)
-	if !eventually(20*time.Second, func() bool {
-		_, _, text := s.at(1, "bob").try("GET", "/v1/rooms/"+room+"/messages", nil)
-		if !strings.Contains(string(text), `"bobs"`) {
-			t.Fatalf("the page is %s", text)
+	said := 2
+	for _, restarts := range []bool{true, false} {
+		for what, damage := range damages {
+			damaged := 0
+			if restarts {
+				s.halt()
+			}
+			must(t, filepath.WalkDir(folder, func(name string, entry fs.DirEntry, err error) error {
+				if err == nil && strings.Contains(name, hex.EncodeToString([]byte("ada"))) && !entry.IsDir() {
+					damaged++
+					return damage(name)
+				}
+				return err
+			}))
+			if damaged == 0 {
+				t.Fatal("no key files of ada")
+			}
+			if restarts {
+				s = serve(t, set)
+			} else { // what it caches of its stores goes
+				in := s.cluster.region("one").now.Load()
+				in.disk.Fail(errors.New("the test closes the region"))
+				<-in.ctx.Done()
+			}
+			if !eventually(20*time.Second, func() bool {
+				status, _, text := s.at(1, "bob").try("GET", "/v1/rooms/"+room+"/messages", nil)
+				if status != 503 && (status != 200 || !strings.Contains(string(text), `"bobs"`)) {
+					t.Fatalf("%s: the page is %d %s", what, status, text)
+				}
+				return strings.Contains(string(text), unforgettable)
+			}) {
+				t.Errorf("%s: the damaged key is not replaced", what)
+			}
+			s.at(1, "ada").post(room, "again")
+			said++
+			s.agree(room, "bob", said)
 		}
-		return strings.Contains(string(text), unforgettable)
-	}) {
-		t.Error("the damaged key is not replaced")
 	}
-	s.at(1, "ada").post(room, "again")
 }
 
 // TestDeletedOnBus: the archive of a bus does not deliver the texts of messages that were deleted since.

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"parley/events"
 	"parley/events/keys"
 )
 
@@ -198,13 +199,13 @@ func syncFolder(name string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// withoutPath drops the path from an error: it contains the user.
+// withoutPath drops the path from an error: it contains the user. The errors of a disk pass.
 func withoutPath(err error) error {
 	if path, is := errors.AsType[*fs.PathError](err); is {
-		return path.Err
+		return events.Unavailable(path.Err)
 	}
 	if link, is := errors.AsType[*os.LinkError](err); is {
-		return link.Err
+		return events.Unavailable(link.Err)
 	}
 	return err
 }
