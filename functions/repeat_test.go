@@ -570,4 +570,41 @@ func TestMessageFarAhead(t *testing.T) {
 	}
 	other := s.mintAt("bob", s.now().Add(time.Hour))
 	ada.post(s.room+"/messages", `{"text":"b","after":"`+other.String()+`"}`).refused(422, "invalid_field").names("after")
+	ada.post(s.room+"/messages", `{"text":"b","after":"`+ahead.String()+`"}`).want(201)
+	ada.post(s.room+"/messages", `{"text":"b","thread":"`+ahead.String()+`"}`).want(201)
+	bob := s.as("bob")
+	for _, path := range []string{path + "/pin", path + "/reactions/👍"} {
+		bob.put(path, "").want(200)
+		bob.delete(path).want(200)
+		bob.put(path, "").want(200)
+	}
+	ada.delete(path).want(200)
+	s.Sync()
+	if ada.get(path).want(200).value("deleted") != true {
+		t.Error("the message is not deleted")
+	}
+}
+
+// A room that was made, renamed and joined while a clock was ahead is like any other.
+func TestRoomFarAhead(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.pass(24 * time.Hour)
+	ada, bob := s.as("ada"), s.as("bob")
+	room := "/v1/rooms/" + ada.post("/v1/rooms", `{"name":"Early"}`).want(201).text("id")
+	bob.put(room+"/members/bob", "").want(200)
+	s.pass(-24 * time.Hour)
+	ada.patch(room, `{"name":"Now"}`).want(200)
+	ada.patch(room+"/members/bob", `{"role":"admin"}`).want(200)
+	id := bob.post(room+"/messages", `{"text":"hello"}`).want(201).id()
+	if id.Timestamp().After(s.now().Add(time.Second)) {
+		t.Errorf("a message lies at %s", id.Timestamp())
+	}
+	bob.put(room+"/read", `{"up_to":"`+id.String()+`"}`).want(200)
+	bob.delete(room+"/members/bob").want(200)
+	s.Sync()
+	if name := ada.get(room).want(200).text("name"); name != "Now" {
+		t.Errorf("the room is called %s", name)
+	}
+	bob.post(room+"/messages", `{"text":"gone"}`).refused(403, "not_a_member")
 }
