@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,7 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -32,12 +33,43 @@ const (
 	identityFile = "IDENTITY"
 )
 
-// dataVersion is the content of VERSION for a store.
-func dataVersion(store string) string {
-	if store == storePebble {
-		return "parley local 1\n"
+// layout is the version of the layout of the data folder. The first had no number of stored forms.
+const layout = 2
+
+// storedForms is how many stored forms of events, views and the rest there are golden files of. They are only
+// ever added to, so that a greater number is a later release: an earlier one does not understand all that it
+// finds. A test compares it.
+const storedForms = 86
+
+// dataVersion is the content of VERSION, "parley local 2 pebble 86": layout, store and stored forms.
+type dataVersion struct {
+	layout int
+	store  string
+	forms  int
+}
+
+func (v dataVersion) String() string {
+	return fmt.Sprintf("parley local %d %s %d", v.layout, v.store, v.forms)
+}
+
+// parseVersion reads the content of VERSION; false if Parley has not written it.
+func parseVersion(text string) (v dataVersion, ok bool) {
+	words := strings.Fields(text)
+	if len(words) < 3 || words[0] != "parley" || words[1] != "local" {
+		return v, false
 	}
-	return "parley local 1 " + store + "\n"
+	layout, err := strconv.Atoi(words[2])
+	if err != nil {
+		return v, false
+	}
+	v = dataVersion{layout: layout, store: storePebble}
+	if len(words) > 3 {
+		v.store = words[3]
+	}
+	if len(words) > 4 {
+		v.forms, err = strconv.Atoi(words[4])
+	}
+	return v, err == nil
 }
 
 // errDataInUse says that another process has the data folder.
@@ -56,7 +88,8 @@ func lockData(dir, store string) (*pebble.Lock, error) {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil { // within a process the lock goes by this name
 		return nil, fmt.Errorf("find the data folder: %w", err)
 	}
-	if err := checkVersion(dir, dataVersion(store)); err != nil {
+	current := dataVersion{layout, store, storedForms}
+	if err := checkVersion(dir, current); err != nil {
 		return nil, err
 	}
 	lock, err := pebble.LockDirectory(dir, vfs.Default)
@@ -67,25 +100,30 @@ func lockData(dir, store string) (*pebble.Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
-	if err := writeOnce(filepath.Join(dir, versionFile), []byte(dataVersion(store))); err != nil {
+	// From here on an earlier release refuses the folder, whatever this one has written when it ends.
+	if err := writeFile(filepath.Join(dir, versionFile), []byte(current.String()+"\n")); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
 }
 
-// checkVersion refuses a folder that holds anything else than data of the version wanted.
-func checkVersion(dir, want string) error {
-	version, err := os.ReadFile(filepath.Join(dir, versionFile))
-	switch {
-	case err == nil && string(version) == want:
+// checkVersion refuses a folder that a later release has used, or that holds anything else than data for the
+// store.
+func checkVersion(dir string, current dataVersion) error {
+	text, err := os.ReadFile(filepath.Join(dir, versionFile))
+	if err == nil {
+		found, ok := parseVersion(string(text))
+		switch {
+		case !ok:
+			return fmt.Errorf("its file %s was not written by parley", versionFile)
+		case found.layout > current.layout || found.forms > current.forms:
+			return fmt.Errorf("a later release has used it (%s); this one understands %q at most: start the later release, or restore a backup from before it was used", strings.TrimSpace(string(text)), current)
+		case found.store != current.store:
+			return fmt.Errorf("it was made with -store %s; use that store, or another folder", found.store)
+		}
 		return nil
-	case err == nil && slices.Contains([]string{dataVersion(storePebble), dataVersion(storeDynamo)}, string(version)):
-		return errors.New("it was made with another -store; use that -store, or another folder")
-	case err == nil && strings.HasPrefix(string(version), "parley local "):
-		return fmt.Errorf("it was made by another release (%s), this one reads only %q", strings.TrimSpace(string(version)), strings.TrimSpace(want))
-	case err == nil:
-		return fmt.Errorf("its file %s was not written by parley", versionFile)
-	case !errors.Is(err, fs.ErrNotExist):
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the version of the data folder: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -121,14 +159,23 @@ const temporary = ".parley-"
 
 // writeOnce makes a file that only its owner can read, completely or not at all. An existing file is
 // left unchanged.
-func writeOnce(name string, content []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("make %s: %w", filepath.Base(name), err)
-		}
-	}()
+func writeOnce(name string, content []byte) error {
 	if _, err := os.Stat(name); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	return writeFile(name, content)
+}
+
+// writeFile makes or replaces a file that only its owner can read, completely or not at all. A file with that
+// content is left as it is.
+func writeFile(name string, content []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", filepath.Base(name), err)
+		}
+	}()
+	if found, err := os.ReadFile(name); err == nil && bytes.Equal(found, content) {
+		return nil
 	}
 	file, err := os.CreateTemp(filepath.Dir(name), temporary)
 	if err != nil {

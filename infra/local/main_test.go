@@ -120,7 +120,7 @@ func TestCannotStart(t *testing.T) {
 	foreign, newer := t.TempDir(), t.TempDir()
 	for _, err := range []error{
 		os.WriteFile(filepath.Join(foreign, "thesis.txt"), nil, 0o600),
-		os.WriteFile(filepath.Join(newer, versionFile), []byte("parley local 2\n"), 0o600),
+		os.WriteFile(filepath.Join(newer, versionFile), []byte("parley local 3\n"), 0o600),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -128,10 +128,10 @@ func TestCannotStart(t *testing.T) {
 	}
 	tests := map[string][]string{
 		"another parley is using " + data + "; stop it, or start this one on other data and other ports": {"-addr", "127.0.0.1:0", "-data", data},
-		"for the global endpoint, is in use": {"-addr", taken.Addr().String(), "-data", t.TempDir()},
-		"was not made by parley":             {"-addr", "127.0.0.1:0", "-data", foreign},
-		"another release (parley local 2)":   {"-addr", "127.0.0.1:0", "-data", newer},
-		"listen on -addr":                    {"-addr", "nowhere.invalid:0", "-data", t.TempDir()},
+		"for the global endpoint, is in use":           {"-addr", taken.Addr().String(), "-data", t.TempDir()},
+		"was not made by parley":                       {"-addr", "127.0.0.1:0", "-data", foreign},
+		"a later release has used it (parley local 3)": {"-addr", "127.0.0.1:0", "-data", newer},
+		"listen on -addr":                              {"-addr", "nowhere.invalid:0", "-data", t.TempDir()},
 	}
 	for want, args := range tests {
 		var out, errs bytes.Buffer
