@@ -601,7 +601,7 @@ func TestRoomFarAhead(t *testing.T) {
 		t.Errorf("a message lies at %s", id.Timestamp())
 	}
 	bob.put(room+"/read", `{"up_to":"`+id.String()+`"}`).want(200)
-	bob.delete(room+"/members/bob").want(200)
+	bob.delete(room + "/members/bob").want(200)
 	s.Sync()
 	if name := ada.get(room).want(200).text("name"); name != "Now" {
 		t.Errorf("the room is called %s", name)
