@@ -154,13 +154,15 @@ func (g *Engine) build(ctx context.Context, chunk []Arrival, continued events.St
 func (r *Rebuilder) feed() *Feed { return &Feed{Now: r.now, Rebuild: true, views: r.views} }
 
 // appendMissing appends to feeds what they lack of a chunk, in which the events of a stream stand
-// together.
+// together. What this release cannot read is parked, and enters no feed until it can be handled.
 func appendMissing(ctx context.Context, feed *Feed, chunk []Arrival) error {
 	for len(chunk) > 0 {
 		stream := chunk[0].Event.Stream
 		var of []events.Event
-		for len(chunk) > 0 && chunk[0].Event.Stream == stream {
-			of, chunk = append(of, chunk[0].Event), chunk[1:]
+		for ; len(chunk) > 0 && chunk[0].Event.Stream == stream; chunk = chunk[1:] {
+			if _, unreadable := chunk[0].Event.Payload.(events.Unreadable); !unreadable {
+				of = append(of, chunk[0].Event)
+			}
 		}
 		missing, err := feed.Missing(ctx, stream, of)
 		if err == nil && len(missing) > 0 {

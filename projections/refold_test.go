@@ -2,11 +2,15 @@ package projections_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"parley/events"
+	"parley/events/logtest"
 	"parley/projections"
+	"parley/projections/viewtest"
 )
 
 // harm drops, empties, breaks and swaps views at random.
@@ -110,4 +114,41 @@ func projectionOf(key projections.Key) projections.Projection {
 		}
 	}
 	return nil
+}
+
+// A rebuild of feeds leaves out what is parked because this release cannot read it: first, last, or alone in its
+// stream.
+func TestRebuildFeedLeavesOutUnreadable(t *testing.T) {
+	t.Parallel()
+	log, views := logtest.NewModel(), viewtest.NewModel()
+	want := map[events.Stream][]events.Ref{}
+	for i, readable := range [][]bool{{true, false, true}, {false, true}, {true, false}, {false}, {false, false, true, false}} {
+		stream := events.RoomStream(makeID(1, "ada", uint32(i)).String())
+		for j, ok := range readable {
+			e := newEvent(makeID(uint64(10+j), "ada", uint32(i)), stream, "ada", "eu", events.RoomArchived{})
+			if want[stream] = append(want[stream], e.Ref()); !ok {
+				e, want[stream] = unreadable(e), want[stream][:len(want[stream])-1]
+			}
+			if _, _, err := log.Append(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b, err := projections.NewRebuild("feed", projections.FeedName)
+	for err == nil && b.Phase != projections.Done {
+		err = projections.NewRebuilder(log, views, projections.NewGenerations(views)).Step(t.Context(), b)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for stream, refs := range want {
+		entries, _, err := projections.ListFeed(t.Context(), views, stream, 0, 100)
+		var got []events.Ref
+		for _, e := range entries {
+			got = append(got, e.Ref)
+		}
+		if err != nil || !slices.Equal(got, refs) {
+			t.Errorf("the feed of %s has %v, want %v (%v)", stream, got, refs, err)
+		}
+	}
 }
