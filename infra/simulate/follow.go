@@ -115,6 +115,7 @@ func (f *follower) take(w *world, r *region, page wire.SyncPage) {
 			return
 		}
 		f.allowed(w, r, found[0], h.Position)
+		r.checkShows(context.Background(), name, h.Event.Data, f.name)
 		if h.Position > 0 && h.Position < last[h.Stream] {
 			w.fail("positions", "%s receives position %d of %s behind %d", f.name, h.Position, h.Stream, last[h.Stream])
 		}
@@ -175,7 +176,7 @@ func (f *follower) misses(w *world, r *region, all []events.Event) (events.Event
 	members := map[string]projections.Member{}
 	for _, e := range all {
 		kind, name := e.Stream.Split()
-		if _, notice := e.Payload.(events.EventLate); notice { // what it names is delivered in its place
+		if _, notice := e.Payload.(events.EventLate); notice || !readable(e) { // what a notice names is delivered in its place
 			continue
 		}
 		if f.got[nameOf(e)] || kind != events.KindRoom && (kind != events.KindUser || name != f.user) {

@@ -36,11 +36,13 @@ type region struct {
 	records int           // in all shards
 	coming  []transit     // from other regions
 
-	workers  []*process // they handle the change stream, do jobs and append heartbeats
-	servers  []*process // they serve requests and sockets
-	failing  bool       // it answers no requests
-	jobs     []*opsJob
-	rebuilds int // of feeds, that were begun
+	workers   []*process // they handle the change stream, do jobs and append heartbeats
+	servers   []*process // they serve requests and sockets
+	failing   bool       // it answers no requests
+	jobs      []*opsJob
+	rebuilds  int                // of feeds, that were begun
+	raw       int                // records that were no events
+	projected map[eventName]bool // what the stream function has put into views and feeds
 }
 
 // shard is a part of a change stream, and how far it is handled.
@@ -73,7 +75,8 @@ type process struct {
 }
 
 func newRegion(w *world, index int, name string) *region {
-	r := &region{world: w, index: index, name: name, stores: w.open(name), bus: newBus(), sockets: newSockets()}
+	r := &region{world: w, index: index, name: name, stores: w.open(name), sockets: newSockets(), projected: map[eventName]bool{}}
+	r.bus = newBus(r)
 	r.connections = live.NewMemory()
 	if w.plant.connections != nil {
 		r.connections = w.plant.connections(r.connections)
@@ -108,6 +111,13 @@ func (r *region) start(name string, serves bool) *process {
 	}
 	if serves {
 		parts.Auth = auth()
+	}
+	parts.Passed = func(_ context.Context, e events.Event, outcome stream.Outcome) {
+		if outcome == stream.Projected {
+			r.mu.Lock()
+			r.projected[nameOf(e)] = true
+			r.mu.Unlock()
+		}
 	}
 	p.f = functions.New(parts)
 	p.f.Rebuilder.Parts = 2 // as many on every machine
@@ -208,7 +218,7 @@ func (r *region) insert(record events.Record) {
 	record.Number = events.Number(strconv.Itoa(r.records))
 	record.Sequence = string(record.Number)
 	for i, s := range r.shards {
-		if (events.Part{Index: i, Of: len(r.shards)}).Holds(record.Event.Stream) {
+		if (events.Part{Index: i, Of: len(r.shards)}).Holds(record.Event.Stream) { // what has no stream is in the first
 			s.waiting = append(s.waiting, record)
 		}
 	}
@@ -322,12 +332,13 @@ func (r *region) handle(s Step, shard *shard, most int) bool {
 // bus keeps what is published in a region.
 type bus struct {
 	mu      sync.Mutex
-	entries map[string]int // by stream and id
+	region  *region
+	entries map[eventName]int
 	replays int
 	wrong   string // what should not have been published
 }
 
-func newBus() *bus { return &bus{entries: map[string]int{}} }
+func newBus(r *region) *bus { return &bus{region: r, entries: map[eventName]int{}} }
 
 // Publish implements [stream.Bus].
 func (b *bus) Publish(ctx context.Context, entries []stream.Entry) ([]error, error) {
@@ -337,14 +348,16 @@ func (b *bus) Publish(ctx context.Context, entries []stream.Entry) ([]error, err
 		b.wrong = fmt.Sprintf("a %s published a %s", c.what, entries[0].DetailType)
 	}
 	for _, e := range entries {
-		if e.Source != stream.Source {
-			b.replays++
-			continue
-		}
 		key, err := keyIn(e.Detail)
 		if err != nil {
 			b.wrong = err.Error()
 		}
+		b.region.checkShows(ctx, key, e.Detail, "the bus of "+b.region.name)
+		if e.Source != stream.Source {
+			b.replays++
+			continue
+		}
+		b.region.checkProjected(key)
 		b.entries[key]++
 	}
 	return make([]error, len(entries)), nil

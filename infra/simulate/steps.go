@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"slices"
 	"time"
+
+	"parley/events"
 )
 
 // kinds are all kinds of steps. A schedule draws them by weight; see [Generate].
@@ -42,6 +47,7 @@ var kinds = []kind{
 	{"redeliver", 4, byFault, "a process handles a batch that comes again later", (*world).redeliver},
 	{"stick", 1, byFault, "a shard is no longer handled, or is again", (*world).stick},
 	{"receive", 20, byFault, "a region receives what has come from others", (*world).receive},
+	{"poison", 1, byFault, "a record comes that no process can read", (*world).poison},
 	{"wait", 8, byFault, "seconds or minutes pass, and everything that is due happens", (*world).wait},
 	{"beat", 4, byFault, "a region appends its heartbeats", (*world).beats},
 	{"skew", 1, byFault, "the clocks of a region change", (*world).skew},
@@ -83,6 +89,39 @@ func (w *world) stick(s Step) {
 }
 
 func (w *world) receive(s Step) { w.region(s.A).receive(false) }
+
+// poison appends an event of a release to come, or puts something that is no event into a change stream.
+func (w *world) poison(s Step) {
+	r := w.region(s.A)
+	if s.C%2 == 0 {
+		r.raw++
+		r.insert(events.Record{Err: errors.New("not an event"), Raw: json.RawMessage(`{"not":"an event"}`), At: time.Now()})
+		return
+	}
+	user := w.user(s.B)
+	e, err := events.New(w.mint(user), w.room(s.B).stream, user, r.name, events.RoomArchived{})
+	if err == nil {
+		stored := events.Encode(e)
+		stored.Type, stored.ID = e.Type+"/99", e.ID.String()
+		e, err = events.Decode(stored)
+	}
+	if err != nil {
+		w.fail("poison", "cannot make an event of a release to come: %v", err)
+		return
+	}
+	e = e.WithDigest()
+	if _, _, err := r.log.Append(context.Background(), e); err != nil {
+		w.fail("poison", "%s cannot store an event of a release to come: %v", r.name, err)
+		return
+	}
+	r.accepted(e, r.workers[0])
+}
+
+// readable reports whether this release can read an event.
+func readable(e events.Event) bool {
+	_, is := e.Payload.(events.Unreadable)
+	return !is
+}
 
 // wait lets time pass, minute by minute, in which heartbeats are appended and what is due is handled.
 func (w *world) wait(s Step) {

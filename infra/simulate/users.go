@@ -163,8 +163,13 @@ func bodyOf(v any) string {
 	return string(text)
 }
 
+// textMark begins every text of a user, and nothing else.
+const textMark = "¶"
+
 // text returns a text that nothing else has.
-func (w *world) text(user string) string { return fmt.Sprintf("text %d of %s.", len(w.commands), user) }
+func (w *world) text(user string) string {
+	return fmt.Sprintf("%s%d of %s", textMark, len(w.commands), user)
+}
 
 // The steps of users. A says who, B where or what, C in which region; what more they say differs.
 

@@ -391,13 +391,15 @@ func short(e events.Event) string {
 	return id[6:10] + id[22:] + e.Ref().String()[len(id):][:3]
 }
 
-// keyIn names the event in a detail of the bus.
-func keyIn(detail json.RawMessage) (string, error) {
-	var e struct{ ID, Stream, Type string }
-	if err := json.Unmarshal(detail, &e); err != nil {
-		return "", fmt.Errorf("a detail on the bus is no JSON: %w", err)
+// keyIn names the event in a detail of the bus, as a client does.
+func keyIn(detail json.RawMessage) (eventName, error) {
+	var e struct {
+		ID     events.ID
+		Stream events.Stream
+		Type   string
 	}
-	return busKey(e.Stream, e.ID, e.Type), nil
+	if err := json.Unmarshal(detail, &e); err != nil {
+		return eventName{}, fmt.Errorf("a detail on the bus is no JSON: %w", err)
+	}
+	return eventName{e.Stream, e.ID, e.Type}, nil
 }
-
-func busKey(stream, id, kind string) string { return stream + " " + id + " " + kind }
