@@ -43,10 +43,14 @@ func (e Entry) Size() int { return len(e.Source) + len(e.DetailType) + len(e.Det
 // Bus takes entries in calls of at most [MaxEntries] and [MaxCallBytes].
 type Bus interface {
 	// Publish returns an error for each entry that was refused, in their order, nil for the
-	// others; or one error if the call as a whole failed, and any of them may be on the bus. It
+	// others: an [ErrBusy], or one that says why the entry is refused for good; or one error if the call as a whole failed, and any of them may be on the bus. It
 	// must not keep the slice, which is used again.
 	Publish(ctx context.Context, entries []Entry) (refused []error, err error)
 }
+
+// ErrBusy: the bus refuses an entry for now, because it is throttled or fails. A later try can succeed. Test
+// with errors.Is.
+var ErrBusy = errors.New("the bus does not take an event for now")
 
 // ReplayBus is a bus that takes entries of replays only: nothing that is published through it
 // reaches ordinary subscribers. Make one with [NewReplayBus].
@@ -119,8 +123,8 @@ var publishBackoff = events.Backoff{First: 20 * time.Millisecond, Max: 160 * tim
 
 // Send makes one call for entries that are within its limits, and retries those that were refused.
 // It calls done with the index of each entry as soon as its outcome is known: nil if it is on the
-// bus, the refusal if it was refused for good. If the bus is unavailable, or done fails, that is the
-// error, and any of the entries that done was not called for may be on the bus.
+// bus, the refusal if it was refused for good. If the bus is unavailable or [ErrBusy], or done fails, that
+// is the error, and any of the entries that done was not called for may be on the bus.
 func (p *Publisher) Send(ctx context.Context, entries []Entry, done func(i int, refused error) error) error {
 	left, at := entries, make([]int, len(entries)) // what is left to send, and where it is in entries
 	for i := range at {
@@ -134,12 +138,21 @@ func (p *Publisher) Send(ctx context.Context, entries []Entry, done func(i int, 
 		if err == nil {
 			var again []Entry
 			var atAgain []int
+			var busy error
 			for i, refusal := range refused {
-				if refusal != nil && try < publishTries {
+				switch {
+				case refusal != nil && try < publishTries:
 					again, atAgain = append(again, left[i]), append(atAgain, at[i])
-				} else if err := done(at[i], refusal); err != nil {
-					return err
+				case errors.Is(refusal, ErrBusy):
+					busy = refusal
+				default:
+					if err := done(at[i], refusal); err != nil {
+						return err
+					}
 				}
+			}
+			if busy != nil {
+				return busy
 			}
 			left, at = again, atAgain
 		}

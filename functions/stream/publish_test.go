@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -93,6 +94,31 @@ func (s *setup) wantAll(records []events.Record) {
 			s.t.Errorf("%s is not on the bus", id)
 		}
 	}
+}
+
+// Entries that the bus refuses for now, however often, are not parked: they come again until it takes them.
+func TestBusBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		records := s.posts(25, 10)
+		busy := map[string]bool{records[11].Event.ID.String(): true, records[17].Event.ID.String(): true}
+		s.bus.refuse = func(_ int, e stream.Entry) error {
+			if busy[idOf(e)] {
+				return fmt.Errorf("%w: ThrottlingException", stream.ErrBusy)
+			}
+			return nil
+		}
+		for range 10 {
+			s.handle(records, 10, stream.ErrBusy)
+		}
+		clear(busy)
+		s.handle(records[10:], 15, nil)
+		s.wantAll(records)
+		s.wantFeed(ids(records)...)
+		if p := s.parked(); len(p) > 0 {
+			t.Errorf("parked are %v", p)
+		}
+	})
 }
 
 // A call that fails now and then is retried, without any other effect.

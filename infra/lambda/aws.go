@@ -121,7 +121,7 @@ func openBus(ctx context.Context, cloud aws.Config, name string) (*bus, error) {
 	return b, nil
 }
 
-// Publish implements [stream.Bus].
+// Publish implements [stream.Bus]. Which errors of an entry pass is in the reference of PutEventsResultEntry.
 func (b *bus) Publish(ctx context.Context, entries []stream.Entry) ([]error, error) {
 	request := make([]types.PutEventsRequestEntry, len(entries))
 	for i, e := range entries {
@@ -142,8 +142,12 @@ func (b *bus) Publish(ctx context.Context, entries []stream.Entry) ([]error, err
 	}
 	refused := make([]error, len(entries))
 	for i, e := range answer.Entries {
-		if e.ErrorCode != nil {
-			refused[i] = fmt.Errorf("the bus refused the event: %s: %s", *e.ErrorCode, aws.ToString(e.ErrorMessage))
+		switch code := aws.ToString(e.ErrorCode); code {
+		case "":
+		case "ThrottlingException", "InternalFailure", "InternalException", "ServiceUnavailable":
+			refused[i] = fmt.Errorf("%w: %s", stream.ErrBusy, code)
+		default:
+			refused[i] = fmt.Errorf("the bus refused the event: %s: %s", code, aws.ToString(e.ErrorMessage))
 		}
 	}
 	return refused, nil

@@ -88,17 +88,17 @@ func TestPublish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	double.Set(func(e awstest.Entry) string {
-		if e.ID() == "1" {
-			return "ThrottlingException"
-		}
-		return ""
-	}, nil)
-	entries := someEntries(3)
+	codes := map[string]string{"1": "ThrottlingException", "3": "MalformedDetail", "4": "InternalFailure"}
+	double.Set(func(e awstest.Entry) string { return codes[e.ID()] }, nil)
+	entries := someEntries(5)
 	refused, err := b.Publish(t.Context(), entries)
-	if err != nil || len(refused) != 3 || refused[0] != nil || refused[2] != nil ||
-		refused[1] == nil || !strings.Contains(refused[1].Error(), "ThrottlingException") {
+	if err != nil || len(refused) != 5 || refused[0] != nil || refused[2] != nil {
 		t.Fatalf("refused %v, error %v", refused, err)
+	}
+	for i, passes := range map[int]bool{1: true, 3: false, 4: true} {
+		if refused[i] == nil || errors.Is(refused[i], stream.ErrBusy) != passes || !strings.Contains(refused[i].Error(), codes[fmt.Sprint(i)]) {
+			t.Errorf("the refusal %s is %v", codes[fmt.Sprint(i)], refused[i])
+		}
 	}
 	for i, e := range double.Entries() {
 		if want := entries[2*i]; e.Source != want.Source || e.DetailType != want.DetailType || e.Detail != string(want.Detail) || e.Time != 1_700_000_000 {

@@ -328,7 +328,7 @@ func TestRetryParked(t *testing.T) {
 	c.roomWithPosts(1)
 	c.bus.Set(func(e awstest.Entry) string {
 		if e.DetailType == "message.posted" {
-			return "InternalFailure"
+			return "MalformedDetail"
 		}
 		return ""
 	}, nil)
@@ -339,7 +339,7 @@ func TestRetryParked(t *testing.T) {
 	}
 	for key, p := range parked {
 		body := fmt.Sprintf(`{"key":%q}`, key)
-		if r := op.must("POST", "/v1/ops/parked/retry", body); r.text("outcome") != "parked" || !strings.Contains(r.text("error"), "InternalFailure") {
+		if r := op.must("POST", "/v1/ops/parked/retry", body); r.text("outcome") != "parked" || !strings.Contains(r.text("error"), "MalformedDetail") {
 			t.Errorf("while the bus refuses it: %s", r.body)
 		}
 		c.bus.Set(nil, nil)
