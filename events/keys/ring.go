@@ -322,6 +322,20 @@ func (r *Ring) Warm(ctx context.Context, users ...string) {
 	_ = group.Wait()
 }
 
+// WarmEvents loads the keys of the contents of events, see [Ring.Warm].
+func (r *Ring) WarmEvents(ctx context.Context, es ...events.Event) {
+	var owners []string
+	for _, e := range es {
+		_, _ = e.WithContent(func(_ string, c events.Content) (events.Content, error) {
+			if _, sealed := c.Sealed(); sealed {
+				owners = append(owners, e.Actor)
+			}
+			return c, nil
+		})
+	}
+	r.Warm(ctx, owners...)
+}
+
 // Erase destroys a user's keys in this region. This process can no longer decrypt the user's content
 // when it returns, other processes [Life] later.
 func (r *Ring) Erase(ctx context.Context, user string) error {

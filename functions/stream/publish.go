@@ -181,6 +181,11 @@ func (h *Handler) publish(ctx context.Context, batch []arrival) (unpublished int
 	p := Publisher{Bus: h.Bus, Region: h.Region, Source: Source}
 	if !h.BusOpens {
 		p.Open = h.Keys.OpenEvent
+		all := make([]events.Event, len(batch))
+		for i, a := range batch {
+			all[i] = a.Shown()
+		}
+		h.Keys.WarmEvents(ctx, all...) // a thousand authors, one after the other, would take minutes
 	}
 	entries, sent := make([]Entry, 0, MaxEntries), make([]arrival, 0, MaxEntries) // of the next call
 	first, bytes := 0, 0                                                          // where the call begins in batch, and its size

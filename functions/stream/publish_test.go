@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"parley/events"
+	"parley/events/keys"
+	"parley/events/keys/keystest"
 	"parley/functions/stream"
 	"parley/projections"
 	"parley/projections/viewtest"
@@ -274,4 +276,46 @@ func TestImportedIsApart(t *testing.T) {
 	if stream.ValidPrefix("import") {
 		t.Error("a replay may call itself an import")
 	}
+}
+
+// slowKeys is a store of keys in which a read takes a while.
+type slowKeys struct{ *keystest.Model }
+
+func (s slowKeys) Load(ctx context.Context, user string) (keys.Keys, error) {
+	if err := events.Sleep(ctx, 20*time.Millisecond); err != nil {
+		return keys.Keys{}, err
+	}
+	return s.Model.Load(ctx, user)
+}
+
+// The keys of many authors are read side by side: a batch of theirs ends within the function's time.
+func TestManyAuthors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		root, err := keys.NewRoot(make([]byte, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := keystest.NewModel()
+		writers := keys.NewRing(store, root, nil)
+		var records []events.Record
+		for i := range 500 {
+			author := fmt.Sprint("user-", i)
+			e, err := events.New(s.mint(), events.RoomStream(s.room), author, "eu", events.MessagePosted{Text: events.Plain("hello")})
+			if err == nil {
+				e, err = writers.Seal(t.Context(), e)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			records = append(records, events.Record{Event: e, Sequence: fmt.Sprint(i)})
+		}
+		s.Keys = keys.NewRing(slowKeys{store}, root, nil)
+		start := time.Now()
+		s.handle(records, len(records), nil)
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("it took %v, as if each key were read alone", took)
+		}
+		s.wantTaken(ids(records)...)
+	})
 }

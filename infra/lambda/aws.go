@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -33,7 +34,7 @@ func cloudConfig(getenv func(string) string, region string, logger *slog.Logger)
 		Region:        region,
 		Credentials:   credentials.NewStaticCredentialsProvider(key, secret, getenv("AWS_SESSION_TOKEN")),
 		Logger:        forSDK(logger),
-		HTTPClient:    httpClient(),
+		HTTPClient:    httpClient().WithTimeout(callTimeout),
 		ConfigSources: []any{endpoints(getenv)},
 	}, nil
 }
@@ -42,7 +43,11 @@ func cloudConfig(getenv func(string) string, region string, logger *slog.Logger)
 // concurrently. The SDK keeps 10 by default; the others would be opened anew for each batch.
 const maxIdle = 64
 
-func httpClient() aws.HTTPClient {
+// callTimeout bounds one attempt of a call to a service, where its client has no limit of its own. Without it a
+// connection that died while the process was frozen would use up the time of a whole invocation.
+const callTimeout = 3 * time.Second
+
+func httpClient() *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.MaxIdleConnsPerHost = maxIdle })
 }
 

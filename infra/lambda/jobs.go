@@ -177,6 +177,7 @@ func newStreamInvoker(cloud aws.Config, function string) *streamInvoker {
 	if strings.HasPrefix(cloud.Region, "cn-") {
 		suffix += ".cn"
 	}
+	cloud.HTTPClient = httpClient() // the function may take as long as a batch
 	endpoint := cmp.Or(os.Getenv("AWS_ENDPOINT_URL_LAMBDA"), "https://lambda."+cloud.Region+suffix)
 	return &streamInvoker{cloud, endpoint, function}
 }
