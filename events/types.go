@@ -37,6 +37,7 @@ var types = newTable(
 	define[EventLate]("event.late", KindRoom, alsoOfUsers),
 
 	define[RoomRead]("room.read", KindUser),
+	define[RoomMarkedUnread]("room.marked_unread", KindUser),
 	define[UserProfileSet]("user.profile_set", KindUser, upgrade(textMayBeSealed), latestWins),
 	define[UserErased]("user.erased", KindUser),
 

@@ -106,6 +106,11 @@ func samples(t testing.TB) []sample {
 		events.EventLate{Event: events.Ref{ID: first}, More: []events.Ref{{ID: second}}})
 	add("room.read.v1", fixedID("grace", 9), events.UserStream("grace"), "grace",
 		events.RoomRead{Room: room, UpTo: first})
+	seen := int64(1202)
+	add("room.read.v1.seen", fixedID("grace", 9), events.UserStream("grace"), "grace",
+		events.RoomRead{Room: room, UpTo: first, Seen: &seen})
+	add("room.marked_unread.v1", fixedID("grace", 9), events.UserStream("grace"), "grace",
+		events.RoomMarkedUnread{Room: room, From: second})
 	sealed := events.Sealed([]byte("\x01 no reader's business \xff"))
 	newer := func(file string, id events.ID, stream events.Stream, actor string, p events.Payload) {
 		t.Helper()
@@ -200,7 +205,7 @@ func (f field) id() (events.ID, bool) {
 // A payload that names a message or a member says so in the table of types: without the column its
 // event would be folded into no view, and nothing else would notice.
 func TestTypesSayWhatTheyAreAbout(t *testing.T) {
-	nothingIsDoneTo := map[string]bool{"MessagePosted ReplyTo": true, "RoomRead UpTo": true, "EventLate Event": true}
+	nothingIsDoneTo := map[string]bool{"MessagePosted ReplyTo": true, "RoomRead UpTo": true, "RoomMarkedUnread From": true, "EventLate Event": true}
 	for _, s := range samples(t) {
 		var about events.ID
 		var member string
@@ -317,6 +322,10 @@ func TestPayloadsNameTheWrongField(t *testing.T) {
 		{"more", events.EventLate{Event: events.Ref{ID: id}, More: slices.Repeat([]events.Ref{{ID: id}}, events.MaxLate)}},
 		{"room", events.RoomRead{UpTo: id}},
 		{"up_to", events.RoomRead{Room: id.String()}},
+		{"seen", events.RoomRead{Room: id.String(), UpTo: id, Seen: new(int64(-2))}},
+		{"", events.RoomRead{Room: id.String(), UpTo: id, Seen: new(int64(events.SeenUnknown))}},
+		{"room", events.RoomMarkedUnread{From: id}},
+		{"from", events.RoomMarkedUnread{Room: id.String()}},
 		{"name", events.UserProfileSet{}},
 		{"", events.UserProfileSet{Name: events.Plain("Ada")}},
 		{"about", events.UserProfileSet{Name: events.Plain("Ada"), About: events.Plain(long)}},

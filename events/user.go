@@ -7,11 +7,20 @@ import (
 
 // RoomRead is a user's read marker: the user has read a room up to and including a message. It
 // belongs to the user's own stream: it concerns no other user, and a large room must not pay for
-// it. The greatest marker wins.
+// it. The greatest marker after the latest [RoomMarkedUnread] wins.
 type RoomRead struct {
 	Room string `json:"room"`
 	UpTo ID     `json:"up_to"`
+
+	// Seen is how many messages of the room, up to and including UpTo, had arrived in the region that
+	// accepted the marker; imported ones are left out. What arrives later and sorts before UpTo is thus
+	// known to be unread, in every region. SeenUnknown if the region did not know; nil in events of a
+	// release that did not count.
+	Seen *int64 `json:"seen,omitempty"`
 }
+
+// SeenUnknown says in a [RoomRead] that it is not known how many messages had arrived.
+const SeenUnknown = -1
 
 // Validate implements [Payload].
 func (p RoomRead) Validate() error {
@@ -20,6 +29,33 @@ func (p RoomRead) Validate() error {
 	}
 	if p.UpTo == (ID{}) {
 		return Invalid("up_to", "must not be the zero id")
+	}
+	if p.Seen != nil && *p.Seen < SeenUnknown {
+		return Invalid("seen", "must be a count, or -1")
+	}
+	return nil
+}
+
+func (p RoomRead) asked() Payload {
+	p.Seen = nil
+	return p
+}
+
+// RoomMarkedUnread takes a user's read marker back: the message From and those that sort after it are
+// unread again. The latest wins, over read markers of less recent events too. It belongs to the user's own
+// stream.
+type RoomMarkedUnread struct {
+	Room string `json:"room"`
+	From ID     `json:"from"`
+}
+
+// Validate implements [Payload].
+func (p RoomMarkedUnread) Validate() error {
+	if err := ValidateRoomID("room", p.Room); err != nil {
+		return err
+	}
+	if p.From == (ID{}) {
+		return Invalid("from", "must not be the zero id")
 	}
 	return nil
 }

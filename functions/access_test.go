@@ -60,6 +60,7 @@ var operations = []asked{
 	{"banUser", "PUT", "{room}/bans/{other}", "", 403, 200, 200},
 	{"unbanUser", "DELETE", "{room}/bans/banned", "", 403, 200, 200},
 	{"setRead", "PUT", "{room}/read", `{"up_to":"{message}"}`, 200, 200, 200},
+	{"setUnread", "PUT", "{room}/unread", `{"from":"{message}"}`, 200, 200, 200},
 
 	{"listRooms", "GET", "/v1/rooms", "", 0, 0, 200},
 	{"sync", "GET", "/v1/sync", "", 0, 0, 200},
@@ -278,7 +279,7 @@ func TestRoles(t *testing.T) {
 	admin.patch(s.room, `{"archived":true}`).want(200)
 	for _, op := range operations {
 		switch op.id {
-		case "setRead", "removeMember", "banUser", "unbanUser":
+		case "setRead", "setUnread", "removeMember", "banUser", "unbanUser":
 			continue // a member may still read and leave, and be removed
 		}
 		switch {
@@ -356,7 +357,7 @@ func TestInvitations(t *testing.T) {
 		outside("after it was withdrawn")
 
 		admin.put(in, "").want(200)
-		for _, id := range []string{"getRoom", "listMembers", "listMessages", "postMessage", "changeRoom", "setRead"} {
+		for _, id := range []string{"getRoom", "listMembers", "listMessages", "postMessage", "changeRoom", "setRead", "setUnread"} {
 			op := operations[slices.IndexFunc(operations, func(o asked) bool { return o.id == id })]
 			if private || op.method != "GET" {
 				s.ask("eve", op).want(map[bool]int{true: 404, false: 403}[private])

@@ -77,7 +77,7 @@ func TestConversation(t *testing.T) {
 
 	ada.put(room+"/read", `{"up_to":"`+first.String()+`"}`).want(200)
 	inbox := ada.get("/v1/rooms?limit=1").want(200)
-	if inbox.text("rooms", "id") != id || inbox.value("rooms", "unread") != 2.0 || inbox.text("rooms", "read_to") != first.String() ||
+	if inbox.text("rooms", "id") != id || inbox.value("rooms", "unread") != 1.0 || inbox.text("rooms", "read_to") != first.String() ||
 		inbox.text("rooms", "last", "id") != third.String() || inbox.text("after") != id {
 		t.Errorf("the inbox is %s", inbox.body)
 	}

@@ -246,13 +246,13 @@ func TestDocument(t *testing.T) {
 		"EventDigestPage", "EventPage", "FieldError", "Generation", "HappenedEvent", "Health", "Invitation", "Job", "JobPage", "Marks", "MarksOf", "Me", "Member",
 		"MemberPage", "Message", "MessageEdit", "MessagePage", "MyRoom", "NewEvents", "NewJob", "NewMember", "NewMessage",
 		"NewProfile", "NewRoom", "Params", "Parked", "ParkedChange", "ParkedOutcome", "ParkedPage", "Problem", "ReadMarker", "Refusal",
-		"RoleChange", "Room", "RoomChange", "RoomPage", "SharedID", "Status", "SyncPage", "Unsealed", "User",
+		"RoleChange", "Room", "RoomChange", "RoomPage", "SharedID", "Status", "SyncPage", "UnreadMarker", "Unsealed", "User",
 	}
 	if got := namesOf(r.doc.Components.Schemas); !slices.Equal(got, want) {
 		t.Errorf("the schemas are called\n%v, want\n%v", got, want)
 	}
 	for name, s := range r.doc.Components.Schemas {
-		request := strings.HasPrefix(name, "New") || strings.HasSuffix(name, "Change") || name == "MessageEdit" || name == "ReadMarker" || name == "MarksOf" || name == "ParkedChange"
+		request := strings.HasPrefix(name, "New") || strings.HasSuffix(name, "Change") || name == "MessageEdit" || name == "ReadMarker" || name == "UnreadMarker" || name == "MarksOf" || name == "ParkedChange"
 		if open := s.AdditionalProperties != false; open == request {
 			t.Errorf("%s: additional properties are %v", name, s.AdditionalProperties)
 		}

@@ -23,6 +23,7 @@ var bodies = []struct {
 	{"putRoom", "PUT", "/v1/rooms/{new}", `{"name":"` + secret + `"}`, "name"},
 	{"changeRoom", "PATCH", "{room}", `{"topic":"` + secret + `"}`, "topic"},
 	{"setRead", "PUT", "{room}/read", `{"up_to":"{message}"}`, "up_to"},
+	{"setUnread", "PUT", "{room}/unread", `{"from":"{message}"}`, "from"},
 	{"setProfile", "PUT", "/v1/users/ada", `{"name":"` + secret + `"}`, "name"},
 	{"changeRole", "PATCH", "{room}/members/bob", `{"role":"admin"}`, "role"},
 	{"putMember", "PUT", "{room}/members/eve", `{"role":"member"}`, "role"},

@@ -374,4 +374,41 @@ func TestUnread(t *testing.T) {
 	there.as("ada").put(s.room+"/messages/"+late.String(), `{"text":"late"}`).want(201)
 	replicate(there, s.region)
 	want(bob, 1)
+	there.Sync()
+	replicate(s.region, there)
+	if got := there.as("bob").get("/v1/rooms").want(200).value("rooms", "unread"); got != 1.0 {
+		t.Errorf("in the other region bob has %v unread", got)
+	}
+	there.as("bob").put(s.room+"/read", `{"up_to":"`+ids[100].String()+`"}`).want(200)
+	if got := there.as("bob").get("/v1/rooms").want(200).value("rooms", "unread"); got != 0.0 {
+		t.Errorf("in the region where bob read on, bob has %v unread", got)
+	}
+	replicate(there, s.region)
+	want(bob, 0)
+
+	// What is deleted is not unread, and neither is what was said while bob was no member.
+	first, second := ada.say(s.room, "x"), ada.say(s.room, "x")
+	want(bob, 2)
+	ada.delete(s.room + "/messages/" + first.String()).want(200)
+	want(bob, 1)
+	bob.delete(s.room + "/members/bob").want(200)
+	ada.say(s.room, "while bob is away")
+	bob.put(s.room+"/members/bob", "").want(200)
+	want(bob, 0)
+	last := ada.say(s.room, "x")
+	want(bob, 1)
+
+	// Marked as unread: from a message on, until it is read again, and not by a marker that was set before.
+	bob.put(s.room+"/read", `{"up_to":"`+last.String()+`"}`).want(200)
+	early := bob.mint()
+	marked := bob.put(s.room+"/unread", `{"from":"`+second.String()+`"}`).want(200)
+	want(bob, 3)
+	if again := bob.put(s.room+"/unread", `{"from":"`+second.String()+`"}`).want(200); again.value("repeat") != true || again.id() != marked.id() {
+		t.Errorf("marked as unread again: %s", again.body)
+	}
+	bob.key(early).put(s.room+"/read", `{"up_to":"`+last.String()+`"}`).refused(422, "id_order")
+	bob.put(s.room+"/unread", `{"from":"`+last.String()+`"}`).want(200)
+	want(bob, 1)
+	bob.put(s.room+"/read", `{"up_to":"`+last.String()+`"}`).want(200)
+	want(bob, 0)
 }

@@ -78,7 +78,7 @@ func (o order) stream(s *scene, id events.ID) events.Stream {
 		return events.RoomStream(id.String())
 	case o.id == "openDirect":
 		return events.RoomStream(events.DirectRoom("ada", s.other))
-	case o.id == "setRead" || o.id == "setProfile":
+	case o.id == "setRead" || o.id == "setUnread" || o.id == "setProfile":
 		return events.UserStream("ada")
 	default:
 		return events.RoomStream(strings.TrimPrefix(s.room, "/v1/rooms/"))
@@ -172,7 +172,7 @@ func TestTakenID(t *testing.T) {
 	id := ada.mint()
 	ada.put(s.room+"/messages/"+id.String(), `{"text":"a"}`).want(201)
 	for _, o := range orders() {
-		if o.inRoom() && o.id != "setRead" && o.id != "unbanUser" { // nobody is banned
+		if o.inRoom() && o.id != "setRead" && o.id != "setUnread" && o.id != "unbanUser" { // nobody is banned
 			o.give(s, ada, id).refused(409, "id_taken")
 		}
 	}

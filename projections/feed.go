@@ -62,6 +62,9 @@ func (f *Feed) Append(ctx context.Context, batch []Arrival) ([]FeedEntry, []Late
 	all, items := additions{}, make([]*item, 0, len(batch))
 	for i, a := range batch {
 		entries[i] = FeedEntry{Ref: a.Event.Ref(), Type: a.Event.Type, Actor: a.Event.Actor}
+		if p, is := a.Event.Payload.(events.MessagePosted); is {
+			entries[i].Imported = p.Imported
+		}
 		if hasFeed(a.Event.Stream) {
 			items = append(items, &item{entry: &entries[i], arrival: a})
 			all.add(a.Event.Stream, items[len(items)-1])
@@ -248,6 +251,9 @@ func (f *Feed) loadHead(ctx context.Context, feed events.Stream, a *addition, st
 	a.searched = false
 	if a.head, err = loadHead(ctx, f.views, feed, stale); err == nil && a.head == nil {
 		a.head = &segment{Epoch: a.epoch, First: 1}
+		if kind, _ := feed.Split(); kind == events.KindRoom {
+			a.head.Messages = new(int64(0))
+		}
 	}
 	return err
 }
@@ -349,6 +355,9 @@ func (f *Feed) segment(ctx context.Context, feed events.Stream, a *addition) (*s
 	}
 	now := f.now()
 	s := &segment{Epoch: a.head.Epoch, First: a.head.end(), At: max(a.head.At, now.UnixMilli()), Number: a.head.Number, Unsure: a.head.Unsure}
+	if a.head.Messages != nil {
+		s.Messages = new(*a.head.Messages)
+	}
 	there := map[feedKey]bool{}
 	for _, it := range a.pending {
 		if there[it.key()] {
@@ -362,6 +371,9 @@ func (f *Feed) segment(ctx context.Context, feed events.Stream, a *addition) (*s
 		e.Late = it.entry.Stream == "" && f.isLate(it.arrival, now)
 		e.Old = it.arrival.Event.ID.Timestamp().UnixMilli() < began-recordSkew.Milliseconds()
 		s.Entries = append(s.Entries, e)
+		if s.Messages != nil && e.isMessage() && !e.Imported {
+			*s.Messages++
+		}
 		switch {
 		case it.entry.Stream != "":
 		case it.arrival.Number == "":
@@ -392,6 +404,54 @@ func (f *Feed) now() time.Time {
 		return time.Now()
 	}
 	return f.Now()
+}
+
+// countMessages writes into the head of a room's feed how many messages the feed has, if the release that began it
+// did not count. What a process appends behind a head that it read before stays uncounted; count again.
+func (f *Feed) countMessages(ctx context.Context, stream events.Stream) error {
+	if kind, _ := stream.Split(); kind != events.KindRoom {
+		return nil
+	}
+	count := func() (done bool, err error) {
+		got, err := f.views.Query(ctx, feedPartition(stream), Range{Reverse: true, Limit: 1})
+		if err != nil || len(got) == 0 {
+			return true, err
+		}
+		head, err := decodeSegment(stream, got[0])
+		if err != nil || head.Messages != nil {
+			return true, err
+		}
+		messages := int64(0)
+		for s, err := range segments(ctx, f.views, stream, Range{Before: next(got[0].Key.Sort)}) {
+			if err != nil {
+				return true, err
+			}
+			for _, e := range s.Entries {
+				if e.isMessage() && !e.Imported {
+					messages++
+				}
+			}
+		}
+		if head.Messages = &messages; head.former {
+			head.At = 0
+		}
+		body, err := encode(head)
+		if err != nil {
+			return true, err
+		}
+		return false, f.views.Save(ctx, View{got[0].Key, got[0].Version, body})
+	}
+	err := RetryOnConflict(ctx, func() error {
+		for {
+			if done, err := count(); done || err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("count the messages of a feed: %w", err)
+	}
+	return nil
 }
 
 // Missing returns which events of a stream are not in its feed, in their order: those that the

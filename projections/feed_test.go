@@ -557,7 +557,7 @@ func TestDamagedFeedIsAnError(t *testing.T) {
 	if _, _, err := projections.ListFeed(t.Context(), views, feedStreams[0], 0, 10); err == nil {
 		t.Error("ListFeed: no error")
 	}
-	if _, err := projections.CountUnread(t.Context(), views, plain, "bob", events.ID{}); err == nil {
+	if _, err := projections.CountUnread(t.Context(), views, projections.Member{Room: plain, User: "bob"}, projections.ReadMarker{}, nil); err == nil {
 		t.Error("CountUnread: no error")
 	}
 }

@@ -85,7 +85,7 @@ func FuzzFeedOverAnySegment(f *testing.F) {
 		_, _, err := projections.NewFeed("eu", views).Append(t.Context(), arriving(9))
 		if err == nil {
 			dense(t, views, stream)
-			if _, err := projections.CountUnread(t.Context(), views, plain, "bob", events.ID{}); err != nil {
+			if _, err := projections.CountUnread(t.Context(), views, projections.Member{Room: plain, User: "bob"}, projections.ReadMarker{Seen: 2}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -196,7 +196,9 @@ func TestGoldenViews(t *testing.T) {
 		viewtest.Restore(t, golden, goldentest.ReadLines[viewtest.Line](t, stored))
 	}
 	feeds := viewtest.Dump(t, views, "feed/")
-	goldentest.Open(t, "feeds").Check("feed.jsonl", goldentest.Lines(t, feeds...))
+	feedsFolder := goldentest.Open(t, "feeds")
+	feedsFolder.Check("counted.jsonl", goldentest.Lines(t, feeds...))
+	checkUncountedFeeds(t, log, goldentest.ReadLines[viewtest.Line](t, feedsFolder.Read("feed.jsonl", nil)))
 	if all := viewtest.Dump(t, views, ""); len(all) != checked+len(feeds) {
 		t.Errorf("%d views are stored, golden files hold %d", len(all), checked+len(feeds))
 	}
@@ -221,6 +223,66 @@ func TestGoldenViews(t *testing.T) {
 	if diff := cmp.Diff(before, withoutMemberships()); diff != "" {
 		t.Errorf("events that come again change golden views (-was +is):\n%s", diff)
 	}
+}
+
+// checkUncountedFeeds checks that feeds of a release that did not count messages are read, and go on, and that a rebuild
+// of the feeds counts their messages.
+func checkUncountedFeeds(t *testing.T, log events.Log, lines []viewtest.Line) {
+	t.Helper()
+	views := viewtest.NewModel()
+	viewtest.Restore(t, views, lines)
+	seen := func(want int64) {
+		t.Helper()
+		got, err := projections.CountSeen(t.Context(), views, goldenRoom, goldenID(23))
+		same(t, "CountSeen", got, want, err)
+	}
+	seen(events.SeenUnknown)
+	rebuild, err := projections.NewRebuild("job-1", projections.FeedName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := testClock{}
+	rebuilder := projections.NewRebuilder(log, views, projections.NewGenerations(views))
+	rebuilder.SetClock(clock.now, clock.pause)
+	for rebuild.Phase != projections.Done {
+		if err := rebuilder.Step(t.Context(), rebuild); err != nil {
+			t.Fatalf("Step: %v", err)
+		}
+	}
+	seen(4)
+	next := newEvent(goldenID(80), events.RoomStream(goldenRoom), "grace", "eu-central-1", events.MessagePosted{Text: events.Plain("next")})
+	appendToFeeds(t, projections.NewFeed("eu-central-1", views), arrivals(next))
+	seen(4)
+}
+
+// goldenMarks are the golden events of read markers that count, and of marks as unread.
+func goldenMarks() []events.Event {
+	on := func(n int, p events.Payload) events.Event {
+		return newEvent(goldenID(n), events.UserStream("grace"), "grace", "us-east-1", p)
+	}
+	return []events.Event{
+		on(1, events.RoomRead{Room: goldenRoom, UpTo: goldenID(20)}),
+		on(2, events.RoomMarkedUnread{Room: goldenRoom, From: goldenID(21)}),
+		on(4, events.RoomRead{Room: goldenRoom, UpTo: goldenID(25), Seen: ptr(int64(6))}),
+		on(3, events.RoomRead{Room: goldenRoom, UpTo: goldenID(26), Seen: ptr(int64(events.SeenUnknown))}),
+	}
+}
+
+// What a region stores of read markers that count, of marks as unread, and of imported messages.
+func TestGoldenMarks(t *testing.T) {
+	t.Parallel()
+	views := viewtest.NewModel()
+	imported := newEvent(goldenID(21), events.RoomStream(goldenRoom), "ada", "eu-central-1", events.MessagePosted{Text: events.Plain("long ago"), Imported: true})
+	all := append(goldenMarks(), imported)
+	apply(t, projections.NewEngine(logtest.NewModel(), views, projections.Inboxes, projections.Timeline), arrivals(all...))
+	feed := projections.NewFeed("eu-central-1", views)
+	feed.Now = func() time.Time { return goldenTime.Add(time.Second) }
+	appendToFeeds(t, feed, arrivals(imported))
+	goldentest.Open(t, "marks").Check("views.jsonl", goldentest.Lines(t, viewtest.Dump(t, views, "")...))
+	markers, err := projections.LoadMarkers(t.Context(), views, "grace", goldenRoom)
+	same(t, "LoadMarkers", markers, []projections.ReadMarker{{
+		UpTo: goldenID(26), Seen: events.SeenUnknown, Event: goldenID(3), MarkedUnread: goldenID(2),
+	}}, err)
 }
 
 // goldenShared are events as they are stored since their keys hold a digest: of each id two.
@@ -273,7 +335,10 @@ func TestGoldenSharedIDs(t *testing.T) {
 	if diff := cmp.Diff(folds(lines), folds(viewtest.Dump(t, views, ""))); diff != "" {
 		t.Errorf("what is stored today differs (-golden +today):\n%s", diff)
 	}
-	folder.Check("feeds.jsonl", goldentest.Lines(t, viewtest.Dump(t, views, "feed/")...))
+	folder.Check("counted.jsonl", goldentest.Lines(t, viewtest.Dump(t, views, "feed/")...))
+	uncounted := viewtest.NewModel()
+	viewtest.Restore(t, uncounted, goldentest.ReadLines[viewtest.Line](t, folder.Read("feeds.jsonl", nil)))
+	dense(t, uncounted, events.RoomStream(goldenRoom))
 	was, is := goldenReads(t, log, golden), goldenReads(t, log, views)
 	delete(is, "Since grace") // who is banned, and of whose memberships the release before had no feed
 	delete(was, "Since grace")
@@ -342,8 +407,6 @@ func goldenReads(t *testing.T, log events.Log, views projections.Views) map[stri
 		add("LoadInbox "+user)([]any{inbox, next}, err)
 		profile, err := projections.LoadUser(ctx, views, user)
 		add("LoadUser "+user)(profile, err)
-		unread, err := projections.CountUnread(ctx, views, goldenRoom, user, goldenID(20))
-		add("CountUnread "+user)(unread, err)
 		if user == "ada" { // of memberships of others, who came and went, the release before had no feed
 			s := projections.Syncer{Region: "eu-central-1", Log: log, Views: views}
 			page, err := s.Since(ctx, user, projections.Cursor{Region: "eu-central-1"}, 100)
@@ -518,7 +581,7 @@ func TestGoldenRecords(t *testing.T) {
 func TestGoldenEventsHaveEveryType(t *testing.T) {
 	t.Parallel()
 	there := map[string]bool{}
-	for _, batch := range append(goldenEvents(), goldenInvitations()) {
+	for _, batch := range append(goldenEvents(), goldenInvitations(), goldenMarks()) {
 		for _, e := range batch {
 			there[e.Type] = true
 		}

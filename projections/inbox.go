@@ -1,9 +1,8 @@
 package projections
 
 import (
+	"cmp"
 	"context"
-	"maps"
-	"math"
 	"slices"
 
 	"parley/events"
@@ -11,12 +10,16 @@ import (
 
 // Inboxes is the projection of a user's read markers: one view per user and room. The rest of
 // an inbox is put together when it is read: which rooms from [Members], the last message from
-// the timeline, the unread count from the feed. A message thus costs its room's members nothing.
+// the timeline, the unread count from the timeline and the feed, see [CountUnread]. A message thus costs its room's
+// members nothing.
 var Inboxes Projection = &projection[marker, *marker]{
 	name:   "inbox",
 	stream: userOf,
 	keys: func(e events.Event) []Key {
-		if p, ok := e.Payload.(events.RoomRead); ok {
+		switch p := e.Payload.(type) {
+		case events.RoomRead:
+			return []Key{markerKey(e.Actor, p.Room)}
+		case events.RoomMarkedUnread:
 			return []Key{markerKey(e.Actor, p.Room)}
 		}
 		return nil
@@ -25,19 +28,86 @@ var Inboxes Projection = &projection[marker, *marker]{
 
 func markerKey(user, room string) Key { return Key{"inbox/" + user, room} }
 
-// marker is the view of how far a user has read a room: the greatest wins.
+// marker is the view of how far a user has read a room. The latest mark as unread counts, and of the read markers
+// after it the greatest. Which one is after which follows from the ids of their events, so markers that may count
+// once more are kept until a mark as unread that is still under way can have arrived.
 type marker struct {
-	UpTo events.ID `json:"up_to"`
+	UpTo   events.ID         `json:"up_to,omitzero"`  // the greatest of a release that did not count; before any mark as unread
+	Unread latest[events.ID] `json:"unread,omitzero"` // from which message on
+	Read   []readMark        `json:"read,omitempty"`  // those that a later one does not exceed; the first is the greatest
 }
+
+// readMark is a read marker as it was set.
+type readMark struct {
+	Ref  events.Ref `json:"id"`
+	UpTo events.ID  `json:"up_to"`
+	Seen int64      `json:"seen"`
+}
+
+// exceeds reports whether a is further than b: up to a later message, or with more of those before it.
+func (a readMark) exceeds(b readMark) bool {
+	return cmp.Or(a.UpTo.Compare(b.UpTo), cmp.Compare(a.Seen, b.Seen)) > 0
+}
+
+// maxMarks bounds the markers that are kept. Commands add none that changes nothing, so more than one is there only
+// while regions have not received each other's.
+const maxMarks = 64
 
 func (m *marker) fold(_ Key, e events.Event) {
-	if p, ok := e.Payload.(events.RoomRead); ok && p.UpTo.Compare(m.UpTo) > 0 {
-		m.UpTo = p.UpTo
+	switch p := e.Payload.(type) {
+	case events.RoomRead:
+		if p.Seen == nil {
+			m.UpTo = greatest(m.UpTo, p.UpTo)
+		} else {
+			m.Read = append(m.Read, readMark{e.Ref(), p.UpTo, *p.Seen})
+		}
+	case events.RoomMarkedUnread:
+		m.Unread.set(e.Ref(), p.From)
 	}
+	m.dropSuperseded()
 }
 
-// LoadMarkers reads how far a user has read each of the rooms; zero if never.
-func LoadMarkers(ctx context.Context, views Views, user string, rooms ...string) ([]events.ID, error) {
+// dropSuperseded drops the markers before the latest mark as unread, and those that a later one exceeds or equals.
+func (m *marker) dropSuperseded() {
+	slices.SortFunc(m.Read, func(a, b readMark) int { return b.Ref.Compare(a.Ref) })
+	var kept []readMark
+	for _, mark := range m.Read {
+		if mark.Ref.Compare(m.Unread.Ref) > 0 && (len(kept) == 0 || mark.exceeds(kept[len(kept)-1])) {
+			kept = append(kept, mark)
+		}
+	}
+	slices.Reverse(kept)
+	m.Read = kept[:min(len(kept), maxMarks)]
+}
+
+// ReadMarker is how far a user has read a room.
+type ReadMarker struct {
+	UpTo  events.ID // the last message that is read; zero if none is
+	Seen  int64     // see [events.RoomRead]
+	Event events.ID // that set it; zero if there is none, or one of a release that did not count
+	// MarkedUnread is the event by which the user marked the room as unread last; zero if none.
+	MarkedUnread events.ID
+}
+
+// Covers reports whether setting a marker would change nothing.
+func (m ReadMarker) Covers(upTo events.ID, seen int64) bool {
+	return m.Event != (events.ID{}) && !readMark{UpTo: upTo, Seen: seen}.exceeds(readMark{UpTo: m.UpTo, Seen: m.Seen})
+}
+
+func (m *marker) read() ReadMarker {
+	out := ReadMarker{UpTo: m.UpTo, Seen: events.SeenUnknown, MarkedUnread: m.Unread.Ref.ID}
+	if out.MarkedUnread != (events.ID{}) {
+		out.UpTo, out.Event = events.PrecedingID(m.Unread.Value), out.MarkedUnread
+	}
+	if len(m.Read) > 0 && m.Read[0].UpTo.Compare(out.UpTo) >= 0 {
+		first := m.Read[0]
+		out.UpTo, out.Seen, out.Event = first.UpTo, first.Seen, first.Ref.ID
+	}
+	return out
+}
+
+// LoadMarkers reads how far a user has read each of the rooms.
+func LoadMarkers(ctx context.Context, views Views, user string, rooms ...string) ([]ReadMarker, error) {
 	keys := make([]Key, len(rooms))
 	for i, room := range rooms {
 		keys[i] = markerKey(user, room)
@@ -46,11 +116,11 @@ func LoadMarkers(ctx context.Context, views Views, user string, rooms ...string)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]events.ID, len(rooms))
+	markers := make([]ReadMarker, len(states))
 	for i, state := range states {
-		ids[i] = state.UpTo
+		markers[i] = state.read()
 	}
-	return ids, nil
+	return markers, nil
 }
 
 // InboxEntry is one room of a user's inbox.
@@ -59,7 +129,7 @@ type InboxEntry struct {
 	Member Member
 	ReadTo events.ID // the user's read marker; zero if there is none
 	Last   *Message  // nil if there is none
-	Unread int       // messages by others that arrived after ReadTo, at most MaxUnread
+	Unread Unread
 }
 
 // LoadInbox reads the inbox of a user: one entry a room, in the order of the rooms' ids, at most
@@ -102,7 +172,7 @@ func fillInbox(ctx context.Context, views Views, user string, entries []InboxEnt
 	}
 	return each(ctx, len(entries), roomsAtOnce, func(ctx context.Context, i int) error {
 		e := &entries[i]
-		e.Room, e.ReadTo = rooms[i], markers[i]
+		e.Room, e.ReadTo = rooms[i], markers[i].UpTo
 		last, err := ListMessages(ctx, views, ids[i], events.Range{Reverse: true, Limit: 1})
 		if err != nil {
 			return err
@@ -110,67 +180,7 @@ func fillInbox(ctx context.Context, views Views, user string, entries []InboxEnt
 		if len(last) == 1 {
 			e.Last = &last[0]
 		}
-		since := e.ReadTo
-		if since == (events.ID{}) {
-			since = e.Member.Since
-		}
-		e.Unread, err = CountUnread(ctx, views, ids[i], user, since)
+		e.Unread, err = CountUnread(ctx, views, e.Member, markers[i], e.Last)
 		return err
 	})
-}
-
-const (
-	// MaxUnread is where counting unread messages stops.
-	MaxUnread = 100
-	// unreadScan bounds the entries that are scanned for unread messages.
-	unreadScan = 2000
-)
-
-// CountUnread counts the messages by others that arrived in this region after the event since, up to
-// MaxUnread; of messages with one id it counts the first that arrived. A message that arrived late is
-// counted, though it sorts before. If since is not among the last entries (it arrived long ago, or has not
-// arrived yet), the messages that sort after it are counted.
-func CountUnread(ctx context.Context, views Views, room, user string, since events.ID) (int, error) {
-	unread, before := map[events.ID]bool{}, map[events.ID]bool{} // what stands behind since in the feed, and what before
-	sortedAfter, scanned, passed := 0, 0, false
-	// Two messages may have one id. The first of them may have arrived before since, and the first with the
-	// id since before the one that was found: of ids from then on, Unix ms, where something arrived late.
-	earliest := int64(math.MaxInt64)
-	for s, err := range segments(ctx, views, events.RoomStream(room), Range{Reverse: true}) {
-		if err != nil {
-			return 0, err
-		}
-		for _, e := range slices.Backward(s.Entries) {
-			at := e.Ref.ID.Timestamp().UnixMilli()
-			counts := e.isMessage() && e.Actor != user
-			switch {
-			case e.Ref.ID == since:
-				maps.Copy(unread, before)
-				clear(before)
-				if passed = true; s.At > at+recordSkew.Milliseconds() {
-					earliest = min(earliest, at)
-				}
-			case counts && passed:
-				before[e.Ref.ID] = true
-			case counts && !unread[e.Ref.ID]:
-				unread[e.Ref.ID] = true
-				if e.Ref.ID.Compare(since) > 0 {
-					sortedAfter++
-				} else {
-					earliest = min(earliest, at)
-				}
-			}
-		}
-		scanned += len(s.Entries)
-		if sortedAfter >= MaxUnread || scanned >= unreadScan || passed && s.At < earliest-recordSkew.Milliseconds() {
-			break
-		}
-	}
-	for id := range before {
-		delete(unread, id)
-	}
-	if passed {
-		return min(len(unread), MaxUnread), nil
-	}
-	return min(sortedAfter, MaxUnread), nil
 }

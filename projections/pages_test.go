@@ -223,7 +223,7 @@ func TestInboxEntry(t *testing.T) {
 			t.Fatalf("LoadInbox: %d entries, next %q, error %v", len(inbox), next, err)
 		}
 		e := inbox[0]
-		same(t, "inbox", []any{e.Room.Name, e.Member.Since, e.ReadTo, e.Last.Text, e.Unread},
+		same(t, "inbox", []any{e.Room.Name, e.Member.Since, e.ReadTo, e.Last.Text, e.Unread.Count},
 			[]any{"Plain", join.ID, step.readTo, events.Plain("last"), step.unread}, nil)
 		apply(t, engine, arrivals(read))
 	}

@@ -81,12 +81,19 @@ var eventTypes = map[string]func(d draw) events.Payload{
 	"message.unpinned": func(d draw) events.Payload { return events.MessageUnpinned{Message: d.message()} },
 	"reaction.added":   func(d draw) events.Payload { return events.ReactionAdded{Message: d.message(), Emoji: d.emoji()} },
 	"reaction.removed": func(d draw) events.Payload { return events.ReactionRemoved{Message: d.message(), Emoji: d.emoji()} },
-	"room.read":        func(d draw) events.Payload { return events.RoomRead{Room: d.room(), UpTo: d.message()} },
-	"user.profile_set": func(d draw) events.Payload { return events.UserProfileSet{Name: d.text(), About: d.text()} },
-	"user.erased":      func(d draw) events.Payload { return events.UserErased{By: d.user("by")} },
-	"event.late":       func(d draw) events.Payload { return events.EventLate{Event: events.Ref{ID: d.message()}} },
-	"region.beat":      func(draw) events.Payload { return events.RegionBeat{} },
-	"ops.acted":        func(d draw) events.Payload { return events.OpsActed{What: d.word("what")} },
+	"room.read": func(d draw) events.Payload {
+		p := events.RoomRead{Room: d.room(), UpTo: d.message()}
+		if !d.oneIn(3, "of a former release") {
+			p.Seen = ptr(rapid.Int64Range(events.SeenUnknown, 2).Draw(d.T, "seen"))
+		}
+		return p
+	},
+	"room.marked_unread": func(d draw) events.Payload { return events.RoomMarkedUnread{Room: d.room(), From: d.message()} },
+	"user.profile_set":   func(d draw) events.Payload { return events.UserProfileSet{Name: d.text(), About: d.text()} },
+	"user.erased":        func(d draw) events.Payload { return events.UserErased{By: d.user("by")} },
+	"event.late":         func(d draw) events.Payload { return events.EventLate{Event: events.Ref{ID: d.message()}} },
+	"region.beat":        func(draw) events.Payload { return events.RegionBeat{} },
+	"ops.acted":          func(d draw) events.Payload { return events.OpsActed{What: d.word("what")} },
 }
 
 // draw draws the parts of events.
@@ -150,7 +157,7 @@ func (d draw) event(name string) events.Event {
 				actor = d.user("other author")
 			}
 		}
-	case "room.read", "user.profile_set", "user.erased":
+	case "room.read", "room.marked_unread", "user.profile_set", "user.erased":
 		stream = events.UserStream(actor)
 	case "region.beat":
 		actor = region
@@ -486,13 +493,36 @@ func memberByRule(set []events.Event, room, user string) projections.Member {
 	return m
 }
 
-func markersByRule(set []events.Event, user string) []events.ID {
-	markers := make([]events.ID, len(rooms))
-	for _, e := range set {
-		p, ok := e.Payload.(events.RoomRead)
-		if at := slices.Index(rooms, p.Room); ok && e.Actor == user && p.UpTo.Compare(markers[at]) > 0 {
-			markers[at] = p.UpTo
+// markersByRule are the markers by the latest mark as unread, or the greatest of those that were set after it. One of a
+// former release was set before any mark as unread.
+func markersByRule(set []events.Event, user string) []projections.ReadMarker {
+	markers := make([]projections.ReadMarker, len(rooms))
+	for i, room := range rooms {
+		m := projections.ReadMarker{Seen: events.SeenUnknown}
+		for _, e := range set {
+			if p, ok := e.Payload.(events.RoomMarkedUnread); ok && e.Actor == user && p.Room == room {
+				m = projections.ReadMarker{UpTo: events.PrecedingID(p.From), Seen: events.SeenUnknown, Event: e.ID, MarkedUnread: e.ID}
+			}
 		}
+		var unread events.Ref
+		for _, e := range set {
+			if _, ok := e.Payload.(events.RoomMarkedUnread); ok && e.ID == m.MarkedUnread && e.Actor == user {
+				unread = e.Ref()
+			}
+		}
+		for _, e := range set {
+			p, ok := e.Payload.(events.RoomRead)
+			if !ok || e.Actor != user || p.Room != room {
+				continue
+			}
+			switch order := p.UpTo.Compare(m.UpTo); {
+			case p.Seen == nil && m.MarkedUnread == events.ID{} && order > 0:
+				m.UpTo, m.Seen, m.Event = p.UpTo, events.SeenUnknown, events.ID{}
+			case p.Seen != nil && e.Ref().Compare(unread) > 0 && (order > 0 || order == 0 && (m.Event == m.MarkedUnread || *p.Seen >= m.Seen)):
+				m.UpTo, m.Seen, m.Event = p.UpTo, *p.Seen, e.ID
+			}
+		}
+		markers[i] = m
 	}
 	return markers
 }

@@ -150,7 +150,7 @@ func (g *Engine) build(ctx context.Context, chunk []Arrival, continued events.St
 	return len(oncePerArrival(failures)), nil
 }
 
-// feed returns what adds to feeds what they lack.
+// feed returns what adds to feeds what they lack, and counts the messages of those that a former release began.
 func (r *Rebuilder) feed() *Feed { return &Feed{Now: r.now, Rebuild: true, views: r.views} }
 
 // appendMissing appends to feeds what they lack of a chunk, in which the events of a stream stand
@@ -167,6 +167,9 @@ func appendMissing(ctx context.Context, feed *Feed, chunk []Arrival) error {
 		missing, err := feed.Missing(ctx, stream, of)
 		if err == nil && len(missing) > 0 {
 			_, _, err = feed.Append(ctx, arrivalsOf(missing))
+		}
+		if err == nil {
+			err = feed.countMessages(ctx, stream)
 		}
 		if err != nil {
 			return err

@@ -27,6 +27,8 @@ type FeedEntry struct {
 	Ref      events.Ref    `json:"id"`
 	Type     string        `json:"type"`
 	Actor    string        `json:"actor"`
+	// Imported is set of a message of another system's history.
+	Imported bool `json:"imported,omitempty"`
 	// Late is set of an event that was handled here later than lateAfter.
 	Late bool `json:"late,omitempty"`
 	// Old is set of an event that a rebuild added and that is older than the feed: the feed was lost.
@@ -49,8 +51,23 @@ type segment struct {
 	// Unsure is when the last event was added that had no number, Unix ms: the change stream may still
 	// deliver what was accepted until then, with a greater number.
 	Unsure int64 `json:"unsure,omitempty"`
+	// Messages is how many messages the feed of a room has up to the end of this segment, imported ones left out. It
+	// is nil where a former release began the feed, until a rebuild of the feeds counts them.
+	Messages *int64 `json:"messages,omitempty"`
 
 	former bool // the release before wrote it, and At is taken from the ids
+}
+
+// messages is how many messages the feed has, of which s is the head, nil if it is empty; SeenUnknown if not known.
+func (s *segment) messages() int64 {
+	switch {
+	case s == nil:
+		return 0
+	case s.Messages == nil:
+		return events.SeenUnknown
+	default:
+		return *s.Messages
+	}
 }
 
 func (s *segment) end() uint64 { return s.First + uint64(len(s.Entries)) }

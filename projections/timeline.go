@@ -74,6 +74,8 @@ type post struct {
 	Thread  *events.ID     `json:"thread,omitempty"`
 	Region  string         `json:"region"`
 	Digest  events.Digest  `json:"digest,omitzero"`
+
+	Imported bool `json:"imported,omitempty"`
 }
 
 func (m *message) fold(key Key, e events.Event) {
@@ -107,7 +109,9 @@ func (m *message) fold(key Key, e events.Event) {
 }
 
 func (m *message) posted(e events.Event, p events.MessagePosted) {
-	arrived := &post{Author: e.Actor, Text: p.Text, ReplyTo: p.ReplyTo, Thread: p.Thread, Region: e.Region, Digest: e.Digest}
+	arrived := &post{
+		Author: e.Actor, Text: p.Text, ReplyTo: p.ReplyTo, Thread: p.Thread, Region: e.Region, Digest: e.Digest, Imported: p.Imported,
+	}
 	shown := m.Post
 	if shown == nil {
 		m.Post = arrived

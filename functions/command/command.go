@@ -64,6 +64,7 @@ type command struct {
 	idField string        // where the client put it
 	minted  bool          // by this region all the same, a moment ago: the log does not have it
 	causes  []cause       // what the event must sort after
+	after   []events.ID   // events of the log that it must sort after as well
 	room    events.Stream // of the causes, if it is not stream
 	payload events.Payload
 	allow   func(context.Context) error // returns why it is refused, apart from its form
@@ -237,6 +238,7 @@ func (h *Commands) id(ctx context.Context, c command) (id events.ID, refusal, er
 			return id, nil, err
 		}
 	}
+	causes = append(causes, c.after...)
 	if c.id == "" {
 		return h.Clock.MintAfter(c.actor, causes...), nil, nil
 	}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -39,8 +40,13 @@ func (h *Commands) registerMarks(a *api.API) {
 	api.Command(a, api.Operation{
 		ID: "setRead", Method: "PUT", Path: "/v1/rooms/{room}/read", Tag: "rooms", Codes: []int{404},
 		Summary: "Mark a room as read up to a message",
-		Detail:  "The greatest marker wins: an older one changes nothing.",
+		Detail:  "The greatest marker after the latest mark as unread wins: another changes nothing, and is answered as a repeat. It covers what has arrived in the region that accepts it: a message that arrives later is unread, also where it sorts before the marker.",
 	}, h.read)
+	api.Command(a, api.Operation{
+		ID: "setUnread", Method: "PUT", Path: "/v1/rooms/{room}/unread", Tag: "rooms", Codes: []int{404},
+		Summary: "Mark a room as unread from a message on",
+		Detail:  "The only way in which a read marker goes back. The latest mark as unread wins, over all read markers that were set before it.",
+	}, h.unread)
 }
 
 func (h *Commands) mark(ctx context.Context, in Target, payload func(events.ID) events.Payload, more func(context.Context, events.Event) error) (*api.Response[wire.Accepted], error) {
@@ -98,23 +104,81 @@ func (h *Commands) read(ctx context.Context, in *readInput) (*api.Response[wire.
 	if err != nil {
 		return nil, err
 	}
-	user := api.CallerOf(ctx).User
-	done, err := h.do(ctx, command{
-		stream: events.UserStream(user), actor: user, id: in.Key, idField: keyField, causes: []cause{{"up_to", upTo}}, room: events.RoomStream(room),
-		payload: events.RoomRead{Room: room, UpTo: upTo},
-		allow: func(ctx context.Context) error {
-			access, err := api.See(ctx, h.known, h.Views, room, user)
-			if err != nil {
-				return err
-			}
-			if err := access.RequireRole(events.RoleMember); err != nil {
-				return err
-			}
-			_, err = h.message(ctx, room, upTo)
-			return err
-		},
-	})
+	seen, err := projections.CountSeen(ctx, h.Views, room, upTo)
 	if err != nil {
+		return nil, err
+	}
+	marker, err := h.marker(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	return h.moveMarker(ctx, command{
+		id: in.Key, room: events.RoomStream(room), causes: []cause{{"up_to", upTo}},
+		after: []events.ID{marker.MarkedUnread}, payload: events.RoomRead{Room: room, UpTo: upTo, Seen: &seen},
+	}, marker.Event, marker.Covers(upTo, seen))
+}
+
+type unreadInput struct {
+	Keyed
+	Room string `path:"room"`
+	Body wire.UnreadMarker
+}
+
+func (h *Commands) unread(ctx context.Context, in *unreadInput) (*api.Response[wire.Accepted], error) {
+	room, err := api.ParseRoom("room", in.Room)
+	if err != nil {
+		return nil, err
+	}
+	from, err := events.ParseID("from", in.Body.From)
+	if err != nil {
+		return nil, err
+	}
+	marker, err := h.marker(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	return h.moveMarker(ctx, command{
+		id: in.Key, room: events.RoomStream(room), causes: []cause{{"from", from}},
+		after: []events.ID{marker.MarkedUnread, marker.Event}, payload: events.RoomMarkedUnread{Room: room, From: from},
+	}, marker.Event, marker.Event != (events.ID{}) && marker.UpTo == events.PrecedingID(from))
+}
+
+// marker reads the caller's read marker of a room.
+func (h *Commands) marker(ctx context.Context, room string) (projections.ReadMarker, error) {
+	markers, err := projections.LoadMarkers(ctx, h.Views, api.CallerOf(ctx).User, room)
+	if err != nil {
+		return projections.ReadMarker{}, err
+	}
+	return markers[0], nil
+}
+
+// moveMarker moves the caller's read marker of a room, unless it is there already, by the given event. The cause of
+// the command is the message to which it moves. What the event must sort after it would not count before.
+func (h *Commands) moveMarker(ctx context.Context, c command, by events.ID, isThere bool) (*api.Response[wire.Accepted], error) {
+	user, room := api.CallerOf(ctx).User, c.room.Name()
+	c.stream, c.actor, c.idField = events.UserStream(user), user, keyField
+	c.allow = func(ctx context.Context) error {
+		access, err := api.See(ctx, h.known, h.Views, room, user)
+		if err != nil {
+			return err
+		}
+		if err := access.RequireRole(events.RoleMember); err != nil {
+			return err
+		}
+		if _, err := h.message(ctx, room, c.causes[0].id); err != nil {
+			return err
+		}
+		if isThere {
+			return already{by}
+		}
+		return nil
+	}
+	done, err := h.do(ctx, c)
+	var so already
+	switch {
+	case errors.As(err, &so):
+		return api.OK(wire.Accepted{Event: so.event, Repeat: true}), nil
+	case err != nil:
 		return nil, err
 	}
 	return api.OK(done.accepted()), nil

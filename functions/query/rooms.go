@@ -145,7 +145,7 @@ func (h *Queries) myRooms(ctx context.Context, entries []projections.InboxEntry)
 	}
 	rooms := make([]wire.MyRoom, len(entries))
 	for i, e := range entries {
-		rooms[i] = wire.MyRoom{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread, ReadTo: e.ReadTo}
+		rooms[i] = wire.MyRoom{Room: api.RoomOf(e.Room, e.Member), Unread: e.Unread.Count, UnreadAtLeast: e.Unread.AtLeast, ReadTo: e.ReadTo}
 		if e.Last != nil {
 			rooms[i].Last, opened = &opened[0], opened[1:]
 		}

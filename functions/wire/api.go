@@ -42,9 +42,12 @@ type Room struct {
 // MyRoom is one of the caller's rooms.
 type MyRoom struct {
 	Room
-	Unread int       `json:"unread" doc:"Messages by others that arrived in this region after what you have read; 100 stands for 100 or more."`
-	ReadTo events.ID `json:"read_to,omitzero" doc:"Your read marker."`
-	Last   *Message  `json:"last,omitempty" doc:"The last message."`
+	Unread int       `json:"unread" doc:"Messages by others, not deleted, that arrived after your read marker and after you joined last; at most 100."`
+	ReadTo events.ID `json:"read_to,omitzero" doc:"Your read marker: messages up to this id are read, apart from those that arrived later."`
+
+	UnreadAtLeast bool `json:"unread_at_least,omitempty" doc:"There may be more unread messages than unread says: counting stopped at 100, or after 1000 messages that do not count."`
+
+	Last *Message `json:"last,omitempty" doc:"The last message."`
 }
 
 // Member is a member of a room, or a user who is banned from it or invited to it.
@@ -171,6 +174,11 @@ type MessageEdit struct {
 // ReadMarker is the body that marks a room as read.
 type ReadMarker struct {
 	UpTo string `json:"up_to" doc:"The last message you have read."`
+}
+
+// UnreadMarker is the body that marks a room as unread.
+type UnreadMarker struct {
+	From string `json:"from" doc:"The first message that is unread again."`
 }
 
 // NewRoom is the body that creates a room.

@@ -43,13 +43,14 @@ func (b *bench) sync(ctx context.Context) error {
 		return err
 	}
 	return onDynamoDB(ctx, func(place dynamolocal.Endpoint) error {
-		b.printf("   read units on DynamoDB              %d events   nothing new   subscribe   ping\n", syncNews)
+		b.printf("   read units on DynamoDB              %d events   nothing new   subscribe   ping   list of rooms   with these unread\n", syncNews)
 		for _, m := range []struct{ rooms, others int }{{syncFew, 0}, {syncFew, 20 * syncOthers}, {syncMany, 0}} {
 			c, err := measureSync(ctx, place, m.rooms, m.others)
 			if err != nil {
 				return err
 			}
-			b.printf("     %4d rooms, %6d events in others   %10.1f   %11.1f   %9.1f   %4.1f\n", m.rooms, m.others, c.News, c.Nothing, c.Subscribe, c.Ping)
+			b.printf("     %4d rooms, %6d events in others   %10.1f   %11.1f   %9.1f   %4.1f   %13.1f   %17.1f\n",
+				m.rooms, m.others, c.News, c.Nothing, c.Subscribe, c.Ping, c.Rooms, c.RoomsUnread)
 		}
 		b.printf("     (0: not measured)\n")
 		return nil
@@ -211,6 +212,9 @@ type syncCost struct {
 
 	// A socket that listens to all of the rooms: when it subscribes, and for each ping.
 	Subscribe, Ping float64
+
+	// The list of the rooms, if nothing is unread, and if the news are.
+	Rooms, RoomsUnread float64
 }
 
 // measureSync measures clients in some rooms, after so many events in other rooms. Each of the new events comes
@@ -250,10 +254,15 @@ func measureSync(ctx context.Context, place dynamolocal.Endpoint, rooms, others 
 		}
 		return r.used("views").read, err
 	}
+	listRooms := func() (float64, error) {
+		r.meter.Take()
+		err := clients.get(ctx, "/v1/rooms?limit=200", &list)
+		return r.used("views").read, err
+	}
+	if c.Rooms, err = listRooms(); err != nil {
+		return c, err
+	}
 	if rooms <= projections.MaxPlaces { // of more, a sync may repeat what is in them
-		if err := clients.get(ctx, "/v1/rooms?limit=200", &list); err != nil {
-			return c, err
-		}
 		if err := r.assumeNews(ctx, mine, others); err != nil {
 			return c, err
 		}
@@ -262,8 +271,12 @@ func measureSync(ctx context.Context, place dynamolocal.Endpoint, rooms, others 
 		}
 	}
 	clients.ahead = 2 * projections.Window
-	if err := clients.get(ctx, "/v1/rooms?limit=200", &list); err != nil {
+	unread, err := listRooms()
+	if err != nil {
 		return c, err
+	}
+	if c.News > 0 {
+		c.RoomsUnread = unread
 	}
 	if c.Nothing, err = sync(0); err != nil {
 		return c, err

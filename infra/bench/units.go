@@ -114,6 +114,7 @@ func kinds() []kind {
 		{name: "reaction.added", command: "PUT " + message + "/reactions/:tada:", messages: true},
 		{name: "reaction.removed", command: "DELETE " + message + "/reactions/:tada:", messages: true},
 		{name: "room.read", command: "PUT " + room + "/read", body: `{"up_to":"{message}"}`, messages: true},
+		{name: "room.marked_unread", command: "PUT " + room + "/unread", body: `{"from":"{message}"}`, messages: true},
 		{name: "room.created", command: "POST /v1/rooms", body: `{"name":"a room","topic":"{text}"}`},
 		{name: "room.created direct", command: "PUT /v1/direct/{guest}"},
 		{name: "room.updated", command: "PATCH " + room, body: `{"topic":"{user}"}`, by: "owner"},

@@ -27,7 +27,8 @@ var wantCosts = map[string][2]cost{
 	"message.unpinned":             {{1, 2, 5, 1.5}, {1, 1.12, 5, 1.04}},
 	"reaction.added":               {{1, 2, 7, 1.5}, {1, 1.12, 7, 1.04}},
 	"reaction.removed":             {{1, 2, 5, 1.5}, {1, 1.12, 5, 1.04}},
-	"room.read":                    {{1, 2, 4, 1.5}, {1, 2, 4, 1.5}}, // inbox, and the user's own feed
+	"room.read":                    {{1, 2, 6, 1.5}, {1, 2, 7, 1.5}}, // inbox, and the user's own feed; the room's feed is read for what was seen
+	"room.marked_unread":           {{1, 2, 5, 1.5}, {1, 2, 5, 1.5}},
 	"room.created":                 {{1, 5, 3, 4}, {1, 5, 3, 4}},     // room, member twice, and the feeds of the room and of memberships
 	"room.created direct":          {{1, 8, 7, 6.5}, {1, 8, 7, 6.5}}, // and a second member
 	"room.updated":                 {{1, 2, 5, 1.5}, {1, 1.12, 5, 0.06}},
@@ -124,9 +125,9 @@ func TestSyncUnits(t *testing.T) {
 		rooms, others int
 		want          syncCost
 	}{
-		{syncFew, 0, syncCost{News: 53.5, Nothing: 13.5, Subscribe: 16.5, Ping: 13.5}},
-		{syncFew, 2000, syncCost{News: 53.5, Nothing: 13.5, Subscribe: 16.5, Ping: 13.5}},
-		{10 * syncFew, 0, syncCost{Nothing: 116, Subscribe: 119, Ping: 106}},
+		{syncFew, 0, syncCost{News: 53.5, Nothing: 13.5, Subscribe: 16.5, Ping: 13.5, Rooms: 87.5, RoomsUnread: 106.5}},
+		{syncFew, 2000, syncCost{News: 53.5, Nothing: 13.5, Subscribe: 16.5, Ping: 13.5, Rooms: 87.5, RoomsUnread: 106.5}},
+		{10 * syncFew, 0, syncCost{Nothing: 116, Subscribe: 119, Ping: 106, Rooms: 831}},
 	} {
 		got, err := measureSync(t.Context(), place, tt.rooms, tt.others)
 		if err != nil {

@@ -66,7 +66,7 @@ var plants = []plant{
 	{
 		name: "last-marker-wins", about: "of two read markers the one that arrives last wins, not the greatest",
 		file: "projections/inbox.go",
-		find: "ok && p.UpTo.Compare(m.UpTo) > 0 {", replace: "ok {",
+		find: "(len(kept) == 0 || mark.exceeds(kept[len(kept)-1]))", replace: "len(kept) == 0",
 	},
 	{
 		name: "deletion-arrives-too-early", about: "a deletion that arrives before its message is forgotten",
@@ -127,8 +127,8 @@ var plants = []plant{
 	},
 	{
 		name: "own-messages-unread", about: "a user's own messages count as unread",
-		file: "projections/inbox.go",
-		find: "counts := e.isMessage() && e.Actor != user", replace: "counts := e.isMessage()",
+		file: "projections/unread.go",
+		find: "if m.Post.Author != c.user && ", replace: "if ",
 	},
 	{
 		name: "unknown-outcome-accepted", about: "an append with an unknown outcome is acknowledged without a look",

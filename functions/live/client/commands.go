@@ -74,6 +74,12 @@ func (c *Client) Unreact(ctx context.Context, room string, message events.ID, em
 	return c.onMessage(ctx, http.MethodDelete, room, message, "/reactions/"+url.PathEscape(emoji), nil)
 }
 
+// MarkUnread marks a room as unread from a message on.
+func (c *Client) MarkUnread(ctx context.Context, room string, from events.ID) error {
+	_, err := c.Command(ctx, http.MethodPut, "/v1/rooms/"+url.PathEscape(room)+"/unread", wire.UnreadMarker{From: from.String()}, nil, from)
+	return err
+}
+
 // MarkRead marks a room as read up to a message.
 func (c *Client) MarkRead(ctx context.Context, room string, upTo events.ID) error {
 	_, err := c.Command(ctx, http.MethodPut, "/v1/rooms/"+url.PathEscape(room)+"/read", wire.ReadMarker{UpTo: upTo.String()}, nil, upTo)
