@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"parley/events"
@@ -24,7 +25,8 @@ type Handler struct {
 	// Writable returns why the log cannot be appended to; always writable if nil. It must not append:
 	// it is called every second.
 	Writable func() error
-	// Stages returns how far each stage lags behind, if this process knows it; may be nil.
+	// Stages returns how far each stage lags behind, if this process knows it; may be nil. A region whose
+	// stage "stream" is minutes behind is failing.
 	Stages func() map[string]time.Duration
 	// Drained says whether an operator wants traffic to leave the region; never drained if nil.
 	Drained func(context.Context) (bool, error)
@@ -35,7 +37,12 @@ type Handler struct {
 	Timeout time.Duration
 
 	returns returns
+	began   atomic.Int64 // when the first check was, in Unix ns
 }
+
+// maxStreamLag is the lag of the change stream from which on a region is failing. What waited while the region
+// was down does not count against it.
+const maxStreamLag = 3 * time.Minute
 
 // ServeHTTP answers with a [wire.Health]: 200 if the region can do its work, 503 if it cannot or is
 // drained.
@@ -80,6 +87,11 @@ func (h *Handler) Check(ctx context.Context) wire.Health {
 		for stage, lag := range h.Stages() {
 			report.Stages[stage] = lag.Seconds()
 		}
+	}
+	h.began.CompareAndSwap(0, now.UnixNano())
+	if lag := time.Duration(report.Stages["stream"] * float64(time.Second)); lag > maxStreamLag && now.Sub(time.Unix(0, h.began.Load())) > maxStreamLag {
+		report.Status, report.Error = "failing", fmt.Sprintf("stage stream: the oldest event that is not handled has waited for %d minutes", int(lag.Minutes()))
+		return report
 	}
 	stream, since, err := h.returns.missing(ctx, h.Log, h.Region, h.Streams, last, now)
 	switch {

@@ -104,6 +104,28 @@ func TestHealth(t *testing.T) {
 	})
 }
 
+// A region whose change stream is minutes behind is failing, unless it has just started.
+func TestStreamBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lag := 10 * time.Minute
+		h := &health.Handler{
+			Region: "eu", Log: logtest.NewModel(), Views: viewtest.NewModel(), Now: time.Now, Timeout: time.Second,
+			Stages: func() map[string]time.Duration { return map[string]time.Duration{"stream": lag, "replicate to us": time.Hour} },
+		}
+		if code, report := ask(t, h); code != 200 {
+			t.Errorf("right after the start: %d %+v", code, report)
+		}
+		time.Sleep(4 * time.Minute)
+		if code, report := ask(t, h); code != 503 || report.Error != "stage stream: the oldest event that is not handled has waited for 10 minutes" {
+			t.Errorf("%d %+v", code, report)
+		}
+		lag = 2 * time.Minute
+		if code, report := ask(t, h); code != 200 {
+			t.Errorf("it has caught up: %d %+v", code, report)
+		}
+	})
+}
+
 // A log that does not answer is as good as down.
 func TestHealthTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
