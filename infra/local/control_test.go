@@ -2,12 +2,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -193,5 +196,54 @@ func TestTokens(t *testing.T) {
 	life, _ := claims.GetExpirationTime()
 	if left := time.Until(life.Time); claims["sub"] != "eve" || claims["scope"] != "operator" || left > tokenLife || left < tokenLife-time.Minute {
 		t.Errorf("claims are %v", claims)
+	}
+}
+
+// TestStopWithLongPolls answers requests that wait for events when the process stops, and does not wait for them.
+func TestStopWithLongPolls(t *testing.T) {
+	t.Parallel()
+	s := serve(t, testSettings(t.TempDir()))
+	type outcome struct {
+		status int
+		text   []byte
+	}
+	var outcomes []chan outcome
+	for at := range 1 + len(s.cluster.regions) {
+		ada, done := s.at(at, fmt.Sprint("ada", at)), make(chan outcome, 1) // two requests of a user may wait
+		cursor, _ := ada.must("GET", "/v1/rooms", nil)["cursor"].(string)
+		r, err := http.NewRequestWithContext(t.Context(), "GET", ada.url+"/v1/sync?wait=25&cursor="+url.QueryEscape(cursor), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+ada.token)
+		outcomes = append(outcomes, done)
+		go func() {
+			response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+			if err != nil {
+				done <- outcome{0, []byte(err.Error())}
+				return
+			}
+			text, _ := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			done <- outcome{response.StatusCode, text}
+		}()
+	}
+	waiting := func() bool {
+		var text bytes.Buffer
+		_ = pprof.Lookup("goroutine").WriteTo(&text, 2) // a buffer takes everything
+		return strings.Count(text.String(), "(*Queries).await(") >= len(outcomes)
+	}
+	if !eventually(10*time.Second, waiting) {
+		t.Error("the requests do not wait")
+	}
+	began := time.Now()
+	s.halt()
+	if took := time.Since(began); took > drainFor/2 {
+		t.Errorf("it took %s to stop", took)
+	}
+	for at, done := range outcomes {
+		if got := <-done; got.status != 200 || !strings.Contains(string(got.text), `"cursor"`) {
+			t.Errorf("the request at %d is answered %d %s", at, got.status, got.text)
+		}
 	}
 }
