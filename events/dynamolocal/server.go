@@ -40,12 +40,15 @@ const startTimeout = 60 * time.Second
 type Options struct {
 	// Data is the folder of its tables; "" keeps them in memory.
 	Data string
+	// Port is where it listens; 0: on a free port.
+	Port int
 }
 
 // Server is a running DynamoDB Local. It simulates any number of regions and accounts, see [Endpoint].
 // It listens on all interfaces, which cannot be configured.
 type Server struct {
-	URL string
+	URL  string
+	Port int
 
 	stdin  io.Closer // closing it ends the process
 	exited chan struct{}
@@ -53,8 +56,8 @@ type Server struct {
 	once   sync.Once
 }
 
-// Start downloads DynamoDB Local if necessary, see [Fetch], and starts it on a free port. It ends with
-// Close, or when this process ends, even if it is killed.
+// Start downloads DynamoDB Local if necessary, see [Fetch], and starts it. It ends with Close, or when this
+// process ends, even if it is killed.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
@@ -73,7 +76,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 }
 
 func start(ctx context.Context, java, home string, o Options) (*Server, error) {
-	port, err := freePort()
+	port, err := o.Port, error(nil)
+	if port == 0 {
+		port, err = freePort()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -91,18 +97,18 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 		}
 		store = []string{"-dbPath", data}
 	}
-	// The shell waits for the end of its input, at the latest when this process ends, and then kills
-	// Java: a killed test leaves no process behind. The shell ignores Ctrl-C, because this process
-	// needs DynamoDB for its shutdown.
+	// A second shell waits for the end of its input, at the latest when this process ends, and then kills
+	// Java: a killed test leaves no process behind. The first one ends when Java does, and with it the
+	// second. They ignore Ctrl-C, because this process needs DynamoDB for its shutdown.
 	args := slices.Concat(
-		[]string{"-c", `trap "" INT; "$@" & read -r _; kill -9 $!; wait`, "sh"},
+		[]string{"-c", `trap "" INT; exec 3<&0; "$@" & java=$!; { read -r _ <&3; kill -9 $java; } & wait $java; kill $!`, "sh"},
 		[]string{java, "-Xmx1g", "-Djava.library.path=" + filepath.Join(home, "DynamoDBLocal_lib")}, vm,
 		[]string{"-jar", filepath.Join(home, "DynamoDBLocal.jar"), "-port", strconv.Itoa(port), "-disableTelemetry"}, store,
 	)
 	cmd := exec.Command("sh", args...)
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "DDB_LOCAL_TELEMETRY=0")
-	s := &Server{URL: "http://127.0.0.1:" + strconv.Itoa(port), exited: make(chan struct{}), output: &tail{}}
+	s := &Server{URL: "http://127.0.0.1:" + strconv.Itoa(port), Port: port, exited: make(chan struct{}), output: &tail{}}
 	cmd.Stdout, cmd.Stderr = s.output, s.output
 	if s.stdin, err = cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -111,7 +117,7 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 		return nil, fmt.Errorf("start DynamoDB Local: %w", err)
 	}
 	go func() {
-		_ = cmd.Wait() // always killed
+		_ = cmd.Wait() // it was killed, or says why in its output
 		close(s.exited)
 	}()
 	if err := s.await(ctx); err != nil {
@@ -120,6 +126,12 @@ func start(ctx context.Context, java, home string, o Options) (*Server, error) {
 	}
 	return s, nil
 }
+
+// Exited returns a channel that is closed when the process has ended, by Close or by itself.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
+// Output returns the end of what the process has printed.
+func (s *Server) Output() string { return s.output.text() }
 
 // Close kills the process, as kill -9 does. Acknowledged writes are in its folder.
 func (s *Server) Close() {

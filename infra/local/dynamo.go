@@ -37,10 +37,12 @@ type dynamoStorage struct {
 	cache    *pebble.Cache
 	endpoint dynamolocal.Endpoint
 	server   *dynamolocal.Server // nil if this process did not start it
+	stop     context.CancelFunc  // ends keepServer
+	kept     chan struct{}       // closed when keepServer has ended
 }
 
 // openDynamo connects to the endpoint that the settings name, or starts DynamoDB Local.
-func openDynamo(ctx context.Context, s settings, cache *pebble.Cache, stdout io.Writer) (storage, error) {
+func openDynamo(ctx context.Context, s settings, cache *pebble.Cache, stdout io.Writer, log *slog.Logger) (storage, error) {
 	d := &dynamoStorage{data: s.data, cache: cache, endpoint: dynamolocal.Endpoint{
 		URL: s.endpoint, Key: s.key, Client: dynamolocal.NewClient(),
 	}}
@@ -52,18 +54,49 @@ func openDynamo(ctx context.Context, s settings, cache *pebble.Cache, stdout io.
 	}
 	fmt.Fprintln(stdout, "Starting DynamoDB Local. Its licence is for people with an AWS account:\nhttps://aws.amazon.com/dynamodblocallicense/")
 	var err error
-	if d.server, err = dynamolocal.Start(ctx, dynamolocal.Options{Data: filepath.Join(s.data, "dynamodb")}); err != nil {
+	if d.server, err = dynamolocal.Start(ctx, dynamolocal.Options{Data: d.tables()}); err != nil {
 		cache.Unref()
 		return nil, err
 	}
 	d.endpoint.URL = d.server.URL
+	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
+	d.kept = make(chan struct{})
+	go d.keepServer(ctx, log)
 	return d, nil
+}
+
+// tables is the folder of DynamoDB Local.
+func (d *dynamoStorage) tables() string { return filepath.Join(d.data, "dynamodb") }
+
+// keepServer starts DynamoDB Local again when it has ended by itself, at the same address, until ctx ends.
+func (d *dynamoStorage) keepServer(ctx context.Context, log *slog.Logger) {
+	defer close(d.kept)
+	for tries := 0; ; {
+		select {
+		case <-d.server.Exited():
+		case <-ctx.Done():
+			return
+		}
+		log.ErrorContext(ctx, "DynamoDB Local has ended; it is started again", "output", d.server.Output())
+		tries++
+		if reopenBackoff.Wait(ctx, tries) != nil {
+			return
+		}
+		server, err := dynamolocal.Start(ctx, dynamolocal.Options{Data: d.tables(), Port: d.server.Port})
+		if err != nil {
+			log.ErrorContext(ctx, "DynamoDB Local cannot be started again", "error", err)
+			continue
+		}
+		d.server, tries = server, 0
+	}
 }
 
 // close implements storage.
 func (d *dynamoStorage) close() error {
 	d.endpoint.Client.CloseIdleConnections()
 	if d.server != nil {
+		d.stop()
+		<-d.kept
 		d.server.Close()
 	}
 	d.cache.Unref()

@@ -108,7 +108,7 @@ func (s *server) open(ctx context.Context, set settings, log *slog.Logger, stdou
 		return err
 	}
 	tokens.url = s.url(0) + "/local"
-	storage, err := openStorage(ctx, set, stdout)
+	storage, err := openStorage(ctx, set, stdout, log)
 	if err != nil {
 		return err
 	}

@@ -68,12 +68,12 @@ func (s *store) close() error {
 }
 
 // openStorage opens the storage that the settings ask for.
-func openStorage(ctx context.Context, s settings, stdout io.Writer) (storage, error) {
+func openStorage(ctx context.Context, s settings, stdout io.Writer, log *slog.Logger) (storage, error) {
 	cache := pebble.NewCache(cacheBytes)
 	if s.store == storePebble {
 		return &pebbleStorage{data: s.data, cache: cache, files: s.files, alone: len(s.regions) == 1}, nil
 	}
-	return openDynamo(ctx, s, cache, stdout)
+	return openDynamo(ctx, s, cache, stdout, log)
 }
 
 // cacheBytes is the size of the cache of blocks that all databases share.
