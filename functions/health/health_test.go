@@ -110,7 +110,9 @@ func TestStreamBehind(t *testing.T) {
 		lag := 10 * time.Minute
 		h := &health.Handler{
 			Region: "eu", Log: logtest.NewModel(), Views: viewtest.NewModel(), Now: time.Now, Timeout: time.Second,
-			Stages: func() map[string]time.Duration { return map[string]time.Duration{"stream": lag, "replicate to us": time.Hour} },
+			Stages: func() map[string]time.Duration {
+				return map[string]time.Duration{"stream": lag, "replicate to us": time.Hour}
+			},
 		}
 		if code, report := ask(t, h); code != 200 {
 			t.Errorf("right after the start: %d %+v", code, report)
