@@ -23,7 +23,7 @@ const (
 	rowHeight   = 20
 	headHeight  = 4
 	stepHeight  = 30
-	textChars   = 34 // that fit into a column
+	textChars   = 38 // that fit into a column
 )
 
 // drawing is what the page shows.
@@ -81,6 +81,7 @@ func picture(s Schedule, r Result) []byte {
 	if r.Failure != nil {
 		d.Title, d.When = "the check "+r.Failure.Check+" failed", describeStep(s, r.Failure.Step)
 	}
+	r.Trace = collapse(r.Trace)
 	d.Left = timeWidth + len(cutLinks(s))*cutWidth
 	at := d.addColumns(r.Trace)
 	d.addLines(s, r, at)

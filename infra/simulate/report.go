@@ -42,6 +42,23 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// collapse makes one line of those that say the same several times in a row.
+func collapse(lines []Line) []Line {
+	var out []Line
+	times := 1
+	for i, l := range lines {
+		if i+1 < len(lines) && lines[i+1].Step == l.Step && lines[i+1].Actor == l.Actor && lines[i+1].Kind == l.Kind && lines[i+1].Event == l.Event && lines[i+1].What == l.What {
+			times++
+			continue
+		}
+		if times > 1 {
+			l.What += fmt.Sprintf(" (%d times)", times)
+		}
+		out, times = append(out, l), 1
+	}
+	return out
+}
+
 // noStep is the step of a failure that is of no single step.
 const noStep = -1 << 30
 
@@ -70,7 +87,7 @@ func indent(text, by string) string {
 func writeAccount(out io.Writer, s Schedule, r Result) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	last := noStep
-	for _, l := range r.Trace {
+	for _, l := range collapse(r.Trace) {
 		if l.Step != last {
 			_ = table.Flush() // an error of out is seen by the next write
 			fmt.Fprintf(out, "\n%s\n", heading(s, l.Step))

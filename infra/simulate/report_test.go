@@ -26,6 +26,7 @@ func failedRun() (Schedule, Result) {
 			{At: 61 * time.Minute, Step: 9, Actor: "bus us", Kind: "publish", Event: "E2", What: "message.posted"},
 			{At: 61 * time.Minute, Step: 9, Actor: "client bob", Kind: "deliver", Event: "E2", What: "message.posted at 3"},
 			{At: 61 * time.Minute, Step: 9, Actor: "us/0", Kind: "fault", What: "views save: refused"},
+			{At: 61 * time.Minute, Step: 9, Actor: "us/0", Kind: "fault", What: "views save: refused"},
 			{At: 62 * time.Minute, Step: 11, Actor: "world", Kind: "check", What: "order: eu and us differ:\n<one> & two"},
 		},
 	}
@@ -77,7 +78,7 @@ func TestPicture(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"/1 message.posted by ada in room/…", "bus message.posted", "/0 views save: refused", "message.posted at 3",
+		"/1 message.posted by ada in room/0000…", "bus message.posted", "/0 views save: refused (2 times)", "message.posted at 3",
 		"step 11: link.heal 0 1 0: " + kindOf(healLink).about, "order: eu and us differ:", "nothing passes from eu to us", "eu→us",
 	} {
 		if texts[want] != 1 {
