@@ -18,6 +18,7 @@ import (
 type opsJob struct {
 	id, kind string
 	over     bool // a step has said that there is no more to do
+	paused   bool // perhaps
 }
 
 // erase erases a user: never the first, and at most half of them.
@@ -82,7 +83,7 @@ func (w *world) doStep(s Step, r *region, j *opsJob) {
 	c := callOf(ctx)
 	c.rebuild = j.kind != "replay"
 	more, err := p.f.Jobs().Step(context.WithValue(ctx, callKey{}, c), j.id)
-	if err == nil && !more && !p.dead.Load() {
+	if err == nil && !more && !j.paused && !p.dead.Load() {
 		j.over = true
 	}
 	if err != nil && !errors.Is(err, operate.ErrLeased) {
@@ -99,8 +100,9 @@ func (w *world) changeJob(s Step) {
 		return
 	}
 	j := r.jobs[len(r.jobs)-1-s.B%min(len(r.jobs), 3)]
-	w.request(s, r, operator, "POST", "/v1/ops/jobs/"+j.id+"/"+[]string{"pause", "resume", "cancel"}[s.C/8%3], "", "")
-	j.over = false
+	change := []string{"pause", "resume", "cancel"}[s.C/8%3]
+	w.request(s, r, operator, "POST", "/v1/ops/jobs/"+j.id+"/"+change, "", "")
+	j.over, j.paused = false, j.paused || change == "pause"
 }
 
 // back lets a region read the previous generation of a projection again.
@@ -119,6 +121,7 @@ func (w *world) finishJobs(s Step) (any bool) {
 			}
 			any = true
 			w.request(s, r, operator, "POST", "/v1/ops/jobs/"+j.id+"/resume", "", "")
+			j.paused = false
 			for tries := 0; tries < 60 && !j.over; tries++ {
 				w.doStep(s, r, j)
 			}

@@ -139,6 +139,9 @@ func (l logPort) Append(ctx context.Context, e events.Event) (events.Event, bool
 	if err != nil {
 		return events.Event{}, false, err
 	}
+	if f == refuse && one(2, e.Ref().String()) { // nothing was stored, but the caller cannot know
+		return events.Event{}, false, fmt.Errorf("append event: %w", events.ErrUnknownOutcome)
+	}
 	if f == refuse {
 		return events.Event{}, false, fmt.Errorf("append event: %w", events.ErrThrottled)
 	}

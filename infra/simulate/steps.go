@@ -49,6 +49,7 @@ var kinds = []kind{
 	{"receive", 20, byFault, "a region receives what has come from others", (*world).receive},
 	{"poison", 1, byFault, "a record comes that no process can read", (*world).poison},
 	{"wait", 8, byFault, "seconds or minutes pass, and everything that is due happens", (*world).wait},
+	{"renumber", 1, byFault, "the numbers of a change stream begin again, as those of a restored table", (*world).renumber},
 	{"beat", 4, byFault, "a region appends its heartbeats", (*world).beats},
 	{"skew", 1, byFault, "the clocks of a region change", (*world).skew},
 	{"crash", 3, byFault, "a process crashes", (*world).crash},
@@ -134,6 +135,14 @@ func (w *world) wait(s Step) {
 		}
 		w.progress(s, false)
 	}
+}
+
+// renumber lets the numbers of a region's change stream go back, which costs its readers time and nothing else.
+func (w *world) renumber(s Step) {
+	r := w.region(s.A)
+	r.mu.Lock()
+	r.records = s.B % (r.records + 1)
+	r.mu.Unlock()
 }
 
 func (w *world) beats(s Step) { w.beat(s, w.region(s.A)) }
