@@ -34,9 +34,14 @@ type session struct {
 	client   *http.Client
 	token    string
 
+	addresses []address
+
 	mu    sync.Mutex
 	found []*region // by regions
 }
+
+// address is a URL of the command line, with the name of the region if it was given.
+type address struct{ name, url string }
 
 // region is a region and how to reach it.
 type region struct {
@@ -51,11 +56,15 @@ func newSession(ctx context.Context, g *Global, stdout, stderr io.Writer) (*sess
 		info, err := f.Stat()
 		s.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
-	for i, text := range g.URL {
-		g.URL[i] = strings.TrimRight(text, "/")
-		if u, err := url.Parse(text); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return nil, usage("-url must be a URL like http://127.0.0.1:8080, not %q", text)
+	for _, text := range g.URL {
+		at := address{url: strings.TrimRight(text, "/")}
+		if name, rest, named := strings.Cut(at.url, "="); named && events.ValidateRegion("-url", name) == nil {
+			at = address{name, rest}
 		}
+		if u, err := url.Parse(at.url); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return nil, usage("-url must be a URL like http://127.0.0.1:8080, or NAME=URL, not %q", text)
+		}
+		s.addresses = append(s.addresses, at)
 	}
 	if err := events.ValidateUser("-as", g.As); err != nil {
 		return nil, usageError{err}
@@ -72,13 +81,13 @@ func (s *session) regions() ([]*region, error) {
 		return s.found, nil
 	}
 	var found []*region
-	for _, url := range s.URL {
-		local, err := s.localRegions(url)
-		if err != nil {
+	for _, at := range s.addresses {
+		local, err := s.localRegions(at.url)
+		if err != nil && len(s.addresses) == 1 {
 			return nil, err
 		}
-		if local == nil {
-			local = []*region{{session: s, url: url}}
+		if local == nil { // that of a region, which may not answer: the others do not need it
+			local = []*region{{session: s, name: at.name, url: at.url}}
 		}
 		found = append(found, local...)
 	}
@@ -125,13 +134,16 @@ func (s *session) localRegions(url string) ([]*region, error) {
 	return regions, nil
 }
 
-// selectRegions returns the regions that -region names.
+// selectRegions returns the regions that -region names. One that does not answer is passed over if its name is
+// not known: it may be none of them.
 func (s *session) selectRegions(all []*region) (selected []*region, err error) {
 	var names []string
+	var silent error
 	for _, r := range all {
 		if r.name == "" {
 			if _, err := r.status(); err != nil {
-				return nil, fmt.Errorf("get the name of the region at %s: %w", r.url, err)
+				silent = errors.Join(silent, fmt.Errorf("get the name of the region at %s: %w", r.url, err))
+				continue
 			}
 		}
 		names = append(names, r.name)
@@ -140,7 +152,11 @@ func (s *session) selectRegions(all []*region) (selected []*region, err error) {
 		}
 	}
 	for _, name := range s.Region {
-		if !slices.Contains(names, name) {
+		switch {
+		case slices.Contains(names, name):
+		case silent != nil:
+			return nil, fmt.Errorf("no region that answers is called %s: %w\nTo name a region that does not answer: -url %s=URL", name, silent, name)
+		default:
 			return nil, usage("unknown region %s; the regions are %s", name, strings.Join(names, ", "))
 		}
 	}

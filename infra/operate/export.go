@@ -53,14 +53,27 @@ func (c exportCmd) Run(s *session) (err error) {
 	}
 	x := &exporter{from: r, all: c.Room == "all", out: bufio.NewWriterSize(s.out, 64<<10), progress: s.progress(), lost: map[string]int{}, start: time.Now()}
 	if c.Out != "" {
-		f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return fmt.Errorf("-out: %w", err)
+		if _, err := os.Stat(c.Out); err == nil {
+			return fmt.Errorf("-out: %s exists: pass the name of a new file", c.Out)
+		}
+		part := c.Out + ".part" // of an export that was interrupted, if it exists
+		f, openErr := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if openErr != nil {
+			return fmt.Errorf("-out: %w", openErr)
 		}
 		x.out.Reset(f)
 		defer func() {
-			if err = errors.Join(err, f.Close()); err != nil {
-				err = fmt.Errorf("%w\n%s is incomplete: delete it", err, c.Out)
+			err = errors.Join(err, f.Close())
+			if err == nil {
+				err = os.Rename(part, c.Out)
+			}
+			switch {
+			case err == nil:
+				s.printf("%s lines in %s.", thousands(int64(x.lines)), c.Out)
+			case s.ctx.Err() != nil:
+				err = fmt.Errorf("the export was interrupted after %s lines; %s is incomplete, and the next export to %s replaces it", thousands(int64(x.lines)), part, c.Out)
+			default:
+				err = fmt.Errorf("%w\n%s is incomplete, and the next export to %s replaces it", err, part, c.Out)
 			}
 		}()
 	}
@@ -81,9 +94,6 @@ func (c exportCmd) Run(s *session) (err error) {
 	}
 	err = errors.Join(err, x.out.Flush())
 	x.progress.clear()
-	if err == nil && c.Out != "" {
-		s.printf("%s lines in %s.", thousands(int64(x.lines)), c.Out)
-	}
 	for _, what := range slices.Sorted(maps.Keys(x.lost)) { // beside the lines, if these go to standard output
 		fmt.Fprintf(s.err, "Not exported: %s %s.\n", thousands(int64(x.lost[what])), what)
 	}
@@ -173,6 +183,13 @@ type roomState struct {
 	banned    map[string]bool
 	reactions map[events.ID][]source.Reaction
 	pinned    map[events.ID]string
+}
+
+func newRoomState() *roomState {
+	return &roomState{
+		About: source.About{Members: map[string]events.Role{}}, banned: map[string]bool{},
+		reactions: map[events.ID][]source.Reaction{}, pinned: map[events.ID]string{},
+	}
 }
 
 // add adds the next event of the room, in the order of ids.
@@ -298,10 +315,7 @@ func (x *exporter) writeRoom(stream events.Stream, name string) error {
 		text events.Content
 	}
 	roomName, edits, deleted, moderated := "", map[act]edit{}, map[act]bool{}, map[events.ID]bool{}
-	room := &roomState{
-		About: source.About{Members: map[string]events.Role{}}, banned: map[string]bool{},
-		reactions: map[events.ID][]source.Reaction{}, pinned: map[events.ID]string{},
-	}
+	room := newRoomState()
 	for e, err := range readEvents(x.from, stream, "", "", 0) {
 		if err != nil {
 			return err

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 
 	"parley/events"
 	"parley/infra/operate/source"
+	"parley/projections"
 )
 
 // fakeRegion is a server that answers as a test wants.
@@ -306,5 +309,140 @@ func TestRefused(t *testing.T) {
 	f.server.Close()
 	if s := operate(t.Context(), "status", "-url", url); s.code != exitFailed || !strings.Contains(s.err, "start infra/local") {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A region that does not answer does not keep commands from the others, and status says which one lags.
+func TestSilentRegion(t *testing.T) {
+	eu, us, silent := newFake(t, "eu"), newFake(t, "us"), newFake(t, "ap")
+	silent.server.Close()
+	all := []*fakeRegion{silent, eu, us}
+	drained := ""
+	for _, f := range []*fakeRegion{eu, us} {
+		f.answer("PUT drain", func(*http.Request) (int, any) { drained = f.name; return 200, map[string]any{"drained": true} })
+		f.answer("GET parked", func(*http.Request) (int, any) { return 200, map[string]any{"parked": []any{}, "after": nil} })
+	}
+	if s := ask(t.Context(), all, "drain", "us"); s.code != 0 || drained != "us" {
+		t.Errorf("%+v", s)
+	}
+	if s := ask(t.Context(), all, "parked", "-region", "eu", "-region", "us"); s.code != 0 {
+		t.Errorf("%+v", s)
+	}
+	if s := ask(t.Context(), all, "drain", "ap"); s.code != exitFailed || !strings.Contains(s.err, "-url ap=URL") || !strings.Contains(s.err, silent.server.URL) {
+		t.Errorf("%+v", s)
+	}
+	named := []string{"-url", "ap=" + silent.server.URL, "-url", "eu=" + eu.server.URL, "-url", us.server.URL, "-token", "t"}
+	if s := operate(t.Context(), append([]string{"drain", "eu"}, named...)...); s.code != 0 || drained != "eu" {
+		t.Errorf("%+v", s)
+	}
+	if s := operate(t.Context(), append([]string{"drain", "asia"}, named...)...); s.code != exitUsage || !strings.Contains(s.err, "ap, eu, us") {
+		t.Errorf("%+v", s)
+	}
+	if s := ask(t.Context(), all, "status"); s.code != exitFailed || !strings.Contains(s.out, "us ") || !strings.Contains(s.err, silent.server.URL) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Status fails while a region has not heard of another for minutes, or a stage is minutes behind. Regions that were
+// removed do not count.
+func TestStatusLags(t *testing.T) {
+	for _, tt := range []struct {
+		frontiers, stages map[string]float64
+		want              string
+	}{
+		{map[string]float64{"eu": 30, "us": 149}, map[string]float64{"stream": 149}, ""},
+		{map[string]float64{"eu": 30, "us": 175}, nil, "eu: last heartbeat of us 175 s ago"},
+		{map[string]float64{"eu": 30, "us": 30, "removed": 1e6}, nil, ""},
+		{map[string]float64{"eu": 30}, map[string]float64{"replicate to us": 160}, "eu: replicate to us 160 s behind"},
+		{nil, map[string]float64{"stream": 530}, "eu: stream 530 s behind"},
+	} {
+		eu, us := newFake(t, "eu"), newFake(t, "us")
+		eu.answer("GET status", func(*http.Request) (int, any) {
+			return 200, map[string]any{"region": "eu", "time": time.Now(), "health": map[string]any{"status": "ok", "frontiers": tt.frontiers, "stages": tt.stages}}
+		})
+		s := ask(t.Context(), []*fakeRegion{eu, us}, "status")
+		if (s.code == 0) != (tt.want == "") || !strings.Contains(s.err, tt.want) || strings.Contains(s.out, "lagging") != (tt.want != "") {
+			t.Errorf("%v %v: %+v", tt.frontiers, tt.stages, s)
+		}
+	}
+}
+
+// What fails in one region, or with one projection, is tried in the others, and summed up.
+func TestAllProjections(t *testing.T) {
+	const id = "01DXF6GVN1ZQQ4638000R7T54F"
+	eu, us, ap := newFake(t, "eu"), newFake(t, "us"), newFake(t, "ap")
+	var done []string
+	for _, f := range []*fakeRegion{eu, us, ap} {
+		generations := map[string]any{"timeline": map[string]any{"live": 2, "previous": 1}, "inbox": map[string]any{"live": 1}, "room": map[string]any{"live": 3, "previous": 2}}
+		if f == ap {
+			generations = map[string]any{"timeline": map[string]any{"live": 1}}
+		}
+		f.answer("GET status", func(*http.Request) (int, any) {
+			return 200, map[string]any{"region": f.name, "health": map[string]any{"status": "ok"}, "generations": generations}
+		})
+		f.answer("POST jobs", func(r *http.Request) (int, any) {
+			var n struct{ Kind, Projection string }
+			_ = json.NewDecoder(r.Body).Decode(&n)
+			state, failure := "done", ""
+			if n.Kind == "rebuild" && f != ap {
+				state, failure = "failed", "rebuild, announce: timeline: "+projections.ErrPreviousKept.Error()
+			}
+			done = append(done, f.name+" "+n.Kind+" "+n.Projection)
+			return 201, map[string]any{"id": id, "kind": n.Kind, "state": state, "error": failure, "params": map[string]any{"projection": n.Projection}, "started": time.Now(), "updated": time.Now()}
+		})
+		f.answer("POST generations/timeline/back", func(*http.Request) (int, any) {
+			if done = append(done, f.name+" back timeline"); f == eu {
+				return 409, map[string]any{"code": "no_previous_generation", "detail": "the projection has no generation beside the one that is read"}
+			}
+			return 200, map[string]any{"projection": "timeline", "live": 1, "previous": 2}
+		})
+		f.answer("POST generations/room/back", func(*http.Request) (int, any) {
+			done = append(done, f.name+" back room")
+			return 200, map[string]any{"projection": "room", "live": 2, "previous": 3}
+		})
+	}
+	all := []*fakeRegion{eu, us, ap}
+	for _, tt := range []struct {
+		args      string
+		code      int
+		done, err string
+	}{
+		{"drop all", 0, "eu drop room, eu drop timeline, us drop room, us drop timeline", ""},
+		{"back all", exitFailed, "eu back room, eu back timeline, us back room, us back timeline", "Failed: 1 of 4 projections"},
+		{"back timeline", exitFailed, "eu back timeline, us back timeline, ap back timeline", "Failed: 1 of 3 projections"},
+		{"rebuild timeline", exitFailed, "eu rebuild timeline, us rebuild timeline, ap rebuild timeline", "To drop it: operate drop timeline -region"},
+		{"rebuild all", exitFailed, "eu rebuild , us rebuild , ap rebuild ", "Failed: 2 of 3 regions"},
+		{"drop timeline -region eu", 0, "eu drop timeline", ""},
+	} {
+		done = nil
+		s := ask(t.Context(), all, strings.Fields(tt.args)...)
+		if s.code != tt.code || strings.Join(done, ", ") != tt.done || !strings.Contains(s.err, tt.err) {
+			t.Errorf("%s: %d, %q, %s", tt.args, s.code, done, s.err)
+		}
+	}
+}
+
+// An export that is interrupted leaves a file that cannot be mistaken for a whole one, and can be repeated.
+func TestExportInterrupted(t *testing.T) {
+	f := newFake(t, "eu")
+	ctx, cancel := context.WithCancel(t.Context())
+	f.answer("GET log", func(*http.Request) (int, any) { cancel(); return 503, map[string]any{"code": "unavailable"} })
+	out := filepath.Join(t.TempDir(), "all.jsonl")
+	s := ask(ctx, []*fakeRegion{f}, "export", "all", "-out", out)
+	if s.code != exitFailed || !strings.Contains(s.err, "the export was interrupted after 0 lines; "+out+".part is incomplete") {
+		t.Errorf("%+v", s)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("it looks whole")
+	}
+	f.answer("GET log", func(*http.Request) (int, any) { return 200, map[string]any{"events": []any{}, "after": nil} })
+	if s := ask(t.Context(), []*fakeRegion{f}, "export", "all", "-out", out); s.code != 0 || !strings.Contains(s.out, "0 lines in "+out) {
+		t.Errorf("repeated: %+v", s)
+	}
+	if _, err := os.Stat(out + ".part"); err == nil {
+		t.Error("the part is left")
+	}
+	if s := ask(t.Context(), []*fakeRegion{f}, "export", "all", "-out", out); s.code != exitFailed || !strings.Contains(s.err, "exists") {
+		t.Errorf("over a file that is there: %+v", s)
 	}
 }

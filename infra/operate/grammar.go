@@ -28,6 +28,8 @@ type cli struct {
 	Jobs    jobsCmd    `cmd:"" help:"List, show, watch, pause, resume or cancel jobs."`
 	Parked  parkedCmd  `cmd:"" help:"List, show, retry or drop events that could not be handled."`
 
+	Rooms  roomsCmd  `cmd:"" help:"List rooms, or find those whose name or topic contains a text."`
+	Users  usersCmd  `cmd:"" help:"List users, or find those whose id or name contains a text."`
 	Events eventsCmd `cmd:"" help:"Show the events of a room as they are in the log."`
 	Tail   tailCmd   `cmd:"" help:"Follow events as they arrive."`
 	Import importCmd `cmd:"" help:"Import conversations from JSON lines or a Slack export."`
@@ -41,7 +43,7 @@ type cli struct {
 
 // Global are the flags of all commands.
 type Global struct {
-	URL    []string `placeholder:"URL" env:"PARLEY_URL" default:"http://127.0.0.1:8080" help:"URL of a region, or of infra/local, which knows its regions. Repeat it for several regions."`
+	URL    []string `placeholder:"URL" env:"PARLEY_URL" default:"http://127.0.0.1:8080" help:"URL of a region, or of infra/local, which knows its regions. Repeat it for several regions. NAME=URL names a region that may not answer."`
 	Region []string `placeholder:"NAME" help:"Use only this region. Repeat it for several. Default: all; for commands that need one region, the first that answers."`
 	Token  string   `placeholder:"TEXT" env:"PARLEY_TOKEN" help:"Token of an operator. infra/local on this machine issues one by itself."`
 	As     string   `placeholder:"USER" default:"operator" help:"User to sign in as at infra/local; recorded with each action."`
@@ -68,11 +70,11 @@ type rebuildCmd struct {
 }
 
 type backCmd struct {
-	Projection string `arg:"" help:"timeline, member, room, thread, inbox, user or beat."`
+	Projection string `arg:"" help:"timeline, member, room, thread, inbox, user, beat, or all that have a previous generation."`
 }
 
 type dropCmd struct {
-	Projection string `arg:"" help:"timeline, member, room, thread, inbox, user or beat."`
+	Projection string `arg:"" help:"timeline, member, room, thread, inbox, user, beat, or all that have a previous generation."`
 }
 
 type auditCmd struct {
@@ -89,7 +91,7 @@ type replayCmd struct {
 	Until  string `placeholder:"TIME" help:"Only events before this time or event id."`
 	Room   string `placeholder:"ID" help:"Only this room."`
 	Type   string `placeholder:"NAME" help:"Only this type; message.* matches all types that begin with message."`
-	Rate   int    `placeholder:"N" help:"Events per second, 1 to 10000. Default: 100."`
+	Rate   int    `placeholder:"N" default:"100" help:"Events per second, 1 to 10000. Default: 100."`
 	DryRun bool   `help:"Count the work and its price; change nothing."`
 	Detach bool   `help:"Start the job and return at once."`
 }
@@ -143,6 +145,14 @@ type (
 	parkedRetryCmd struct{ parkedKeys }
 	parkedDropCmd  struct{ parkedKeys }
 )
+
+type roomsCmd struct {
+	Text string `arg:"" optional:"" help:"Only rooms whose name or topic contains this text."`
+}
+
+type usersCmd struct {
+	Text string `arg:"" optional:"" help:"Only users whose id or name contains this text."`
+}
 
 type eventsCmd struct {
 	Room  string `arg:"" help:"Id of the room, or a stream: user/ada, ops/us-east-1."`
@@ -210,6 +220,24 @@ Examples:
   operate import all.jsonl -events -dry-run
   operate import slack-export.zip -region eu-west-1
   operate import - < slack-export.zip`
+}
+
+// Help implements [kong.HelpProvider].
+func (roomsCmd) Help() string {
+	return `Upper and lower case are the same. The region's whole log is read, as export all does.
+
+Examples:
+  operate rooms
+  operate rooms apollo`
+}
+
+// Help implements [kong.HelpProvider].
+func (usersCmd) Help() string {
+	return `Upper and lower case are the same. A user is listed once there is an event of theirs. The region's whole log is read, as export all does.
+
+Examples:
+  operate users
+  operate users ada -json`
 }
 
 // Help implements [kong.HelpProvider].

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"parley/events"
 	"parley/functions/wire"
+	"parley/projections"
 )
 
 // watchInterval is how often the state of a watched job is read.
@@ -30,28 +32,48 @@ func (c rebuildCmd) Run(s *session) error {
 	if c.DryRun || c.Detach {
 		return s.runJobs(regions, n, c.Detach)
 	}
+	var failed []error
 	for i, r := range regions { // one after the other: a fault shows in one region first
-		if err := s.runJobs([]*region{r}, n, false); err != nil {
-			if rest := regions[i+1:]; len(rest) > 0 {
-				command := "operate rebuild " + c.Projection
-				if c.Room != "" {
-					command += " -room " + c.Room
-				}
-				var names []string
-				for _, r := range rest {
-					names = append(names, r.title())
-					command += " -region " + r.title()
-				}
-				err = fmt.Errorf("%w\nNot started in %s. To start it there: %s", err, strings.Join(names, ", "), command)
+		err := s.runJobs([]*region{r}, n, false)
+		if err == nil {
+			continue
+		}
+		failed = append(failed, err)
+		if rest := regions[i+1:]; s.ctx.Err() != nil && len(rest) > 0 {
+			command := "operate rebuild " + c.Projection
+			if c.Room != "" {
+				command += " -room " + c.Room
 			}
-			return err
+			var names []string
+			for _, r := range rest {
+				names = append(names, r.title())
+				command += " -region " + r.title()
+			}
+			return fmt.Errorf("%w\nNot started in %s. To start it there: %s", errors.Join(failed...), strings.Join(names, ", "), command)
 		}
 	}
-	return nil
+	return sumUp(failed, len(regions), "region")
+}
+
+// sumUp returns the errors of some of so many things that were tried, and how many they are.
+func sumUp(failed []error, of int, thing string) error {
+	if len(failed) == 0 || of == 1 {
+		return errors.Join(failed...)
+	}
+	if of != 1 {
+		thing += "s"
+	}
+	return fmt.Errorf("%w\nFailed: %d of %d %s", errors.Join(failed...), len(failed), of, thing)
 }
 
 // Run replays past events in one region: each region has its own subscribers.
 func (c replayCmd) Run(s *session) error {
+	if len(s.Region) > 1 {
+		return usage("replay: one region replays; name one with -region")
+	}
+	if c.Rate < 1 || c.Rate > 10_000 {
+		return usage("-rate must be from 1 to 10000")
+	}
 	r, err := s.anyRegion()
 	if err != nil {
 		return err
@@ -61,34 +83,69 @@ func (c replayCmd) Run(s *session) error {
 	}}, c.Detach)
 }
 
-// Run deletes the previous generation of a projection in each region.
+// Run deletes the previous generation of a projection, or of all, in each region.
 func (c dropCmd) Run(s *session) error {
-	regions, err := s.regions()
-	if err != nil {
-		return err
-	}
-	return s.runJobs(regions, wire.NewJob{Kind: "drop", Params: wire.Params{Projection: c.Projection}}, false)
+	return s.eachPrevious(c.Projection, func(r *region, projection string) error {
+		return s.runJobs([]*region{r}, wire.NewJob{Kind: "drop", Params: wire.Params{Projection: projection}}, false)
+	})
 }
 
-// Run switches each region back to the previous generation of a projection.
+// Run switches each region back to the previous generation of a projection, or of all.
 func (c backCmd) Run(s *session) error {
-	regions, err := s.regions()
-	if err != nil {
-		return err
-	}
-	for _, r := range regions {
+	return s.eachPrevious(c.Projection, func(r *region, projection string) error {
 		var g wire.Generation
-		if err := r.send("POST", "generations/"+url.PathEscape(c.Projection)+"/back", nil, &g); err != nil {
-			return fmt.Errorf("%s: %w", r.title(), err)
+		if err := r.send("POST", "generations/"+url.PathEscape(projection)+"/back", nil, &g); err != nil {
+			return fmt.Errorf("%s: %s: %w", r.title(), projection, err)
 		}
 		if s.JSON {
 			if err := r.printItem("generation", g); err != nil {
 				return err
 			}
 		}
-		s.printf("%-16s %s %s", r.title(), c.Projection, generationText(g))
+		s.printf("%-16s %s %s", r.title(), projection, generationText(g))
+		return nil
+	})
+}
+
+// eachPrevious calls do with a projection in each region; "all" is every projection that has a previous
+// generation there. An error in one does not stop the others.
+func (s *session) eachPrevious(projection string, do func(r *region, projection string) error) error {
+	regions, err := s.regions()
+	if err != nil {
+		return err
 	}
-	return nil
+	var failed []error
+	tried := 0
+	for _, r := range regions {
+		names := []string{projection}
+		if projection == "all" {
+			status, err := r.status()
+			if err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", r.title(), err))
+				tried++
+				continue
+			}
+			names = nil
+			for _, name := range slices.Sorted(maps.Keys(status.Generations)) {
+				if g := status.Generations[name]; g.Previous != 0 || len(g.Dropped) > 0 {
+					names = append(names, name)
+				}
+			}
+			if len(names) == 0 {
+				s.printf("%-16s no projection has a previous generation", r.title())
+			}
+		}
+		for _, name := range names {
+			tried++
+			if err := do(r, name); err != nil {
+				failed = append(failed, err)
+			}
+			if s.ctx.Err() != nil {
+				return errors.Join(failed...)
+			}
+		}
+	}
+	return sumUp(failed, tried, "projection")
 }
 
 // projectionParam is a projection as the parameter of a job: "" is all.
@@ -199,7 +256,11 @@ func (r *region) printOutcome(j *wire.Job) error {
 	}
 	switch {
 	case j.State == wire.JobFailed:
-		return fmt.Errorf("%s: %s failed: %s", r.title(), jobTitle(j), j.Error)
+		err := fmt.Errorf("%s: %s failed: %s", r.title(), jobTitle(j), j.Error)
+		if j.Kind == "rebuild" && strings.Contains(j.Error, projections.ErrPreviousKept.Error()) {
+			err = fmt.Errorf("%w\nTo drop it: operate drop %s -region %s", err, cmp.Or(j.Params.Projection, "all"), r.title())
+		}
+		return err
 	case j.State == wire.JobCancelled:
 		return fmt.Errorf("%s: %s was cancelled", r.title(), jobTitle(j))
 	case j.State == wire.JobPaused:

@@ -92,6 +92,20 @@ func TestOperate(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+	t.Run("rooms and users", func(t *testing.T) {
+		if out := p.must("rooms", "ENGI"); !strings.Contains(out, room+"  Engines (public; members 1, messages 1)") {
+			t.Error(out)
+		}
+		if out := p.must("rooms", "-json"); !strings.Contains(out, `"id":"`+room+`"`) {
+			t.Error(out)
+		}
+		if out := p.must("rooms", "nowhere"); out != "No room is found.\n" {
+			t.Error(out)
+		}
+		if out := p.must("users", "Ad"); !strings.Contains(out, "ada ") || strings.Contains(out, "bob") {
+			t.Error(out)
+		}
+	})
 	t.Run("events", func(t *testing.T) {
 		out := p.must("events", room, "-json")
 		if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 || !strings.Contains(lines[1], `"message.posted"`) {
@@ -310,6 +324,9 @@ func TestUsage(t *testing.T) {
 		{"audit -only view", `"views"`},
 		{"audit -settle soon", "-settle"},
 		{"replay", "-to=PREFIX"},
+		{"replay -to x -rate 0", "-rate"},
+		{"replay -to x -rate 10001", "-rate"},
+		{"replay -to x -region eu -region us", "-region"},
 		{"import x -shift tomorrow", "20000d"},
 		{"import x -owner a/b", "-owner"},
 		{"import x -lanes 0", "-lanes"},

@@ -24,7 +24,26 @@ func (versionCmd) Run(s *session) error {
 	return nil
 }
 
-// Run shows the state of the regions. It fails if one is failing or gives no status.
+// maxLag is the age of a heartbeat, and the lag of a stage, from which on status fails. Heartbeats are a minute
+// apart.
+const maxLag = 150 * time.Second
+
+// lags returns what lags behind in a region: heartbeats of these regions, and stages.
+func lags(a *wire.Status, regions []string) (list []string) {
+	for _, name := range slices.Sorted(maps.Keys(a.Health.Frontiers)) {
+		if age := a.Health.Frontiers[name]; age > maxLag.Seconds() && slices.Contains(regions, name) {
+			list = append(list, fmt.Sprintf("last heartbeat of %s %.0f s ago", name, age))
+		}
+	}
+	for _, stage := range slices.Sorted(maps.Keys(a.Health.Stages)) {
+		if lag := a.Health.Stages[stage]; lag > maxLag.Seconds() {
+			list = append(list, fmt.Sprintf("%s %.0f s behind", stage, lag))
+		}
+	}
+	return list
+}
+
+// Run shows the state of the regions. It fails if one is failing, lags behind, or gives no status.
 func (statusCmd) Run(s *session) error {
 	regions, err := s.regions()
 	if err != nil {
@@ -36,7 +55,14 @@ func (statusCmd) Run(s *session) error {
 		group.Go(func() { answers[i], errs[i] = r.status() })
 	}
 	group.Wait()
-	var failing, refused []string
+	var failing, refused, lagging, names []string
+	for i, r := range regions {
+		if errs[i] == nil {
+			names = append(names, answers[i].Region)
+		} else if r.name != "" {
+			names = append(names, r.name)
+		}
+	}
 	shown := make([]any, len(regions))
 	for i, r := range regions {
 		if errs[i] == nil {
@@ -44,7 +70,11 @@ func (statusCmd) Run(s *session) error {
 			if answers[i].Health.Status == "failing" {
 				failing = append(failing, r.title())
 			}
-			printStatus(s, r, answers[i])
+			behind := lags(answers[i], names)
+			for _, what := range behind {
+				lagging = append(lagging, r.title()+": "+what)
+			}
+			printStatus(s, r, answers[i], behind)
 			continue
 		}
 		reason := "does not answer"
@@ -66,14 +96,20 @@ func (statusCmd) Run(s *session) error {
 	if len(failing) > 0 {
 		err = errors.Join(err, errors.New("failing or not reachable: "+strings.Join(failing, ", ")))
 	}
+	if len(lagging) > 0 {
+		err = errors.Join(err, errors.New("lagging: "+strings.Join(lagging, "; ")))
+	}
 	if len(refused) > 0 {
 		err = errors.Join(err, errors.New("status refused by: "+strings.Join(refused, ", ")))
 	}
 	return err
 }
 
-func printStatus(s *session, r *region, a *wire.Status) {
+func printStatus(s *session, r *region, a *wire.Status, behind []string) {
 	state := a.Health.Status
+	if state == "ok" && len(behind) > 0 {
+		state = "lagging"
+	}
 	if a.Drain.Drained {
 		state = "drained"
 		if a.Drain.By != "" && a.Drain.Since != nil {
