@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"golang.org/x/time/rate"
@@ -123,8 +124,12 @@ func (s *sockets) serve(ctx context.Context, k *socket) {
 			return
 		}
 		idle.Reset(s.limits.Idle)
-		if kind != websocket.MessageText {
+		switch {
+		case kind != websocket.MessageText:
 			_ = s.Close(ctx, k.id, live.CodeBadFrame)
+			continue
+		case !utf8.Valid(data): // RFC 6455, 8.1
+			k.end(live.CodeBadFrame, websocket.StatusInvalidFramePayloadData)
 			continue
 		}
 		if !k.waitQueued(ctx, queuedOfOwn, bytesOfOwn) {
@@ -169,14 +174,14 @@ func (s *sockets) Close(_ context.Context, id string, code live.Code) error {
 	if k == nil {
 		return live.ErrGone
 	}
-	k.end(code)
+	k.end(code, websocket.StatusCode(code.Status()))
 	return nil
 }
 
 // closeAll closes all sockets that are open.
 func (s *sockets) closeAll(code live.Code) {
 	for _, k := range s.all() {
-		k.end(code)
+		k.end(code, websocket.StatusCode(code.Status()))
 	}
 }
 
@@ -213,6 +218,7 @@ type socket struct {
 	mu      sync.Mutex
 	queue   []live.Frame
 	code    live.Code // why it is closed; "" while it is open
+	status  websocket.StatusCode
 	waiting atomic.Int64
 	bytes   atomic.Int64 // of those that wait
 }
@@ -242,13 +248,13 @@ func (k *socket) put(f live.Frame) error {
 }
 
 // end closes the socket once its queue is written.
-func (k *socket) end(code live.Code) {
+func (k *socket) end(code live.Code, status websocket.StatusCode) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.code != "" {
 		return
 	}
-	if k.code = code; code == live.CodeSlow {
+	if k.code, k.status = code, status; code == live.CodeSlow {
 		k.queue = nil
 	}
 	poke(k.wake)
@@ -304,7 +310,10 @@ func (k *socket) write(ctx context.Context, abandon func()) {
 		if code != "" {
 			_ = k.send(ctx, code.Bye().Append(text[:0]), byeWithin) // the client may have stopped reading
 			defer time.AfterFunc(byeWithin, abandon).Stop()         // do not wait for a client that does not close
-			_ = k.conn.Close(websocket.StatusCode(code.Status()), string(code))
+			k.mu.Lock()
+			status := k.status
+			k.mu.Unlock()
+			_ = k.conn.Close(status, string(code))
 			return
 		}
 	}

@@ -267,6 +267,20 @@ func TestSocketsRefuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.ends(live.CodeBadFrame)
+	for _, text := range []string{
+		"\xff", `{"action":"ping","ref":"` + "\xff" + `"}`, `{"action":"send","room":"x","text":"` + "a\xc3" + `"}`, "{\"\xed\xa0\x80\":1}", `{"action":"ping"}` + "\xf0\x9f\x98",
+	} {
+		w := ada.dial()
+		if err := w.conn.Write(t.Context(), websocket.MessageText, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if bye, closed := w.hear(); bye.Type != "bye" || bye.Code != string(live.CodeBadFrame) || closed != 0 {
+			t.Errorf("%q is answered with %+v, %v", text, bye, closed)
+		}
+		if _, closed := w.hear(); closed != websocket.StatusInvalidFramePayloadData {
+			t.Errorf("after %q the socket is closed with %v", text, closed)
+		}
+	}
 	w = ada.dial()
 	_ = w.conn.Write(t.Context(), websocket.MessageText, make([]byte, 8*limits.FrameBytes)) // it may be closed in the middle
 	if _, closed := w.hear(); closed != websocket.StatusMessageTooBig && closed != -1 {
