@@ -94,6 +94,10 @@ func (h *Commands) post(ctx context.Context, roomText, id, idField string, body 
 	if refs.err != nil {
 		return nil, refs.err
 	}
+	threadFound, err := h.toRoot(ctx, room, &payload)
+	if err != nil {
+		return nil, err
+	}
 	done, err := h.do(ctx, command{
 		stream: events.RoomStream(room), actor: author, id: id, idField: idField, causes: refs.causes, payload: payload,
 		anyAge: caller.Operator(), operator: operator,
@@ -102,6 +106,9 @@ func (h *Commands) post(ctx context.Context, roomText, id, idField string, body 
 				return err
 			}
 			for _, target := range targets {
+				if threadFound && target.field == "thread" {
+					continue
+				}
 				if _, err := h.message(ctx, room, target.id); err != nil {
 					return err
 				}
@@ -117,6 +124,35 @@ func (h *Commands) post(ctx context.Context, roomText, id, idField string, body 
 		return nil, err
 	}
 	return api.Created(done.repeat, posted[0]), nil
+}
+
+// maxThreads bounds how many messages are read to find the root of a thread. Only former releases made threads in
+// threads.
+const maxThreads = 20
+
+// toRoot makes a reply to a reply one to the root of its thread: threads have one level. It reports whether the message
+// that the client named was found; what it is never changes, so that the event follows from the command alone.
+func (h *Commands) toRoot(ctx context.Context, room string, reply *events.MessagePosted) (found bool, err error) {
+	for range maxThreads {
+		if reply.Thread == nil {
+			return found, nil
+		}
+		message, err := h.message(ctx, room, *reply.Thread)
+		var missing *wire.Problem
+		if errors.As(err, &missing) {
+			return found, nil
+		}
+		if err != nil {
+			return found, err
+		}
+		found = true
+		above := message.Payload.(events.MessagePosted).Thread
+		if above == nil || above.Compare(message.ID) >= 0 {
+			return true, nil
+		}
+		reply.Thread = above
+	}
+	return found, nil
 }
 
 // references collects the ids of other events in a body. err names those that are malformed.

@@ -161,7 +161,7 @@ type HappenedEvent struct {
 type NewMessage struct {
 	Text    string `json:"text" doc:"1 to 20000 bytes of UTF-8." minLength:"1" maxLength:"20000"`
 	ReplyTo string `json:"reply_to,omitempty" doc:"The message it answers."`
-	Thread  string `json:"thread,omitempty" doc:"The message whose thread it belongs to."`
+	Thread  string `json:"thread,omitempty" doc:"The message whose thread it belongs to. A thread has one level: for a reply it is the thread that the reply is in."`
 	After   string `json:"after,omitempty" doc:"The last event you have seen; the message will sort after it."`
 	Author  string `json:"author,omitempty" doc:"Operators only: the user to write for, with ids of that user, as old as need be."`
 }
