@@ -15,9 +15,80 @@ import (
 	"parley/functions/api"
 	"parley/functions/live"
 	"parley/projections"
+	"parley/projections/viewtest"
 )
 
 func roomOf(path string) string { return strings.TrimPrefix(path, "/v1/rooms/") }
+
+// What a user does in one batch comes to the socket as a sync lists it, also of a room that the user has left again.
+func TestLiveLeftAgain(t *testing.T) {
+	t.Parallel()
+	for what, come := range map[string]func(s *scene, eve *client) string{
+		"creates": func(_ *scene, eve *client) string { return eve.room(`{"name":"Brief"}`) },
+		"joins": func(s *scene, eve *client) string {
+			eve.put(s.room+"/members/eve", "").want(200)
+			return s.room
+		},
+	} {
+		s := newScene(t)
+		eve, cursor := s.as("eve"), s.as("eve").cursor()
+		eves := eve.listen()
+		room := come(s, eve)
+		if what == "creates" {
+			s.as("bob").put(room+"/members/bob", "").want(200)
+			eve.patch(room+"/members/bob", `{"role":"owner"}`).want(200)
+		}
+		eve.delete(room + "/members/eve").want(200)
+		s.Sync()
+		var got []string
+		for _, f := range eves.take() {
+			if f.Type == "event" {
+				got = append(got, f.Event.Type)
+			}
+		}
+		if want := eve.sync(cursor).types(); !slices.Equal(got, want) || len(want) != 2 {
+			t.Errorf("eve, who %s a room and leaves it, receives %v; a sync lists %v", what, got, want)
+		}
+	}
+}
+
+// If it cannot be read whether a user has joined or left a room, when that must be known, the user's sockets are
+// closed: nothing else would show their clients that they lack a room, or nobody that they have one too many.
+func TestLiveMembershipUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, fails := range []int{1, 2} { // when the change is pushed, or when the socket is subscribed
+		for what, change := range map[string]func(s *scene){
+			"joins":  func(s *scene) { s.as("eve").put(s.room+"/members/eve", "").want(200) },
+			"direct": func(s *scene) { s.as("ada").put("/v1/direct/eve", "").want(201) },
+			"is banned": func(s *scene) {
+				s.as("ada").put(s.room+"/bans/eve", "").want(200)
+			},
+		} {
+			s := newScene(t)
+			eves := s.as("eve").listen()
+			change(s)
+			pushing, reads := false, 0
+			s.views.OnSave = func(views []projections.View) viewtest.Fault {
+				pushing = pushing || strings.HasPrefix(views[0].Key.Partition, "feed/membership/") // the last before
+				return viewtest.Pass
+			}
+			s.views.OnGet = func(keys []projections.Key) error {
+				if pushing && strings.HasPrefix(keys[0].Partition, "member/") && keys[0].Sort == "eve" {
+					if reads++; reads == fails {
+						return viewtest.ErrFault
+					}
+				}
+				return nil
+			}
+			s.Sync()
+			if reads >= fails {
+				eves.closed(live.CodeGoingAway)
+			} else if what != "is banned" {
+				t.Errorf("eve, who %s: read %d times", what, reads)
+			}
+		}
+	}
+}
 
 // Everything that happens comes to all who listen, once, in order, each with the next position.
 func TestLive(t *testing.T) {

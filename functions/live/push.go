@@ -30,6 +30,9 @@ const (
 	closing = 2 * time.Second
 )
 
+// readAgain is how the connections of a user are read if that fails.
+var readAgain = events.Backoff{First: 20 * time.Millisecond, Max: 320 * time.Millisecond, Attempts: 6}
+
 // Push delivers what has arrived in this region to the sockets that listen, in the order of
 // arrival; it is the notify stage of [parley/functions/stream]. It returns when all is delivered, or
 // when Limits.Push is over: sockets that lack something by then are closed.
@@ -115,18 +118,29 @@ func (p *push) changeMembers(what []projections.Happened) {
 		m, err := projections.LoadMember(p.ctx, p.Views, c.room, c.user)
 		if err != nil {
 			p.warn("cannot read a member", err)
+			for _, conn := range connections {
+				p.closeUnsure(conn.ID, err)
+			}
+			continue
 		}
-		if err == nil && m.In {
+		if m.In {
 			p.open(m, w)
 		}
 		for _, conn := range connections {
-			if err == nil && m.In {
+			if m.In {
 				p.join(conn, c.room)
 			} else {
-				p.leave(conn, c.room, err == nil && m.Invited != events.ID{})
+				p.leave(conn, c.room, m.Invited != events.ID{})
 			}
 		}
 	}
+}
+
+// closeUnsure closes a socket of which it is not known whether it may, or must, listen to a room: no position would show
+// the client that something is missing. It reconnects and catches up.
+func (p *push) closeUnsure(conn string, cause error) {
+	p.closed[conn] = true
+	p.closeUndelivered(p.ctx, conn, CodeGoingAway, cause)
 }
 
 // open adds what happened in a room before the membership arrived that makes it visible, and sorts after
@@ -169,6 +183,7 @@ func (p *push) join(conn Connection, room string) {
 	})
 	if err != nil && !errors.Is(err, errClosed) {
 		p.warn("cannot subscribe a connection to a new room", err)
+		p.closeUnsure(conn.ID, err)
 	}
 }
 
@@ -180,8 +195,7 @@ func (p *push) leave(conn Connection, room string, invited bool) {
 		err = p.Connections.Unsubscribe(p.ctx, conn.ID, room)
 	}
 	if err != nil {
-		p.closed[conn.ID] = true
-		p.closeUndelivered(p.ctx, conn.ID, CodeGoingAway, err)
+		p.closeUnsure(conn.ID, err)
 		return
 	}
 	if listened := slices.Contains(rooms, room); conn.All || listened {
@@ -218,12 +232,14 @@ func (p *push) add(w projections.Happened) {
 	}
 }
 
-// addOwnRemoval adds an event to a connection that no longer listens to the room if the event is
-// about its user: the removal itself.
+// addOwnRemoval adds an event to a connection that no longer listens to the room if the event may have changed the
+// membership of its user: the removal itself, and what a sync lists before it.
 func (p *push) addOwnRemoval(w projections.Happened, conn string) {
-	for _, c := range p.of(w.Event.Member()) {
-		if c.ID == conn {
-			p.put(c.ID, c.User, c.Expires, p.frameOf(w, 0))
+	for _, user := range projections.MembersOf(w.Event) {
+		for _, c := range p.of(user) {
+			if c.ID == conn {
+				p.put(c.ID, c.User, c.Expires, p.frameOf(w, 0))
+			}
 		}
 	}
 }
@@ -316,7 +332,12 @@ func (p *push) of(user string) []Connection {
 	connections, cached := p.users[user]
 	if !cached {
 		var err error
-		if connections, err = p.Connections.Of(p.ctx, user); err != nil {
+		// Nothing shows a client that it lacks a room which its user has joined, or has one that was left.
+		err = readAgain.Retry(p.ctx, func(error) bool { return true }, func() error {
+			connections, err = p.Connections.Of(p.ctx, user)
+			return err
+		})
+		if err != nil {
 			p.warn("cannot read the connections of a user", err)
 		}
 		p.users[user] = connections
