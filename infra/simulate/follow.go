@@ -19,9 +19,14 @@ type follower struct {
 	at         *region // that gave the cursor
 	rebuilds   int     // of its feeds by then
 	got        map[eventName]bool
-	busy       bool // it is catching up
+	busy       bool                     // it is catching up
+	high       map[events.Stream]uint64 // the greatest position in the region; nil: it does not matter
 	// once counts what was delivered since the follower came to the region.
 	once map[eventName]int
+}
+
+func newFollower(user, name string) *follower {
+	return &follower{user: user, name: name, got: map[eventName]bool{}, once: map[eventName]int{}}
 }
 
 // eventName is how a client knows an event.
@@ -60,11 +65,6 @@ func (w *world) event(r *region, key events.Key) events.Event {
 
 // follow catches up in a region until there is no more, or a request fails.
 func (f *follower) follow(w *world, s Step, r *region) {
-	if f.busy {
-		return
-	}
-	f.busy = true
-	defer func() { f.busy = false }()
 	if f.at != r || f.rebuilds != r.rebuilds {
 		clear(f.once)
 	}
@@ -120,6 +120,9 @@ func (f *follower) take(w *world, r *region, page wire.SyncPage) {
 			w.fail("positions", "%s receives position %d of %s behind %d", f.name, h.Position, h.Stream, last[h.Stream])
 		}
 		last[h.Stream] = h.Position
+		if f.high != nil {
+			f.high[h.Stream] = max(f.high[h.Stream], h.Position)
+		}
 		if f.once[name]++; f.once[name] > len(found) && exact && !f.mayRepeat(w, r, found) {
 			w.fail("repeated", "%s receives a %s twice in %s, which gave the cursor", f.name, h.Event.Type, r.name)
 		}
@@ -207,5 +210,10 @@ func (w *world) follow(s Step) {
 	if s.B%3 == 0 {
 		r = w.region(s.C)
 	}
+	if f.busy { // two at the same time would be two clients
+		return
+	}
+	f.busy = true
 	f.follow(w, s, r)
+	f.busy = false
 }

@@ -104,7 +104,7 @@ func (r *region) start(name string, serves bool) *process {
 	p := &process{region: r, name: name, serves: serves}
 	p.ctx, p.end = context.WithCancel(context.Background())
 	parts := functions.Parts{
-		Region: r.name, Log: logPort{p, r.log}, Views: viewsPort{p, r.views}, Clock: r.clock, Now: r.now, Logger: slog.New(slog.DiscardHandler),
+		Region: r.name, Log: logPort{p, r.log}, Views: viewsPort{p, r.views}, Clock: r.clock, Now: r.now, Logger: slog.New(w.logOf(name)),
 		Keys: keys.NewRing(keysPort{p, r.keys}, w.root, r.now), Cursors: w.cursors,
 		Connections: connectionsPort{p, r.connections}, Sockets: socketsPort{p, w.planted(r.sockets)},
 		Bus: busPort{p, w.plantedBus(r.bus)}, Beats: beatStreams, Grace: time.Second, HealthTimeout: time.Second,

@@ -37,6 +37,10 @@ var kinds = []kind{
 	{"list", 2, byUser, "a user reads the list of their rooms", (*world).list},
 	{"follow", 12, byUser, "a client catches up, in its region or in another", (*world).follow},
 
+	{"listen", 3, byUser, "a client opens a socket", (*world).listen},
+	{"ping", 10, byUser, "a client pings over its socket, and catches up on what it misses", (*world).ping},
+	{"drop", 2, byUser, "a client loses its socket", (*world).drop},
+
 	{"erase", 1, byOperator, "a user is erased", (*world).erase},
 	{"job.start", 2, byOperator, "an operator starts a rebuild, an audit, a replay or a drop", (*world).startJob},
 	{"job.step", 8, byOperator, "a process does a step of a job", (*world).stepJob},

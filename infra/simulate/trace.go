@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -80,6 +82,26 @@ func (t *trace) line(actor, kind, event, what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lines = append(t.lines, Line{time.Since(t.began), t.step, actor, kind, event, what})
+}
+
+// logOf returns where a process logs to: the trace, if it keeps the calls of ports.
+func (w *world) logOf(process string) slog.Handler {
+	if !w.trace.ports {
+		return slog.DiscardHandler
+	}
+	return slog.NewTextHandler(logger{w.trace, process}, nil)
+}
+
+// logger writes what a process logs into the trace.
+type logger struct {
+	trace   *trace
+	process string
+}
+
+// Write implements [io.Writer].
+func (l logger) Write(line []byte) (int, error) {
+	l.trace.line(l.process, "note", "", string(bytes.TrimSpace(line)))
+	return len(line), nil
 }
 
 // The hashes of a run must be the same in every process, so they are FNV-1a with a finish of splitmix64.

@@ -82,14 +82,11 @@ func (w *world) request(s Step, r *region, user, method, path, body, key string)
 	}
 	a := answer{got.Code, got.Body.Bytes()}
 	w.trace.note(r.name, "note", "", "%s %s %s: %d", user, method, name, a.status)
-	if a.status == http.StatusInternalServerError && !f.failed() && w.faultsOf(s) == 0 {
+	if a.status == http.StatusInternalServerError && w.faultsOf(s) == 0 && !w.together {
 		w.fail("internal-error", "%s %s in %s without a fault: %s", method, name, r.name, a.body)
 	}
 	return a
 }
-
-// failed reports whether a call failed because of the fault.
-func (f fault) failed() bool { return f != pass }
 
 // send sends a command to a region, and notes what became of it.
 func (w *world) send(s Step, r *region, c *command) answer {
@@ -404,8 +401,14 @@ func (w *world) populate() {
 	}
 	everywhere()
 	for i, user := range w.users {
-		f := &follower{user: user, name: "client " + user, got: map[eventName]bool{}, once: map[eventName]int{}}
+		f := newFollower(user, "client "+user)
 		w.followers = append(w.followers, f)
 		f.load(w, s, w.region(i))
+		if i%2 == 0 {
+			l := &listener{follower: *newFollower(user, "socket "+user), world: w}
+			w.listeners = append(w.listeners, l)
+			l.load(w, s, w.region(i))
+			l.listen(s, w.region(i))
+		}
 	}
 }

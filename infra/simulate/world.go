@@ -78,6 +78,7 @@ type world struct {
 	messages  []*message
 	commands  []*command
 	followers []*follower
+	listeners []*listener
 	first     map[place]time.Time // when a region handled an event first
 	erased    map[string]bool     // users whose erasure was asked for
 
