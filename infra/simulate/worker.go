@@ -41,9 +41,7 @@ type order struct {
 // serveWorlds is the program of a worker: it runs the worlds that are asked for on in, and answers each on
 // out, until in ends. It does not return.
 func serveWorlds(in io.Reader, out io.Writer) {
-	// A world does one thing at a time, and there are as many workers as processors. Garbage is short-lived.
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(400)
+	useOneProcessor()
 	os.Stdout = os.Stderr // what the testing package prints must not mix with the answers
 	os.Args = []string{os.Args[0], "-test.v"}
 	serve := func(t *testing.T) {
@@ -62,6 +60,14 @@ func serveWorlds(in io.Reader, out io.Writer) {
 	}
 	all := func(_, _ string) (bool, error) { return true, nil }
 	testing.Main(all, []testing.InternalTest{{Name: "World", F: serve}}, nil, nil)
+}
+
+// useOneProcessor must be called in a process before it runs worlds. A world does one thing at a time, and there
+// are as many workers as processors; and the product decides by the number of processors how many parts of a log
+// it reads side by side, which must not differ. Garbage is short-lived.
+func useOneProcessor() {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(400)
 }
 
 // checkFatal is the check that fails if the test of a world fails or panics by itself, and checkHang if it

@@ -16,6 +16,7 @@ func TestMain(m *testing.M) {
 	if slices.Contains(os.Args[1:], "-worker") {
 		serveWorlds(os.Stdin, os.Stdout)
 	}
+	useOneProcessor()
 	os.Exit(m.Run())
 }
 
