@@ -128,15 +128,21 @@ func (m *maker) add(rec Record) {
 		}
 		return
 	case r.direct != nil && rec.Kind != KindMessage:
-		return // nobody joins, leaves or renames a direct room
+		m.note("nobody joins, leaves, names or archives a direct room: left out")
+		return
 	}
-	m.addMember(r, rec.Author)
+	if rec.Kind.byMember() && (rec.Kind != KindJoin || !r.joined[m.s.user(rec.Author)]) {
+		m.addMember(r, rec.Author, c.ms)
+	}
 	id, user := r.past.findRecord(r.recordID(rec, c.ms), rec), m.s.user(rec.Author)
 	switch rec.Kind {
 	case KindJoin:
 		m.emitRoom(r, id, user, events.MemberJoined{User: user, Role: r.role(rec.Author)})
 	case KindLeave:
 		m.emitRoom(r, id, user, events.MemberLeft{User: user})
+		if ms := r.past.postAfter(user, id); ms > 0 && !r.state.inAt(user, ms) { // of a later part of the source
+			m.emitRoom(r, m.joinID(r, rec.Author, ms-1), user, events.MemberJoined{User: user, Role: r.role(rec.Author)})
+		}
 	case KindArchive:
 		m.emitRoom(r, id, user, events.RoomArchived{})
 	case KindUnarchive:
@@ -209,9 +215,9 @@ func (m *maker) addMessage(rec Record, c checked, r *room) {
 	m.addChanges(rec, r, id)
 }
 
-// refer returns the message to which another one refers. A message whose time is its key need not be in the
-// source: its id follows from it, so that all who refer to it keep together, and with a later import it is
-// there.
+// refer returns the message to which another one refers. A message whose id follows from the reference, because
+// its time is its key or the source was exported from Parley, need not be in the source: all who refer to it
+// keep together, and with a later import it is there.
 func (m *maker) refer(r *room, ref Ref, id events.ID, as string) (to target, found bool) {
 	if ref.Key == "" {
 		return target{}, false
@@ -220,6 +226,9 @@ func (m *maker) refer(r *room, ref Ref, id events.ID, as string) (to target, fou
 	var computed events.ID
 	if ms, problem := m.s.options.millis(ref.At); !found && !ref.At.IsZero() && problem == "" {
 		computed = r.exactID(ref.At, ms, ref.Key)
+	}
+	if exported, err := events.ParseID("id", ref.Key); err == nil && events.Imported(exported) {
+		computed = exported
 	}
 	if !found {
 		to.id, found = r.past.refer(r, ref, computed)
@@ -273,13 +282,13 @@ func (m *maker) addChanges(rec Record, r *room, id events.ID) {
 			m.note("a reaction left out: %v", err)
 			continue
 		}
-		m.addMember(r, reaction.User)
+		m.addMember(r, reaction.User, 0)
 		at := idOf(id.Time()+1+uint64(i), "reaction", id.String(), user, emoji)
 		known := r.past != nil && r.past.reactions[reactionOn{id, Reaction{user, emoji}}]
 		m.emitEvent(at, stream, user, events.ReactionAdded{Message: id, Emoji: emoji}, known)
 	}
 	if rec.Pinned != "" {
-		m.addMember(r, rec.Pinned)
+		m.addMember(r, rec.Pinned, 0)
 		m.pin(r, id, m.s.user(rec.Pinned), 0)
 	}
 }

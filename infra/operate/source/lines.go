@@ -152,7 +152,7 @@ type About struct {
 	Direct   []string               `json:"direct,omitempty"`
 	Created  time.Time              `json:"created,omitzero"`
 	Owner    string                 `json:"owner,omitempty"`
-	Members  map[string]events.Role `json:"members,omitempty"` // the members at the end and their roles
+	Members  map[string]events.Role `json:"members,omitzero"` // the members at the end and their roles; nil: who writes is one
 }
 
 func decodeRoom(name string, line *object) Record {
@@ -172,7 +172,7 @@ func decodeRoom(name string, line *object) Record {
 	}
 	if o.raw("members") != nil {
 		members := o.object("members")
-		a.Members, a.Roles = sortedKeys(members.fields), map[string]events.Role{}
+		a.Members, a.Roles = append([]string{}, sortedKeys(members.fields)...), map[string]events.Role{}
 		a.partial = len(a.Members) == 0 && string(o.raw("members")) != "{}"
 		for _, member := range a.Members {
 			role := events.Role(members.text(member))

@@ -20,6 +20,7 @@ func (m *maker) createRoom(r *room) {
 		r.joined[r.direct[0]], r.joined[r.direct[1]] = true, true
 	}
 	if r.past != nil && r.past.created != (events.ID{}) {
+		r.joined[r.past.actors[r.past.created]] = true
 		m.emitEvent(r.past.created, events.RoomStream(r.id), owner, created, true)
 	} else if id := r.creation(m.s); r.past == nil || r.direct != nil || id.String() == r.id {
 		r.joined[owner] = true
@@ -30,9 +31,7 @@ func (m *maker) createRoom(r *room) {
 	}
 	ms := r.createdMillis(m.s) + 1
 	for _, who := range r.members {
-		_, active := r.spans[who]
-		isNew := r.past == nil || r.past.state.last(m.s.user(who)).id == (events.ID{})
-		if who != "" && !active && (isNew || r.past.has(m.joinID(r, who, ms))) {
+		if _, active := r.spans[who]; who != "" && !active {
 			m.join(r, who, ms)
 		}
 	}
@@ -43,13 +42,18 @@ func (m *maker) joinID(r *room, who string, ms uint64) events.ID {
 	return idOf(ms, "join", r.name, who)
 }
 
-// addMember makes a person a member just before the first activity, unless that was joining.
-func (m *maker) addMember(r *room, who string) {
+// addMember makes a person who did something at a time, Unix milliseconds, a member just before it, unless they
+// are one, or did nothing else than join.
+func (m *maker) addMember(r *room, who string, ms uint64) {
 	user := m.s.user(who)
 	span, active := r.spans[who]
 	switch {
-	case r.joined[user] || r.direct != nil:
-	case !active: // a record whose room the survey met only later
+	case r.direct != nil:
+	case r.joined[user]:
+		if last := r.state.last(user); last.id != (events.ID{}) && !last.value && last.id.Time() < ms { // left, and is back
+			m.emitRoom(r, m.joinID(r, who, ms-1), user, events.MemberJoined{User: user, Role: r.role(who)})
+		}
+	case !active: // who only reacted
 		m.join(r, who, r.createdMillis(m.s)+1)
 	case span.joins:
 		r.joined[user] = true
@@ -65,7 +69,8 @@ func (m *maker) join(r *room, who string, ms uint64) {
 		return
 	}
 	r.joined[user] = true
-	if r.past != nil && !r.past.has(id) && r.past.state.inAt(user, ms) {
+	_, active := r.spans[who]
+	if r.past != nil && !r.past.has(id) && (r.past.state.inAt(user, ms) || !active && r.past.state.last(user).id != (events.ID{})) {
 		return
 	}
 	m.emitRoom(r, id, user, events.MemberJoined{User: user, Role: r.role(who)})
@@ -154,15 +159,16 @@ func (m *maker) settleMembers(r *room) {
 }
 
 // settleOwner gives a room an owner if none of its members is one, because a room that nobody can manage
-// stays so: an admin, else who was there first. If nobody is left, it is the operator's owner.
+// stays so: an admin, else the first who is listed, else who wrote first. If nobody is left, it is the
+// operator's owner.
 func (m *maker) settleOwner(r *room) {
 	var heir string
 	rank := func(who string) int { return r.state.roles[m.s.user(who)].value.Rank() }
-	since := func(who string) uint64 {
-		if p, active := r.spans[who]; active {
-			return p.first
+	since := func(who string) uint64 { // the lists are the same in every part of a source
+		if at := slices.Index(r.members, who); at >= 0 {
+			return uint64(at)
 		}
-		return 1<<63 + uint64(max(slices.Index(r.members, who), 0))
+		return uint64(len(r.members)) + r.spans[who].first
 	}
 	owned := false
 	for user := range r.state.members {

@@ -21,6 +21,7 @@ type Past struct {
 	edits     map[editAt]bool
 	reactions map[reactionOn]bool
 	pins      map[events.ID]bool
+	posts     map[string][]events.ID // the messages of each user
 	state     state
 }
 
@@ -39,7 +40,7 @@ func NewPast(stream events.Stream) *Past {
 	return &Past{
 		stream: stream, actors: map[events.ID]string{}, messages: map[messageHash][]events.ID{}, times: map[uint64]events.ID{},
 		former: map[uint32][]events.ID{}, joined: map[idTail]string{},
-		edits: map[editAt]bool{}, reactions: map[reactionOn]bool{}, pins: map[events.ID]bool{}, state: newState(),
+		edits: map[editAt]bool{}, reactions: map[reactionOn]bool{}, pins: map[events.ID]bool{}, posts: map[string][]events.ID{}, state: newState(),
 	}
 }
 
@@ -62,6 +63,7 @@ func (p *Past) Add(e events.Event) {
 	case events.MemberJoined:
 		p.joined[tailOf(e.ID)] = payload.User
 	case events.MessagePosted:
+		p.posts[e.Actor] = append(p.posts[e.Actor], e.ID)
 		hash := hashOfMessage(e.ID)
 		p.messages[hash] = append(p.messages[hash], e.ID)
 		if first, known := p.times[e.ID.Time()]; !known || e.ID.Compare(first) < 0 {
@@ -86,6 +88,19 @@ func (p *Past) has(id events.ID) bool {
 	}
 	_, has := p.actors[id]
 	return has
+}
+
+// postAfter returns the time of the first message of a user after an event, 0 if there is none.
+func (p *Past) postAfter(user string, id events.ID) (ms uint64) {
+	if p == nil {
+		return 0
+	}
+	for _, post := range p.posts[user] {
+		if at := post.Time(); at > id.Time() && (ms == 0 || at < ms) {
+			ms = at
+		}
+	}
+	return ms
 }
 
 // formerTolerance is by how much a former release moved records of one millisecond, to keep their order.
@@ -129,20 +144,20 @@ func (p *Past) findRecord(id events.ID, rec Record) events.ID {
 	return id
 }
 
-// refer returns the message that a reference means, if it is there.
+// refer returns the message that a reference means, if it is there. Computed is the id that follows from the
+// reference, zero if none does.
 func (p *Past) refer(r *room, ref Ref, computed events.ID) (events.ID, bool) {
 	if p == nil {
 		return events.ID{}, false
 	}
-	if p.has(computed) && computed != (events.ID{}) {
-		return computed, true
+	if former := p.former[hashOf("0", r.key, ref.Key)]; len(former) > 0 {
+		return former[0], true
+	}
+	if computed != (events.ID{}) {
+		return computed, p.has(computed)
 	}
 	if id, err := events.ParseID("id", ref.Key); err == nil && p.has(id) {
 		return id, true
-	}
-	at := ref.At
-	if at.IsZero() {
-		at, _ = time.Parse(time.RFC3339Nano, ref.Key) // zero if it is none
 	}
 	hash := hashOf("message", r.name, ref.Key) >> 8
 	for _, id := range p.messages[messageHash{byte(hash >> 16), byte(hash >> 8), byte(hash)}] {
@@ -150,11 +165,12 @@ func (p *Past) refer(r *room, ref Ref, computed events.ID) (events.ID, bool) {
 			return id, true
 		}
 	}
-	if former := p.former[hashOf("0", r.key, ref.Key)]; len(former) > 0 {
-		return former[0], true
+	at, err := time.Parse(time.RFC3339Nano, ref.Key)
+	if err != nil || at.UnixMilli() < 0 {
+		return events.ID{}, false
 	}
-	id, found := p.times[uint64(max(at.UnixMilli(), 0))]
-	return id, found && !at.IsZero()
+	id, found := p.times[uint64(at.UnixMilli())]
+	return id, found
 }
 
 // state is who is in a room and what it is like, after events in any order.

@@ -60,6 +60,9 @@ const (
 	KindNote                  // nothing but a Note
 )
 
+// byMember reports whether only members do this. A channel may be archived or renamed by others.
+func (k Kind) byMember() bool { return k == KindMessage || k == KindJoin || k == KindLeave }
+
 // Record is one thing that happened, as the source describes it. Users, rooms and messages have the lasting
 // names that the source gives them, so that another part of the source, or a later one, names the same.
 type Record struct {

@@ -386,8 +386,8 @@ func TestRoomHasOwner(t *testing.T) {
 		owner string // "": the report says that there is none
 	}{
 		"its creator stays":                   {slack(`"creator":"UA","members":["UB","UA"]`, said("UB", 1)), "ada"},
-		"its creator has left":                {slack(`"creator":"UA","members":["UC","UB"]`, said("UA", 1)+","+said("UB", 2)), "bob"},
-		"its creator is unknown":              {slack(`"creator":"UX","members":["UC","UB"]`, said("UB", 1)), "bob"},
+		"its creator has left":                {slack(`"creator":"UA","members":["UB","UC"]`, said("UA", 1)+","+said("UB", 2)), "bob"},
+		"its creator is unknown":              {slack(`"creator":"UX","members":["UC","UB"]`, said("UB", 1)), "cyd"},
 		"nobody has written":                  {slack(`"creator":"UA","members":["UC","UB"]`, ""), "cyd"},
 		"its creator has left, and the other": {slack(`"creator":"UA","members":["UC"]`, said("UA", 1)+","+said("UB", 2)+","+leave), "cyd"},
 		"nobody is left":                      {slack(`"creator":"UB"`, said("UB", 2)+","+leave), ""},

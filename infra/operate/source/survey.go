@@ -2,7 +2,6 @@ package source
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,18 +23,11 @@ type Survey struct {
 	rooms   map[string]*room
 	names   []string // of the rooms, in the order of the source
 	refs    map[digest]bool
-	end     uint64 // the time of the last record of a room, in ms: what the source says of rooms holds then
+	end     uint64 // the time of the last record or creation of a room, in ms: what the source says of rooms holds then
 
 	people map[string]*person // the users that the source lists
 	users  map[string]string  // their user ids
 	known  map[string]string  // user ids that an earlier import gave them
-}
-
-// person is a user whom the source lists.
-type person struct {
-	login string
-	gone  bool
-	note  string // if another has the same login
 }
 
 // Rooms returns the number of rooms. Rooms that appear only in Parley events are not counted.
@@ -51,8 +43,10 @@ type room struct {
 	first     uint64          // the earliest time in ms
 	last      uint64          // the time of the record read last, in ms
 	sorted    bool            // times never go back
-	people    []string        // who did something in it, in the order of the source
-	spans     map[string]span // when
+	people    []string        // who did something in it as a member, in the order of the source
+	has       map[string]bool // the same
+	actor     string          // who did anything first
+	spans     map[string]span // when, except who only reacted
 
 	direct  []string // the two users of a direct room, sorted
 	odd     bool     // the source calls it direct, and it is not one of two users
@@ -162,6 +156,7 @@ func (s *Survey) decide() {
 	s.assignUsers()
 	for _, r := range s.rooms {
 		s.decideRoom(r)
+		s.end = max(s.end, r.createdMillis(s))
 	}
 }
 
@@ -188,40 +183,6 @@ func (s *Survey) Candidates(direct bool) map[string][]events.Stream {
 
 // Continue says what a region has of a room, which the import then continues.
 func (s *Survey) Continue(key string, past *Past) { s.rooms[key].past = past }
-
-// Recognize finds the user ids that an earlier import gave to the users of the source, whose names may have
-// changed, by what they did in rooms that are continued.
-func (s *Survey) Recognize(src Source) error {
-	if len(s.people) == 0 {
-		return nil
-	}
-	for _, name := range s.names {
-		r := s.rooms[name]
-		if r.past == nil {
-			continue
-		}
-		for who := range s.people {
-			if user := r.past.joined[tailOf(idOf(0, "join", r.name, who))]; user != "" {
-				s.known[who] = user
-			}
-		}
-	}
-	for rec, err := range src.Records() {
-		if err != nil {
-			return err
-		}
-		c, problem := s.check(rec)
-		r := s.rooms[rec.Room]
-		if problem != "" || rec.Kind != KindMessage || r == nil || r.past == nil || s.people[rec.Author] == nil || s.known[rec.Author] != "" {
-			continue
-		}
-		if id, found := r.past.find(r.messageID(rec, c.ms, 0), rec, nil); found {
-			s.known[rec.Author] = r.past.actors[id]
-		}
-	}
-	s.decide()
-	return nil
-}
 
 // checked is what both passes over a source need from a record.
 type checked struct{ ms uint64 } // shifted Unix milliseconds
@@ -303,7 +264,7 @@ func (s *Survey) add(rec Record, c checked) {
 	}
 	r := s.rooms[rec.Room]
 	if r == nil {
-		r = &room{key: rec.Room, name: rec.Room, about: Room{Private: !s.options.Public}, sorted: true, spans: map[string]span{}}
+		r = &room{key: rec.Room, name: rec.Room, about: Room{Private: !s.options.Public}, sorted: true, spans: map[string]span{}, has: map[string]bool{}}
 		if s.options.Name != "" {
 			r.name = s.options.Name + "\x00" + rec.Room
 		}
@@ -322,15 +283,14 @@ func (s *Survey) add(rec Record, c checked) {
 	s.end = max(s.end, c.ms)
 	r.sorted = r.sorted && c.ms >= r.last
 	r.last = c.ms
-	r.addActivity(rec.Author, c.ms, rec.Kind)
-	for i, reaction := range rec.Reactions {
-		if reaction.User != "" {
-			r.addActivity(reaction.User, c.ms+1+uint64(i), KindMessage)
-		}
+	r.actor = cmp.Or(r.actor, rec.Author)
+	if rec.Kind.byMember() {
+		r.addActivity(rec.Author, c.ms, rec.Kind)
 	}
-	if rec.Pinned != "" {
-		r.addActivity(rec.Pinned, c.ms+1, KindMessage)
+	for _, reaction := range rec.Reactions {
+		r.addPerson(reaction.User)
 	}
+	r.addPerson(rec.Pinned)
 }
 
 // describe adds what the source says about the room. Of two descriptions the stricter holds, and one that is
@@ -346,84 +306,36 @@ func (r *room) describe(a Room, place Place) {
 	r.about, r.described, r.place = a, true, place
 }
 
+// addPerson adds who did something of which the source does not say when.
+func (r *room) addPerson(who string) {
+	if who != "" && !r.has[who] {
+		r.people, r.has[who] = append(r.people, who), true
+	}
+}
+
 func (r *room) addActivity(who string, ms uint64, kind Kind) {
-	if len(r.people) == 0 || ms < r.first {
+	if r.first == 0 || ms < r.first {
 		r.first = ms
 	}
 	p, known := r.spans[who]
 	if !known {
 		p = span{first: ms, last: ms, joins: kind == KindJoin}
-		r.people = append(r.people, who)
 	}
 	if ms < p.first {
 		p.first, p.joins = ms, kind == KindJoin
 	}
 	p.last = max(p.last, ms)
 	r.spans[who] = p
-}
-
-// assignUsers decides the user ids of all whom the source lists: their logins. If several have the same, or
-// it is the name of another user in the source, only one gets it, and the others' have their names in the
-// source behind it: two people never become one.
-func (s *Survey) assignUsers() {
-	s.users, s.Mapped = maps.Clone(s.known), map[string]string{}
-	of := map[string]string{} // who has a user id
-	for who, user := range s.known {
-		of[user] = who
-	}
-	all := sortedKeys(s.people)
-	slices.SortStableFunc(all, func(a, b string) int { // who is active first
-		return cmp.Compare(s.people[a].rank(), s.people[b].rank())
-	})
-	for _, who := range all {
-		p := s.people[who]
-		p.note = ""
-		if s.users[who] != "" {
-			continue
-		}
-		user := UserOf(cmp.Or(p.login, who))
-		_, isOther := s.people[p.login]
-		if other, taken := of[user]; taken || isOther && p.login != who {
-			user = UserOf(cmp.Or(p.login, who) + "-" + who)
-			p.note = "two users have the same name " + p.login + ", the other is " + cmp.Or(other, p.login) + ": this one gets the user id " + user
-		}
-		s.users[who], of[user] = user, who
-	}
-	for who, user := range s.users {
-		if p := s.people[who]; p != nil && p.login != user && p.login != "" {
-			s.Mapped[p.login] = user
-		}
-	}
-	for _, r := range s.rooms {
-		for _, who := range r.people {
-			if user := s.user(who); user != who && s.people[who] == nil {
-				s.Mapped[who] = user
-			}
-		}
-	}
-}
-
-func (p *person) rank() int {
-	if p.gone {
-		return 1
-	}
-	return 0
-}
-
-// user returns the user id of a person.
-func (s *Survey) user(who string) string {
-	if user := s.users[who]; user != "" {
-		return user
-	}
-	return UserOf(who)
+	r.addPerson(who)
 }
 
 // createdMillis is when the room was created, 0 if the source does not say.
 func (r *room) createdMillis(s *Survey) uint64 {
-	if ms, problem := s.options.millis(r.about.Created); problem == "" && !r.about.Created.IsZero() {
-		return ms
+	_, problem := s.options.millis(r.about.Created)
+	if problem != "" || r.about.Created.IsZero() {
+		return 0
 	}
-	return 0
+	return uint64(r.about.Created.Add(s.options.Shift).UnixMilli())
 }
 
 // creation returns the id of the event that creates the room.
@@ -454,7 +366,8 @@ func (s *Survey) decideRoom(r *room) {
 	first := func(people []string) string {
 		return strings.Join(people[:min(len(people), 1)], "")
 	}
-	r.owner = cmp.Or(a.Owner, s.options.Owner, first(r.people), first(r.members))
+	owners := slices.DeleteFunc(slices.Clone(r.members), func(who string) bool { return a.Roles[who] != events.RoleOwner })
+	r.owner = cmp.Or(a.Owner, s.options.Owner, first(owners), first(r.members), first(r.people), r.actor)
 	if r.direct != nil && !slices.Contains(r.direct, s.user(r.owner)) {
 		r.owner = a.Direct[0]
 	}
