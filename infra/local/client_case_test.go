@@ -59,7 +59,7 @@ func TestClientLargeEvent(t *testing.T) {
 	ada.live()
 	room := ada.create("Hello")
 	ada.await("the room", func() bool { return len(ada.events[room]) == 1 })
-	large := strings.Repeat("\x01", 8000) // 48,000 bytes of JSON
+	large := "<" + strings.Repeat("\x01", 8000) // 48,000 bytes of JSON
 	s.at(1, "ada").post(room, "before")
 	s.at(1, "ada").post(room, large)
 	s.at(1, "ada").post(room, "after")
