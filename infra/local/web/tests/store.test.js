@@ -57,7 +57,49 @@ test('a user who has read to the end has nothing unread, even before the marker'
   store.apply('r', late);
   assert.equal(store.markRead('r', late.id), false, 'a marker does not go back');
   assert.equal(store.rooms.get('r').unread, 1);
+  assert.equal(store.markRead('r', post.id), true, 'the server does not know yet that what came late is read');
+  assert.equal(store.rooms.get('r').unread, 0);
   assert.equal(store.markRead('r', post.id), false);
+});
+
+test('a message that comes late is to be read, in the room that is open too; of another room a server knows', () => {
+  const store = roomWith();
+  const asked = [];
+  store.addEventListener('late', ({ room }) => asked.push(room));
+  const [late, later] = [event('message.posted', { text: 'late' }), event('message.posted', { text: 'later' })];
+  const post = event('message.posted', { text: 'read' });
+  store.open('r');
+  store.apply('r', post);
+  assert.equal(store.markRead('r', post.id), true);
+  store.apply('r', late);
+  assert.deepEqual([asked, store.rooms.get('r').unread], [[], 0]);
+  assert.equal(store.markRead('r', post.id), true);
+  store.open('');
+  store.apply('r', later);
+  assert.deepEqual([asked, store.rooms.get('r').unread], [['r'], 0]);
+});
+
+test('a room that is marked as unread stays so until it is opened again', () => {
+  const store = roomWith();
+  const [first, second] = [event('message.posted', { text: 'first' }), event('message.posted', { text: 'second' })];
+  store.open('r');
+  store.apply('r', first);
+  store.apply('r', second);
+  const [read, marked, again] = [event('room.read', {}), event('room.marked_unread', {}), event('room.read', {})];
+  assert.equal(store.markRead('r', second.id), true);
+  store.markUnread('r', second.id);
+  assert.equal(store.rooms.get('r').unread, 1);
+  assert.equal(store.markRead('r', second.id), false, 'not by what the page does');
+  store.markUnread('r', second.id, marked.id);
+  assert.equal(store.markRead('r', second.id, read.id), false, 'nor by a marker that was set before');
+  assert.equal(store.rooms.get('r').unread, 1);
+  store.apply('r', event('message.posted', { text: 'third' }));
+  assert.equal(store.rooms.get('r').unread, 2);
+  assert.equal(store.markRead('r', second.id, again.id), true, 'another device has read it');
+  store.markUnread('r', first.id, event('room.marked_unread', {}).id);
+  assert.equal(store.rooms.get('r').unread, 3);
+  store.open('r');
+  assert.equal(store.markRead('r', store.rooms.get('r').last.id), true);
   assert.equal(store.rooms.get('r').unread, 0);
 });
 

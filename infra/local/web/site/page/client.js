@@ -47,6 +47,7 @@ export class Client {
     this.live.addEventListener('status', () => this.#onStatus());
     this.live.addEventListener('typing', ({ frame: { room, user } }) => this.store.typing(room, user));
     this.live.addEventListener('removed', ({ frame: { room } }) => this.store.dropRoom(room));
+    this.store.addEventListener('late', ({ room }) => this.#recount([room]).catch(() => {}));
     this.store.addEventListener('room-changed', ({ room }) => this.refreshRoom(room));
     void this.live.run();
     setInterval(() => this.endpoints.ask((endpoint) => this.#isWell(endpoint)), ASK_EVERY);
@@ -96,7 +97,8 @@ export class Client {
     }
     this.outbox.confirm(event.id);
     this.store.apply(room, event);
-    if (event.type === 'room.read' && !room) this.#readElsewhere(event.data);
+    if (event.type === 'room.read' && !room) this.#readElsewhere(event);
+    if (event.type === 'room.marked_unread' && !room) this.#markedUnread(event);
     if (event.type.startsWith('member.') && event.data?.user === this.session.user) this.#askInvitations();
   }
 
@@ -107,8 +109,13 @@ export class Client {
     this.#apply({ room, event: { ...event, deleted, unreadable, data: { text: deleted || erased || unreadable ? null : text, reply_to, thread } } });
   }
 
-  #readElsewhere({ room, up_to: upTo }) {
-    this.store.markRead(room, upTo);
+  #readElsewhere({ id, data }) {
+    this.store.markRead(data.room, data.up_to, id);
+  }
+
+  #markedUnread({ id, data }) {
+    this.store.markUnread(data.room, data.from, id);
+    this.#recount([data.room]).catch(() => {});
   }
 
   /** Publishes the user's display name. */
@@ -226,7 +233,7 @@ export class Client {
 
   /** Puts a room in front of the user. */
   async open(room) {
-    this.store.reading = room;
+    this.store.open(room);
     const timeline = this.store.timeline(room);
     if (!timeline.loaded || timeline.after !== null) await this.latest(room);
   }
@@ -303,6 +310,18 @@ export class Client {
   read(room, id) {
     if (!this.store.markRead(room, id)) return;
     this.http.request('PUT', `/v1/rooms/${room}/read`, { body: { up_to: id }, key: this.minter.mint(id) }).catch(() => {});
+  }
+
+  /** Marks a room as unread from a message on. */
+  async unread(room, id) {
+    this.store.markUnread(room, id);
+    try {
+      const { event } = await this.http.request('PUT', `/v1/rooms/${room}/unread`, { body: { from: id }, key: this.minter.mint(id) });
+      this.#markedUnread({ id: event, data: { room, from: id } });
+    } catch (problem) {
+      this.store.open(this.store.reading);
+      throw problem;
+    }
   }
 
   send(room, text, { replyTo, thread } = {}) {

@@ -163,6 +163,7 @@ export class Conversation {
       edit: (id) => this.#composer.edit(find(id)),
       thread: (id) => this.#app.showThread(this.#room, id),
       pin: (id) => client.pinMessage(this.#room, find(id)),
+      unread: (id) => client.unread(this.#room, id).catch((problem) => toast(inWords(problem))),
       remove: (id) => this.#app.confirm('Delete this message for everyone?', 'Delete', () => client.remove(this.#room, find(id))),
       mayDelete: (m) => m.author === client.session.user || ['owner', 'admin'].includes(client.store.rooms.get(this.#room)?.role),
       retry: (id) => client.outbox.retry(id),

@@ -57,7 +57,7 @@ export function newRoom({ create, join }) {
 
 const KEYS = [
   ['Alt ↑ / Alt ↓', 'previous or next room'], ['Ctrl K', 'find a room'], ['N', 'new room, or join'], ['/', 'write a message'],
-  ['↑ in an empty field', 'edit your last message'], ['↑ ↓ or J K', 'walk through messages'], ['R', 'reply to the message'], ['T', 'open its thread'],
+  ['↑ in an empty field', 'edit your last message'], ['↑ ↓ or J K', 'walk through messages'], ['R', 'reply to the message'], ['T', 'open its thread'], ['U', 'mark as unread from it on'],
   ['E', 'edit it'], ['+', 'react to it'], ['Delete', 'delete it'], ['G', 'regions'], ['P', 'people'], ['H', 'the room in the past'], ['Esc', 'back to the present; close'],
 ];
 

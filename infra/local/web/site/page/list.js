@@ -184,6 +184,7 @@ export class MessageList {
       tool('reply', 'Reply', () => actions.reply(m.id), 'R'),
       !inThread && tool('thread', 'Reply in a thread', () => actions.thread(m.thread ?? m.id), 'T'),
       m.author === user && tool('edit', 'Edit', () => actions.edit(m.id), 'E'),
+      !inThread && m.author !== user && tool('unread', 'Mark as unread from here', () => actions.unread(m.id), 'U'),
       tool('pin', m.pinned ? 'Unpin' : 'Pin', () => actions.pin(m.id)),
       actions.mayDelete(m) && tool('trash', 'Delete', () => actions.remove(m.id), 'Del'),
     ];
@@ -201,6 +202,7 @@ export class MessageList {
     else if (event.key === 'r') actions.reply(m.id);
     else if (event.key === 't') actions.thread(m.thread ?? m.id);
     else if (event.key === 'e' && m.author === user) actions.edit(m.id);
+    else if (event.key === 'u' && m.author !== user && !this.#context.inThread) actions.unread(m.id);
     else if (event.key === '+') actions.pickReaction(m.id, element);
     else if (event.key === 'Delete' && actions.mayDelete(m)) actions.remove(m.id);
     else return;

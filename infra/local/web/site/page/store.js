@@ -1,7 +1,7 @@
 // The page's state: rooms, the loaded windows of their messages, who was active, what has been seen.
 // The network code adds events to it; it notifies the views of changes. No DOM, no network.
 
-import { about, fold, merge, posted } from './fold.js';
+import { about, fold, isGone, merge, posted } from './fold.js';
 import { timeOf } from './ids.js';
 import { Timeline } from './timeline.js';
 
@@ -36,6 +36,7 @@ export class Store extends EventTarget {
   timelines = new Map(); // by room
   thread = null; // { room, root, timeline }
   reading = ''; // the room in front of the user's eyes
+  #unreadBy = new Map(); // room -> the event that marked it as unread, '' until it is known
   #lastSeen = ''; // the greatest id of any event, so far
   #seen = new Seen();
   #active = new Map(); // room -> user -> Unix ms
@@ -80,7 +81,7 @@ export class Store extends EventTarget {
       this.#doubtful.clear();
     }
     for (const room of rooms) {
-      this.rooms.set(room.id, { ...room, unread: room.id === this.reading ? 0 : room.unread });
+      this.rooms.set(room.id, { ...room, unread: this.#reads(room.id) ? 0 : room.unread });
       if (whole) this.#known.set(room.id, room.last?.id ?? ''); // else the count is of events
       if (room.last) this.#see(room.last.id);
     }
@@ -115,9 +116,14 @@ export class Store extends EventTarget {
   /** Takes a server's unread count of a room. It may not have all that has come here. */
   recount(room, unread) {
     const entry = this.rooms.get(room);
-    if (!entry || room === this.reading || unread <= entry.unread) return;
+    if (!entry || this.#reads(room) || unread <= entry.unread) return;
     entry.unread = unread;
     this.#emit('rooms', room);
+  }
+
+  /** Reports whether the user reads what comes in a room. */
+  #reads(room) {
+    return room === this.reading && !this.#unreadBy.has(room);
   }
 
   /** Reports whether a message may be one that was counted before its id was known here. */
@@ -179,8 +185,12 @@ export class Store extends EventTarget {
     const entry = this.rooms.get(room);
     if (!entry) return;
     const mine = message.author === this.user;
-    const counted = mayRepeat || message.id <= (entry.read_to ?? '');
-    if (!mine && !counted && room !== this.reading) entry.unread = Math.min(100, entry.unread + 1);
+    const late = message.id <= (entry.read_to ?? ''); // or read on another device: a server knows
+    if (!mine && !mayRepeat && late) {
+      entry.late = true;
+      if (!this.#reads(room)) this.dispatchEvent(Object.assign(new Event('late'), { room }));
+    }
+    if (!mine && !mayRepeat && !late && !this.#reads(room)) entry.unread = Math.min(100, entry.unread + 1);
     this.setLast(room, message);
     if (!mayRepeat) this.dispatchEvent(Object.assign(new Event('message'), { room, message, mine }));
     this.#emit('rooms', room);
@@ -237,17 +247,43 @@ export class Store extends EventTarget {
     return [...all.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
-  markRead(room, id) {
+  /**
+   * Moves a read marker on, by an event of another device or by this page, and reports whether that changes
+   * anything. What is marked as unread stays so until the room is opened again.
+   */
+  markRead(room, id, event = '') {
     const entry = this.rooms.get(room);
     if (!entry) return false;
+    const unreadBy = this.#unreadBy.get(room);
+    if (unreadBy !== undefined && (!event || !unreadBy || event < unreadBy)) return false;
+    this.#unreadBy.delete(room);
     const further = (entry.read_to ?? '') < id;
     if (further) entry.read_to = id;
     const all = id >= (entry.last?.id ?? ''); // what came late may be unread and stand before the marker
-    if (further || (all && entry.unread)) {
+    const changes = further || (all && Boolean(entry.unread || entry.late));
+    if (changes) {
       entry.unread = 0;
+      entry.late = false;
       this.#emit('rooms', room);
     }
-    return further;
+    return changes;
+  }
+
+  /** Moves a read marker back to before a message. The event is not known while a server is being asked. */
+  markUnread(room, from, event = '') {
+    const entry = this.rooms.get(room);
+    if (!entry || (event && event < (this.#unreadBy.get(room) ?? ''))) return;
+    this.#unreadBy.set(room, event);
+    entry.read_to = from.slice(0, -1); // sorts just before it
+    const unread = this.timeline(room).messages.filter((m) => m.id >= from && m.author !== this.user && !isGone(m));
+    entry.unread = Math.min(100, unread.length);
+    this.#emit('rooms', room);
+  }
+
+  /** Puts a room in front of the user's eyes. */
+  open(room) {
+    this.reading = room;
+    this.#unreadBy.delete(room);
   }
 
   touch(room, user, at) {
