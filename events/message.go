@@ -6,9 +6,6 @@ type MessagePosted struct {
 	Text    Content `json:"text"`
 	ReplyTo *ID     `json:"reply_to,omitempty"` // the message it answers
 	Thread  *ID     `json:"thread,omitempty"`   // the message whose thread it is part of
-
-	// Imported is set of history that came from another system: it counts as read for everybody.
-	Imported bool `json:"imported,omitempty"`
 }
 
 // Validate implements [Payload].
@@ -28,12 +25,6 @@ func (p MessagePosted) Validate() error {
 func (p MessagePosted) with(f func(string, Content) (Content, error)) (_ Payload, err error) {
 	p.Text, err = f("text", p.Text)
 	return p, err
-}
-
-// asked is the message as a release imported it that did not mark what is imported.
-func (p MessagePosted) asked() Payload {
-	p.Imported = false
-	return p
 }
 
 // target is the root of the thread that the message is a reply in.

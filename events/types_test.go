@@ -119,8 +119,6 @@ func samples(t testing.TB) []sample {
 	}
 	newer("message.posted.v2", fixedID("grace", 9), events.RoomStream(room), "grace",
 		events.MessagePosted{Text: sealed, ReplyTo: &first, Thread: &second})
-	newer("message.posted.v2.imported", fixedID("grace", 9), events.RoomStream(room), "grace",
-		events.MessagePosted{Text: sealed, ReplyTo: &first, Thread: &second, Imported: true})
 	newer("message.edited.v2.erased", fixedID("grace", 9), events.RoomStream(room), "grace",
 		events.MessageEdited{Message: second, Text: events.Erased()})
 	newer("user.profile_set.v2", fixedID("grace", 9), events.UserStream("grace"), "grace",

@@ -62,9 +62,6 @@ func (f *Feed) Append(ctx context.Context, batch []Arrival) ([]FeedEntry, []Late
 	all, items := additions{}, make([]*item, 0, len(batch))
 	for i, a := range batch {
 		entries[i] = FeedEntry{Ref: a.Event.Ref(), Type: a.Event.Type, Actor: a.Event.Actor}
-		if p, is := a.Event.Payload.(events.MessagePosted); is {
-			entries[i].Imported = p.Imported
-		}
 		if hasFeed(a.Event.Stream) {
 			items = append(items, &item{entry: &entries[i], arrival: a})
 			all.add(a.Event.Stream, items[len(items)-1])
@@ -371,7 +368,7 @@ func (f *Feed) segment(ctx context.Context, feed events.Stream, a *addition) (*s
 		e.Late = it.entry.Stream == "" && f.isLate(it.arrival, now)
 		e.Old = it.arrival.Event.ID.Timestamp().UnixMilli() < began-recordSkew.Milliseconds()
 		s.Entries = append(s.Entries, e)
-		if s.Messages != nil && e.isMessage() && !e.Imported {
+		if s.Messages != nil && e.canBeUnread() {
 			*s.Messages++
 		}
 		switch {
@@ -427,7 +424,7 @@ func (f *Feed) countMessages(ctx context.Context, stream events.Stream) error {
 				return true, err
 			}
 			for _, e := range s.Entries {
-				if e.isMessage() && !e.Imported {
+				if e.canBeUnread() {
 					messages++
 				}
 			}

@@ -268,16 +268,11 @@ func goldenMarks() []events.Event {
 	}
 }
 
-// What a region stores of read markers that count, of marks as unread, and of imported messages.
+// What a region stores of read markers that count, and of marks as unread.
 func TestGoldenMarks(t *testing.T) {
 	t.Parallel()
 	views := viewtest.NewModel()
-	imported := newEvent(goldenID(21), events.RoomStream(goldenRoom), "ada", "eu-central-1", events.MessagePosted{Text: events.Plain("long ago"), Imported: true})
-	all := append(goldenMarks(), imported)
-	apply(t, projections.NewEngine(logtest.NewModel(), views, projections.Inboxes, projections.Timeline), arrivals(all...))
-	feed := projections.NewFeed("eu-central-1", views)
-	feed.Now = func() time.Time { return goldenTime.Add(time.Second) }
-	appendToFeeds(t, feed, arrivals(imported))
+	apply(t, projections.NewEngine(logtest.NewModel(), views, projections.Inboxes), arrivals(goldenMarks()...))
 	goldentest.Open(t, "marks").Check("views.jsonl", goldentest.Lines(t, viewtest.Dump(t, views, "")...))
 	markers, err := projections.LoadMarkers(t.Context(), views, "grace", goldenRoom)
 	same(t, "LoadMarkers", markers, []projections.ReadMarker{{

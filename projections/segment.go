@@ -27,8 +27,6 @@ type FeedEntry struct {
 	Ref      events.Ref    `json:"id"`
 	Type     string        `json:"type"`
 	Actor    string        `json:"actor"`
-	// Imported is set of a message of another system's history.
-	Imported bool `json:"imported,omitempty"`
 	// Late is set of an event that was handled here later than lateAfter.
 	Late bool `json:"late,omitempty"`
 	// Old is set of an event that a rebuild added and that is older than the feed: the feed was lost.
@@ -36,6 +34,9 @@ type FeedEntry struct {
 }
 
 func (e FeedEntry) isMessage() bool { return e.Type == "message.posted" }
+
+// canBeUnread reports whether the event is a message that is no history of another system.
+func (e FeedEntry) canBeUnread() bool { return e.isMessage() && !events.Imported(e.Ref.ID) }
 
 // segment is a part of a feed, the view at its first position. Segments of the release before have none
 // of the fields that may be missing.

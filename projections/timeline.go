@@ -74,8 +74,6 @@ type post struct {
 	Thread  *events.ID     `json:"thread,omitempty"`
 	Region  string         `json:"region"`
 	Digest  events.Digest  `json:"digest,omitzero"`
-
-	Imported bool `json:"imported,omitempty"`
 }
 
 func (m *message) fold(key Key, e events.Event) {
@@ -109,9 +107,7 @@ func (m *message) fold(key Key, e events.Event) {
 }
 
 func (m *message) posted(e events.Event, p events.MessagePosted) {
-	arrived := &post{
-		Author: e.Actor, Text: p.Text, ReplyTo: p.ReplyTo, Thread: p.Thread, Region: e.Region, Digest: e.Digest, Imported: p.Imported,
-	}
+	arrived := &post{Author: e.Actor, Text: p.Text, ReplyTo: p.ReplyTo, Thread: p.Thread, Region: e.Region, Digest: e.Digest}
 	shown := m.Post
 	if shown == nil {
 		m.Post = arrived

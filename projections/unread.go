@@ -68,7 +68,7 @@ type unreadCount struct {
 
 // add counts a message, and reports whether to go on.
 func (c *unreadCount) add(m *message) bool {
-	if m.Post.Author != c.user && !m.Post.Imported && m.Deleted == (events.ID{}) {
+	if m.Post.Author != c.user && m.Deleted == (events.ID{}) {
 		c.Count++
 		c.AtLeast = c.Count >= MaxUnread
 	}
@@ -85,13 +85,14 @@ func (c *unreadCount) sortedAfter(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, state := range states {
-			if !state.Post.Imported {
-				c.rows++
-			} else if c.unseen != events.SeenUnknown && c.rows >= c.unseen {
-				return nil
+		for i, state := range states {
+			if events.Imported(ids[i]) {
+				if c.unseen != events.SeenUnknown && c.rows >= c.unseen {
+					return nil
+				}
+				continue
 			}
-			if !c.add(state) {
+			if c.rows++; !c.add(state) {
 				return nil
 			}
 		}
@@ -116,7 +117,7 @@ func (c *unreadCount) arrivedLate(ctx context.Context, head *segment) error {
 			return err
 		}
 		for _, e := range slices.Backward(s.Entries) {
-			if !e.isMessage() || e.Imported {
+			if !e.canBeUnread() {
 				continue
 			}
 			switch order := e.Ref.ID.Compare(c.after); {
@@ -168,7 +169,7 @@ func CountSeen(ctx context.Context, views Views, room string, upTo events.ID) (i
 		}
 		for _, e := range s.Entries {
 			found = found || e.Ref.ID == upTo
-			if e.isMessage() && !e.Imported && e.Ref.ID.Compare(upTo) > 0 {
+			if e.canBeUnread() && e.Ref.ID.Compare(upTo) > 0 {
 				seen--
 			}
 		}

@@ -61,7 +61,10 @@ func (w *unreadWorld) room() events.Stream { return w.all[0].Stream }
 func (w *unreadWorld) accept(in *unreadRegion, actor string, age time.Duration, make func(events.ID) (events.Stream, events.Payload)) events.Event {
 	w.n++
 	w.now = w.now.Add(time.Millisecond)
-	id := makeID(uint64(w.now.Add(-age).UnixMilli()), actor, w.n)
+	return w.acceptID(in, makeID(uint64(w.now.Add(-age).UnixMilli()), actor, w.n), actor, make)
+}
+
+func (w *unreadWorld) acceptID(in *unreadRegion, id events.ID, actor string, make func(events.ID) (events.Stream, events.Payload)) events.Event {
 	stream, payload := make(id)
 	if stream == "" {
 		stream = events.RoomStream(id.String())
@@ -80,9 +83,14 @@ func (w *unreadWorld) inRoom(in *unreadRegion, actor string, p events.Payload) e
 }
 
 func (w *unreadWorld) post(in *unreadRegion, actor string, age time.Duration, imported bool) events.Event {
-	return w.accept(in, actor, age, func(events.ID) (events.Stream, events.Payload) {
-		return w.room(), events.MessagePosted{Text: events.Plain("hello"), Imported: imported}
-	})
+	hello := func(events.ID) (events.Stream, events.Payload) {
+		return w.room(), events.MessagePosted{Text: events.Plain("hello")}
+	}
+	if imported {
+		w.n++
+		return w.acceptID(in, events.ImportedID(uint64(w.now.Add(-age).UnixMilli()), 0, w.n), actor, hello)
+	}
+	return w.accept(in, actor, age, hello)
 }
 
 // read sets a user's read marker to a message, as the command does.
@@ -202,12 +210,12 @@ func (w *unreadWorld) counted(r *unreadRegion, user string) (least, most int, in
 	}
 	late, lateCounts, mayNotCount := 0, 0, false
 	for _, m := range r.messages() {
-		p := m.Payload.(events.MessagePosted)
-		counts := m.Actor != user && !deleted[m.ID] && !p.Imported
+		imported := events.Imported(m.ID)
+		counts := m.Actor != user && !deleted[m.ID] && !imported
 		switch order := m.ID.Compare(upTo); {
 		case order > 0 && counts:
 			least++
-		case order < 0 && hasLate && !p.Imported:
+		case order < 0 && hasLate && !imported:
 			mayNotCount = mayNotCount || !counts
 			if !covered[m.ID] {
 				if late++; counts {
@@ -326,13 +334,23 @@ func TestUnreadIsCounted(t *testing.T) {
 
 // addMany posts or reacts many times, in one batch.
 func (w *unreadWorld) addMany(r *unreadRegion, n int, actor string, payload func(i int) events.Payload) {
+	w.addWith(r, n, actor, payload, func() events.ID { return makeID(uint64(w.now.UnixMilli()), actor, w.n) })
+}
+
+// importMany imports many messages, by ada.
+func (w *unreadWorld) importMany(r *unreadRegion, n int) {
+	hello := func(int) events.Payload { return events.MessagePosted{Text: events.Plain("hello")} }
+	w.addWith(r, n, "ada", hello, func() events.ID { return events.ImportedID(uint64(w.now.UnixMilli()), uint16(w.n), w.n) })
+}
+
+func (w *unreadWorld) addWith(r *unreadRegion, n int, actor string, payload func(i int) events.Payload, id func() events.ID) {
 	var batch []events.Event
 	for i := range n {
 		w.n++
 		if i%100 == 0 {
 			w.now = w.now.Add(time.Second)
 		}
-		batch = append(batch, newEvent(makeID(uint64(w.now.UnixMilli()), actor, w.n), w.room(), actor, "eu", payload(i)))
+		batch = append(batch, newEvent(id(), w.room(), actor, "eu", payload(i)))
 	}
 	w.all = append(w.all, batch...)
 	w.deliver(r, batch...)
@@ -342,7 +360,6 @@ func (w *unreadWorld) addMany(r *unreadRegion, n int, actor string, payload func
 func TestUnreadBounds(t *testing.T) {
 	t.Parallel()
 	hello := func(int) events.Payload { return events.MessagePosted{Text: events.Plain("hello")} }
-	imported := func(int) events.Payload { return events.MessagePosted{Text: events.Plain("hello"), Imported: true} }
 	want := func(t *testing.T, w *unreadWorld, count int, atLeast bool) {
 		t.Helper()
 		if got := w.unread(w.regions[0], "bob"); got != (projections.Unread{Count: count, AtLeast: atLeast}) {
@@ -395,12 +412,12 @@ func TestUnreadBounds(t *testing.T) {
 	})
 	t.Run("imported", func(t *testing.T) {
 		w := newUnreadWorld(t, 1)
-		w.addMany(w.regions[0], 3000, "ada", imported)
+		w.importMany(w.regions[0], 3000)
 		want(t, w, 0, false)
 		w.now = w.now.Add(time.Hour)
 		w.addMany(w.regions[0], 2, "ada", hello)
 		want(t, w, 2, false)
-		w.addMany(w.regions[0], 900, "eve", imported)
+		w.importMany(w.regions[0], 900)
 		want(t, w, 2, false)
 		w.read(w.regions[0], "bob", w.regions[0].last())
 		for range 20 {
