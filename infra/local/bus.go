@@ -27,7 +27,8 @@ import (
 //
 // Each entry has a number that is greater than all before it. Entries are written without fsync, so
 // a crash may lose the last of them, and their events come again from the change stream. The numbers
-// leap at every start, so that a number which a subscriber has seen is never given to another entry.
+// leap at every start, so that a number which a subscriber has seen is never given to another entry. A
+// subscriber that resumes after a lost entry gets what was put on the bus since that start.
 type bus struct {
 	db   *pebble.DB
 	show showEvents // applied to what is delivered
@@ -97,8 +98,27 @@ func openBus(db *pebble.DB, show showEvents, keep int) (_ *bus, err error) {
 		}
 		b.last, b.count = newest.number, newest.count
 	}
+	return b, b.leap()
+}
+
+// leap makes the numbers of this start greater than all that were ever given, also to entries that a crash
+// has lost. That must be durable before the first entry.
+func (b *bus) leap() error {
+	began, done, err := b.db.Get(busBeganKey)
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+	case err != nil:
+		return err
+	default:
+		if len(began) == 8 {
+			b.last = max(b.last, binary.BigEndian.Uint64(began))
+		}
+		if err := done.Close(); err != nil {
+			return err
+		}
+	}
 	b.last += leap
-	return b, nil
+	return b.db.Set(busBeganKey, binary.BigEndian.AppendUint64(nil, b.last), pebble.Sync)
 }
 
 // Publish implements [stream.Bus] with the limits of PutEvents.
@@ -221,13 +241,17 @@ func (b *bus) head() (last, count uint64) {
 	return b.last, b.count
 }
 
-// The archive has a key for the state of the bus and one for each entry:
+// The archive has a key for the state of the bus, one for its last start, and one for each entry:
 //
 //	b 00             version, id (16 bytes), the greatest number trimmed (8 bytes)
+//	b 02             the number before the first of the last start (8 bytes)
 //	b 01 <number, 8> version, count (8 bytes), time (8 bytes, Unix ms), source, detail type, detail
 //
 // Source and detail type stand behind their length in one byte.
-var busStateKey = []byte{busPrefix, 0}
+var (
+	busStateKey = []byte{busPrefix, 0}
+	busBeganKey = []byte{busPrefix, 2}
+)
 
 const (
 	entryKind  = 1

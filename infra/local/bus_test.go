@@ -213,7 +213,7 @@ func TestBusResume(t *testing.T) {
 	s.leave()
 	stop()
 
-	b, _ = memoryBus(t, crashed, 100)
+	b, stop = memoryBus(t, crashed, 100)
 	if got := readAll(t, b); !slices.Equal(got, []int{1, 2, 3, 4, 5}) {
 		t.Fatalf("after the crash the archive holds %v", got)
 	}
@@ -223,7 +223,16 @@ func TestBusResume(t *testing.T) {
 	subscribe(t, b, "&after=0", eighth).want(9, 10)
 	late := subscribe(t, b, "", "")
 	put(t, b, 11, 11)
-	late.want(11)
+	eleventh := late.want(11)
+
+	// A crash that loses everything since the start does not take the start itself back.
+	crashed = crashed.CrashClone(vfs.CrashCloneCfg{})
+	late.leave()
+	stop()
+	b, _ = memoryBus(t, crashed, 100)
+	put(t, b, 12, 13)
+	subscribe(t, b, "", eleventh).want(12, 13)
+	subscribe(t, b, "", third).want(4, 5, 12, 13)
 }
 
 func readAll(t *testing.T, b *bus) (ns []int) {
