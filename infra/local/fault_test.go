@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -101,6 +102,11 @@ func (w *faultWorld) talk(name string, heal func()) {
 			w.t.Errorf("%s: a region without a fault answers %d %s", name, status, body)
 		}
 	}
+	for _, reader := range []*client{w.ada, w.bob} {
+		if status, _, body := reader.try("GET", "/v1/rooms/"+w.room+"/messages", nil); status != 200 && (reader == w.bob || status != 503 && status != 404 && status != 0) {
+			w.t.Errorf("%s: a page is answered with %d %s", name, status, body)
+		}
+	}
 	heal()
 	if status := <-answered; status/100 != 2 && status != http.StatusServiceUnavailable {
 		w.t.Errorf("%s: the region with the fault answers %d", name, status)
@@ -120,6 +126,21 @@ func (w *faultWorld) well(name string) {
 		if !eventually(20*time.Second, func() bool { status, _, _ := w.at(1+i, "ada").try("GET", "/health", nil); return status == 200 }) {
 			_, _, text := w.at(1+i, "ada").try("GET", "/health", nil)
 			w.t.Fatalf("%s: region %d stays down: %s", name, 1+i, text)
+		}
+	}
+}
+
+// settled checks what the faults have left: nothing is parked, and the views of all regions are what their logs say.
+func (w *faultWorld) settled() {
+	w.t.Helper()
+	w.quick()
+	for i, region := range w.set.regions {
+		op := newOperator(w.t, w.url(0), w.url(1+i))
+		if parked := op.must("GET", "/v1/ops/parked", nil)["parked"].([]any); len(parked) > 0 {
+			w.t.Errorf("%s has parked %v", region, parked)
+		}
+		if result := op.done(op.start(map[string]any{"kind": "audit"})); result["differ"] != 0.0 {
+			w.t.Errorf("the audit of %s: %v", region, result)
 		}
 	}
 }
@@ -150,6 +171,11 @@ func (w *faultWorld) flip(folder string) {
 // fault begins a fault of a folder of the first region, and returns what ends it.
 func (w *faultWorld) fault(kind, folder string) (heal func()) {
 	well := func() { w.disk.set("", nil, false, nil) }
+	if folder == "keys" && kind != "gone" && kind != "flipped" { // its files are not Pebble's
+		dir := w.folder(folder)
+		must(w.t, errors.Join(os.Rename(dir, dir+".well"), os.WriteFile(dir, nil, 0o600)))
+		return func() { must(w.t, errors.Join(os.Remove(dir), os.Rename(dir+".well", dir))) }
+	}
 	switch kind {
 	case "full":
 		w.disk.set(folder, syscall.ENOSPC, false, nil)
@@ -181,7 +207,7 @@ func (w *faultWorld) reopen() {
 var (
 	faultKinds = []string{"full", "read-only", "away", "slow", "gone", "flipped"}
 	// The bus and the checkpoints are in the database of the views.
-	faultFolders = []string{"log", "views"}
+	faultFolders = []string{"log", "views", "keys"}
 )
 
 // TestFaultsRunning lets each store of a running region fail in each way. The other regions notice nothing, the
@@ -195,11 +221,12 @@ func TestFaultsRunning(t *testing.T) {
 			for _, kind := range faultKinds {
 				name := fmt.Sprint(folder, " ", kind, ", running")
 				heal := w.fault(kind, folder)
-				if kind == "gone" || kind == "flipped" {
-					w.reopen()
+				if kind == "gone" || kind == "flipped" || folder == "keys" {
+					w.reopen() // to find it, or to forget what is cached
 				}
 				w.talk(name, heal)
 			}
+			w.settled()
 		})
 	}
 }
@@ -212,8 +239,8 @@ func TestFaultsStarting(t *testing.T) {
 			t.Parallel()
 			w := newFaultWorld(t)
 			for _, kind := range faultKinds {
-				if kind == "slow" {
-					continue // a start that waits for a disk ends with it
+				if kind == "slow" && folder != "keys" {
+					continue // the start waits for the disk
 				}
 				w.talk("before", func() {})
 				w.halt()
@@ -221,6 +248,112 @@ func TestFaultsStarting(t *testing.T) {
 				w.running = serve(t, w.set)
 				w.talk(fmt.Sprint(folder, " ", kind, ", starting"), heal)
 			}
+			w.settled()
 		})
 	}
+}
+
+// TestOnlyCopy keeps what no other region has when a log is damaged: what is readable is copied to the new log, and
+// the other regions get it.
+func TestOnlyCopy(t *testing.T) {
+	t.Parallel()
+	w := newFaultWorld(t)
+	w.talk("before", func() {})
+	w.state("one", stateIsolated)
+	const alone = 600
+	for range alone {
+		w.ada.must("PUT", "/v1/rooms/"+w.room+"/messages/"+w.ada.mint(), map[string]string{"text": strings.Repeat("only here ", 30)})
+	}
+	w.halt()
+	w.running = serve(t, w.set) // writes a table
+	w.state("one", stateIsolated)
+	w.halt()
+	tables, err := filepath.Glob(filepath.Join(w.folder("log"), "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("%d tables, %v", len(tables), err)
+	}
+	for _, name := range tables {
+		content, err := os.ReadFile(name)
+		must(t, err)
+		content[len(content)/2] ^= 0x55
+		must(t, os.WriteFile(name, content, 0o600))
+	}
+	w.running = serve(t, w.set)
+	two := w.at(2, "bob")
+	count := 0
+	if !eventually(20*time.Second, func() bool {
+		_, _, _ = w.at(1, "ada").try("GET", "/v1/rooms/"+w.room+"/messages?limit=200", nil) // finds the damage
+		was := count
+		count = len(two.history(w.room)) - w.said
+		return count > alone/2 && count == was
+	}) {
+		t.Errorf("of %d messages that one region alone had, %d are left", alone, count)
+	}
+	t.Logf("of %d messages that one region alone had, %d are left", alone, count)
+	w.well("damaged")
+}
+
+// TestOneRegion: the log of a single region is never set aside; the program says what to do.
+func TestOneRegion(t *testing.T) {
+	t.Parallel()
+	set := testSettings(t.TempDir())
+	set.regions = []string{"one"}
+	w := &faultWorld{t: t, set: set, running: serve(t, set)}
+	room := w.at(1, "ada").create("Alone")
+	w.at(1, "ada").post(room, "hello")
+	w.halt()
+	views, err := os.ReadDir(w.folder("views"))
+	if err != nil || len(views) == 0 {
+		t.Fatal(err)
+	}
+	w.flip("views")
+	w.running = serve(t, set)
+	w.well("damaged views")
+	w.agree(room, "ada", 1)
+	w.halt()
+	w.flip("log")
+	if _, _, err := open(t.Context(), set, quiet, io.Discard); err == nil || !strings.Contains(err.Error(), "restore the folder log from a backup") {
+		t.Errorf("a damaged log: %v", err)
+	}
+	if _, err := os.Stat(w.folder("log")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNoRegionOpens ends in words if no region can be opened, and names each.
+func TestNoRegionOpens(t *testing.T) {
+	t.Parallel()
+	set := testSettings(t.TempDir())
+	set.files = func(string) vfs.FS { return errorfs.Wrap(vfs.Default, errorfs.ErrInjected.If(errorfs.Writes)) }
+	_, _, err := open(t.Context(), set, quiet, io.Discard)
+	for _, region := range set.regions {
+		if err == nil || !strings.Contains(err.Error(), "open region "+region) {
+			t.Errorf("%s: %v", region, err)
+		}
+	}
+}
+
+// TestAllDisksFull answers 503 everywhere while all disks are full, and continues without a restart.
+func TestAllDisksFull(t *testing.T) {
+	t.Parallel()
+	disk, set := &faultyDisk{}, testSettings(t.TempDir())
+	set.files = func(string) vfs.FS { return errorfs.Wrap(vfs.Default, disk) }
+	s := serve(t, set)
+	ada := s.at(0, "ada")
+	room := ada.create("Full")
+	ada.mint()
+	disk.set("log", syscall.ENOSPC, false, nil)
+	path := "/v1/rooms/" + room + "/messages/" + ada.mint()
+	if !eventually(20*time.Second, func() bool {
+		status, _, text := ada.try("PUT", path, map[string]string{"text": "hello"})
+		if status != 503 {
+			t.Fatalf("%d %s", status, text)
+		}
+		return strings.Contains(string(text), "no_healthy_region")
+	}) {
+		t.Error("a region counts as healthy")
+	}
+	disk.set("", nil, false, nil)
+	ada.soon("PUT", path, map[string]string{"text": "hello"})
+	s.agree(room, "ada", 1)
 }
