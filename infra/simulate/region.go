@@ -34,6 +34,7 @@ type region struct {
 	skew    time.Duration // of the region's clocks
 	shards  []*shard      // of the change stream
 	records int           // in all shards
+	number  int           // of the last of them; it may go back
 	coming  []transit     // from other regions
 
 	workers   []*process // they handle the change stream, do jobs and append heartbeats
@@ -215,8 +216,8 @@ func (r *region) insert(record events.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.records++
-	record.Number = events.Number(strconv.Itoa(r.records))
-	record.Sequence = string(record.Number)
+	r.number++
+	record.Sequence, record.Number = strconv.Itoa(r.records), events.Number(strconv.Itoa(r.number))
 	for i, s := range r.shards {
 		if (events.Part{Index: i, Of: len(r.shards)}).Holds(record.Event.Stream) { // what has no stream is in the first
 			s.waiting = append(s.waiting, record)

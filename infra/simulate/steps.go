@@ -145,7 +145,7 @@ func (w *world) wait(s Step) {
 func (w *world) renumber(s Step) {
 	r := w.region(s.A)
 	r.mu.Lock()
-	r.records = s.B % (r.records + 1)
+	r.number = s.B % (r.number + 1)
 	r.mu.Unlock()
 }
 
