@@ -14,6 +14,10 @@ func (m *maker) createRoom(r *room) {
 	}
 	r.begun = true
 	owner := m.s.user(r.owner)
+	if owner == "" {
+		m.emit(Item{Problem: "nobody is in the room: it is imported only with -owner"})
+		return
+	}
 	created := events.RoomCreated{Name: r.about.nameOr(r.key), Topic: oneLine(r.about.Topic, events.MaxTopicChars), Private: r.private}
 	if r.direct != nil {
 		created = events.RoomCreated{Private: true, Direct: r.direct}
@@ -80,6 +84,9 @@ func (m *maker) join(r *room, who string, ms uint64) {
 // whether it is archived, and what is pinned. What people changed in Parley since, or a later part of the
 // source says, stays.
 func (m *maker) finish(r *room) {
+	if m.s.user(r.owner) == "" {
+		return
+	}
 	if r.direct == nil {
 		m.settleMembers(r)
 		m.settleOwner(r)

@@ -64,6 +64,7 @@ func TestLinesProperty(t *testing.T) {
 		if diff := cmp.Diff(m.events, makeAll(t, src, testOptions()).events); diff != "" {
 			rt.Fatalf("the second import differs:\n%s", diff)
 		}
+		addsNothing(t, src, m)
 		posted := m.of("message.posted")
 		if len(posted) != len(all) || len(m.problems) > 0 {
 			rt.Fatalf("%d messages of %d lines, %q", len(posted), len(all), m.problems)
@@ -148,7 +149,17 @@ func FuzzJSONL(f *testing.F) {
 		if diff := cmp.Diff(m.events, makeAll(t, src, testOptions()).events); diff != "" {
 			t.Error(diff)
 		}
+		addsNothing(t, src, m)
 	})
+}
+
+// addsNothing checks that a second import adds nothing.
+func addsNothing(t *testing.T, src Source, first made) {
+	for _, e := range makeAfter(t, src, testOptions(), first.events).added {
+		if kind, _ := e.Stream.Split(); kind == events.KindRoom { // users' streams are not read
+			t.Errorf("a second import adds %s %s", e.Type, e.Data)
+		}
+	}
 }
 
 func FuzzSlack(f *testing.F) {
@@ -167,6 +178,7 @@ func FuzzSlack(f *testing.F) {
 			if diff := cmp.Diff(m.events, makeAll(t, src, testOptions()).events); diff != "" {
 				t.Error(diff)
 			}
+			addsNothing(t, src, m)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"archive/zip"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -585,4 +586,13 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s was opened", name)
 		}
 	}
+}
+
+func testNowFunc() time.Time { return testNow }
+
+func marshalIndent(v any) ([]byte, error) { return json.MarshalIndent(v, "", "\t") }
+
+// readLenient decodes JSON as files of a Slack export are.
+func readLenient(text []byte, into any) error {
+	return json.NewDecoder(&lenientReader{in: utf8Reader(bytes.NewReader(text))}).Decode(into)
 }
