@@ -293,7 +293,7 @@ func TestErase(t *testing.T) {
 		}
 	}
 	var e wire.Erasure
-	if err := json.Unmarshal([]byte(p.must("erase", "ada", "-yes")), &e); err != nil || e.By != "operator" || len(e.Regions) != len(testRegions) || len(unacknowledged(&e)) != 0 {
+	if err := json.Unmarshal([]byte(p.must("erase", "ada", "-yes", "-json")), &e); err != nil || e.By != "operator" || len(e.Regions) != len(testRegions) || len(unacknowledged(&e)) != 0 {
 		t.Errorf("as JSON: %+v, %v", e, err)
 	}
 	if s := p.operate("export", "all", "-messages"); strings.Count(s.out, `"text"`) != 1 || !strings.Contains(s.out, "bobs") || !strings.Contains(s.err, "2 messages that were deleted or erased") {
