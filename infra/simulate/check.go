@@ -23,7 +23,7 @@ func (w *world) check() {
 		logs[i] = w.readLog(r)
 	}
 	for _, check := range []func([][]events.Event){
-		w.checkLogs, w.checkCommands, w.checkOracle, w.checkViews, w.checkFeeds, w.checkParked, w.checkBus, w.checkSealed, w.checkFollowers, w.checkListeners, w.checkShown, w.checkAudit,
+		w.checkLogs, w.checkCommands, w.checkOracle, w.checkViews, w.checkFeeds, w.checkParked, w.checkBus, w.checkSealed, w.checkFollowers, w.checkListeners, w.checkShown, w.checkUnread, w.checkAudit,
 	} {
 		if check(logs); w.failed() {
 			return

@@ -83,21 +83,28 @@ func (l *listener) event(f wire.Frame) {
 	}
 }
 
-// removalUnderWay reports whether the region has accepted that the user leaves the room of an event, and its change
-// stream has not handled that: until then the socket still listens.
+// removalUnderWay reports whether the user's membership of an event's room changed in the region behind the event: it
+// has been accepted, or stands behind it in the feed. Then the socket listens until the change is pushed.
 func (l *listener) removalUnderWay(e events.Event) bool {
+	if kind, _ := e.Stream.Split(); kind != events.KindRoom {
+		return false
+	}
+	entries, _, err := projections.ListFeed(context.Background(), l.region.views, e.Stream, 0, 1_000_000)
+	if err != nil {
+		return false
+	}
+	position := func(ref events.Ref) int {
+		return slices.IndexFunc(entries, func(entry projections.FeedEntry) bool { return entry.Ref == ref })
+	}
+	at := position(e.Ref())
 	for other, err := range l.region.log.Read(context.Background(), e.Stream, events.Range{Reverse: true}) {
-		if err == nil && slices.Contains(projections.MembersOf(other), l.user) && !l.region.isProjected(nameOf(other)) {
-			return true
+		if err == nil && slices.Contains(projections.MembersOf(other), l.user) {
+			if changed := position(other.Ref()); changed < 0 || changed > at {
+				return true
+			}
 		}
 	}
 	return false
-}
-
-func (r *region) isProjected(name eventName) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.projected[name]
 }
 
 // missing reports whether an event is missing, as far as the client can see.
@@ -299,10 +306,10 @@ func (w *world) drop(s Step) { w.withListener(s, func(l *listener) { l.drop(s) }
 func (w *world) checkListeners(logs [][]events.Event) {
 	s := Step{N: -150}
 	for i, l := range w.listeners {
-		if l.conn == "" {
-			l.listen(s, w.region(int(mix(w.schedule.Seed, uint64(i), 8)>>1)))
-		}
-		for range 2 {
+		for range 4 { // the first ping may show that the socket is closed
+			if l.conn == "" {
+				l.listen(s, w.region(int(mix(w.schedule.Seed, uint64(i), 8)>>1)))
+			}
 			l.ping(s)
 		}
 		if w.failed() {

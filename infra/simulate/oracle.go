@@ -215,10 +215,19 @@ func emojiOf(e events.Event) string {
 	return ""
 }
 
-// marker is how far a user has read a room, by the log of the user's stream.
+// marker is how far a user has read a room, by the log of the user's stream: up to the greatest read marker behind the
+// last mark as unread, or else up to where that mark begins.
 func marker(own []events.Event, room string) (up events.ID) {
+	from := last(own, func(e events.Event) bool {
+		p, is := e.Payload.(events.RoomMarkedUnread)
+		return is && p.Room == room
+	})
+	if from != nil {
+		up = events.PrecedingID(from.Payload.(events.RoomMarkedUnread).From)
+	}
 	for _, e := range own {
-		if p, is := e.Payload.(events.RoomRead); is && p.Room == room && p.UpTo.Compare(up) > 0 {
+		p, is := e.Payload.(events.RoomRead)
+		if is && p.Room == room && p.UpTo.Compare(up) > 0 && (from == nil || e.Ref().Compare(from.Ref()) > 0) {
 			up = p.UpTo
 		}
 	}

@@ -22,6 +22,7 @@ var kinds = []kind{
 	{"pin", 1, byUser, "a message is pinned", (*world).pin},
 	{"unpin", 1, byUser, "a message is unpinned", (*world).unpin},
 	{"read", 3, byUser, "a user moves a read marker", (*world).read},
+	{"unread", 1, byUser, "a user marks a room as unread from a message on", (*world).markUnread},
 	{"profile", 1, byUser, "a user sets their profile", (*world).profile},
 	{"room", 2, byUser, "a user creates a room", (*world).createRoom},
 	{"direct", 1, byUser, "a user opens a direct room", (*world).openDirect},
