@@ -272,6 +272,18 @@ func TestEraseDryRun(t *testing.T) {
 	if n := o.count(events.UserStream("adda")); n != 0 {
 		t.Error("an unknown user is erased")
 	}
+	o.op.post("/v1/ops/users/adda/erase?force=true", "").want(201)
+	if n := o.count(events.UserStream("adda")); n != 1 {
+		t.Error("an unknown user is not erased with force")
+	}
+
+	// Once more, when the user is erased: when and by whom, and what stays.
+	erased := o.op.post("/v1/ops/users/ada/erase", "").want(201)
+	o.Sync()
+	again := o.op.post("/v1/ops/users/ada/erase?dry_run=true", "").want(200)
+	if again.text("event") != erased.text("event") || again.text("by") != "olga" || len(again.value("unsealed").([]any)) != 2 {
+		t.Errorf("a dry run of an erased user answers %s", again.body)
+	}
 }
 
 // An erasure under an id of the operator's choice happens once, whatever goes wrong.

@@ -19,12 +19,12 @@ type eraseHandlers struct{ *handlers }
 func (h eraseHandlers) register(a *api.API) {
 	command(a, api.Operation{
 		ID: "eraseUser", Method: "POST", Path: "/v1/ops/users/{user}/erase", Creates: true,
-		Summary: "Make everything that a user wrote unreadable, for good",
+		Summary: "Make the messages and the profile of a user unreadable, for good",
 		Codes:   []int{404},
 		Detail: "Appends user.erased. Each region that receives it destroys the user's data keys: from then on their messages and " +
 			"profile read as erased, everywhere and in every copy of the log, and every command of theirs is refused. It cannot be " +
-			"undone. With dry_run=true nothing happens: the answer lists the names and topics of rooms that the user gave, which are " +
-			"not encrypted and stay.",
+			"undone. What is not encrypted stays: names and topics that the user gave rooms, reactions, memberships, and when and where the " +
+			"user wrote. With dry_run=true nothing happens: the answer lists those names and topics and, if the user was erased, when and by whom.",
 	}, h.eraseUser)
 	query(a, api.Operation{
 		ID: "getErasure", Method: "GET", Path: "/v1/ops/users/{user}/erasure", Codes: []int{404},
@@ -41,6 +41,7 @@ type eraseInput struct {
 	Key  string `header:"Idempotency-Key" doc:"A ULID you minted, carrying the mark of the user: sent again with it, the command appends one event."`
 
 	DryRun bool `query:"dry_run" doc:"Erase nothing, and list what an erasure would leave readable."`
+	Force  bool `query:"force" doc:"Erase a user id that this region does not know: nobody can use it from then on."`
 }
 
 func (h eraseHandlers) eraseUser(ctx context.Context, in *eraseInput) (*api.Response[wire.Erasure], error) {
@@ -55,11 +56,14 @@ func (h eraseHandlers) eraseUser(ctx context.Context, in *eraseInput) (*api.Resp
 		out, err := h.erasure(ctx, in.User, u.Erased, u.ErasedBy)
 		return api.OK(out), err
 	}
-	if err := h.known(ctx, in.User); err != nil {
+	if err := h.known(ctx, in.User); err != nil && !in.Force {
 		return nil, err
 	}
 	if in.DryRun {
 		out, err := h.unsealed(ctx, in.User)
+		if err == nil && u.Erased != (events.ID{}) {
+			out.Event, out.By = u.Erased.String(), u.ErasedBy
+		}
 		return api.OK(out), err
 	}
 	id, err := h.newID(in.User, in.Key)
@@ -102,7 +106,7 @@ func (h eraseHandlers) known(ctx context.Context, user string) error {
 	if own > 0 {
 		return nil
 	}
-	return api.NotYet("user_not_found", "this region knows no such user: check the user id; if the user is new, retry in a moment")
+	return api.NotYet("user_not_found", "this region knows no such user: check the user id; if the user is new, retry in a moment; force=true erases the id all the same")
 }
 
 // maxUnsealed is how many rooms of a user are searched for what the user named.

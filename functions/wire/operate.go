@@ -307,8 +307,8 @@ type EventDigestPage struct {
 // Erasure is how far the erasure of a user is.
 type Erasure struct {
 	User    string          `json:"user"`
-	Event   string          `json:"event" doc:"The event user.erased; its id says when. Empty in a dry run."`
-	By      string          `json:"by" doc:"The operator who did it. Empty in a dry run."`
+	Event   string          `json:"event" doc:"The event user.erased; its id says when. Empty if the user is not erased."`
+	By      string          `json:"by" doc:"The operator who did it. Empty if the user is not erased."`
 	Regions []ErasureRegion `json:"regions" doc:"All that this region has ever received a heartbeat from."`
 
 	Unsealed     []Unsealed `json:"unsealed,omitempty" doc:"Of a dry run: the names and topics that the user gave and rooms have now. They are not encrypted, and stay."`

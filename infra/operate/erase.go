@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,19 +59,21 @@ func (c eraseCmd) Run(s *session) error {
 		return err
 	}
 	path := "/v1/ops/users/" + url.PathEscape(c.User)
+	query := "?force=" + strconv.FormatBool(c.Force)
 	if c.DryRun {
-		if err := r.do(r.ctx, request{method: "POST", url: r.url + path + "/erase?dry_run=true", into: &wire.Erasure{}}); err != nil {
-			return fmt.Errorf("%s: erase: %w", r.title(), err)
+		e := &wire.Erasure{}
+		if err := r.do(r.ctx, request{method: "POST", url: r.url + path + "/erase" + query + "&dry_run=true", into: e}); err != nil {
+			return c.refused(r, err)
 		}
-		return c.count(r)
+		return c.count(r, e)
 	}
 	id, err := r.mint(c.User) // so that a retry does not append a second event
 	if err != nil {
 		return err
 	}
 	e := &wire.Erasure{}
-	if err := r.do(r.ctx, request{method: "POST", url: r.url + path + "/erase", key: id.String(), into: e}); err != nil {
-		return fmt.Errorf("%s: erase: %w", r.title(), err)
+	if err := r.do(r.ctx, request{method: "POST", url: r.url + path + "/erase" + query, key: id.String(), into: e}); err != nil {
+		return c.refused(r, err)
 	}
 	shown := map[string]bool{}
 	for end := time.Now().Add(c.Wait); ; {
@@ -98,6 +101,14 @@ func (c eraseCmd) Run(s *session) error {
 	}
 }
 
+// refused says why nothing was erased.
+func (c eraseCmd) refused(r *region, err error) error {
+	if hasCode(err, "user_not_found") {
+		return fmt.Errorf("%s: erase: no event of the user %q is known, and no room: check the user id; -force erases it all the same, so that nobody can ever use it", r.title(), c.User)
+	}
+	return fmt.Errorf("%s: erase: %w", r.title(), err)
+}
+
 // unacknowledged returns the regions that have not yet destroyed the keys.
 func unacknowledged(e *wire.Erasure) (names []string) {
 	for _, r := range e.Regions {
@@ -118,13 +129,13 @@ func (c eraseCmd) printResult(r *region, e *wire.Erasure, waiting []string) erro
 		return fmt.Errorf("%s is erased, but not yet acknowledged by %s: the keys are destroyed there when the event arrives; "+
 			"run the command again to check", c.User, strings.Join(waiting, ", "))
 	}
-	r.printf("What %s wrote can no longer be read.", c.User)
+	r.printf("The messages and the profile of %s can no longer be read. Names and topics that %s gave rooms, and reactions, stay readable: -dry-run lists the former.", c.User, c.User)
 	return nil
 }
 
-// count prints how much an erasure would make unreadable, and what it would leave: the names and topics
+// count prints how much an erasure would make unreadable, or when it has, and what it leaves: the names and topics
 // that the user ever gave rooms, which are not encrypted.
-func (c eraseCmd) count(r *region) error {
+func (c eraseCmd) count(r *region, e *wire.Erasure) error {
 	var mu sync.Mutex
 	contents, rooms, left := 0, map[events.Stream]bool{}, []wire.Unsealed{}
 	err := readLog(r, func(e events.Event) error {
@@ -161,11 +172,20 @@ func (c eraseCmd) count(r *region) error {
 	}
 	slices.SortStableFunc(left, func(a, b wire.Unsealed) int { return strings.Compare(a.Room, b.Room) })
 	if r.JSON {
-		return r.printJSON(map[string]any{"user": c.User, "events": contents, "rooms": len(rooms), "unsealed": left})
+		out := map[string]any{"user": c.User, "events": contents, "rooms": len(rooms), "unsealed": left}
+		if e.Event != "" {
+			out["event"], out["by"] = e.Event, e.By
+		}
+		return r.printJSON(out)
 	}
-	r.printf("%s wrote %s messages, edits and profiles, in %d rooms. All would become unreadable.", c.User, thousands(int64(contents)), len(rooms))
+	what := fmt.Sprintf("%s messages, edits and profiles, in %d rooms", thousands(int64(contents)), len(rooms))
+	if id, err := events.ParseID("event", e.Event); err == nil {
+		r.printf("%s was erased on %s by %s: %s cannot be read any more.", c.User, id.Timestamp().UTC().Format("2006-01-02 at 15:04:05 UTC"), e.By, what)
+	} else {
+		r.printf("%s wrote %s. All would become unreadable.", c.User, what)
+	}
 	if len(left) > 0 {
-		r.printf("%s names and topics that %s gave rooms are not encrypted, and stay readable; change them as an admin of the room:", thousands(int64(len(left))), c.User)
+		r.printf("%s names and topics that %s gave rooms are not encrypted, and stay readable in the log; an admin of a room can change what it shows:", thousands(int64(len(left))), c.User)
 	}
 	for _, text := range left {
 		r.printf("%s  %s  %s", text.Room, text.Field, text.Text)

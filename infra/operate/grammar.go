@@ -35,7 +35,7 @@ type cli struct {
 	Import importCmd `cmd:"" help:"Import conversations from JSON lines or a Slack export."`
 	Export exportCmd `cmd:"" help:"Export events or messages as JSON lines."`
 	Owner  ownerCmd  `cmd:"" help:"Make a user a member and owner of a room."`
-	Erase  eraseCmd  `cmd:"" help:"Make everything that a user wrote unreadable, permanently."`
+	Erase  eraseCmd  `cmd:"" help:"Make the messages and the profile of a user unreadable, permanently."`
 
 	Version     versionCmd       `cmd:"" help:"Print the version of this program."`
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version of this program."`
@@ -194,7 +194,8 @@ type ownerCmd struct {
 type eraseCmd struct {
 	User   string        `arg:"" help:"Id of the user."`
 	Yes    bool          `help:"Erase the user. This cannot be undone."`
-	DryRun bool          `help:"Count what would become unreadable, and list what would not; change nothing."`
+	DryRun bool          `help:"Count what would become unreadable, and list what would not; change nothing. Of an erased user, say when that was."`
+	Force  bool          `help:"Erase a user id that the region does not know: nobody can use it from then on."`
 	Wait   time.Duration `default:"1m" help:"How long to wait for all regions to acknowledge."`
 }
 
@@ -261,9 +262,9 @@ Example:
 
 // Help implements [kong.HelpProvider].
 func (eraseCmd) Help() string {
-	return `Messages and profiles are stored encrypted with a key of their author. Erasing a user destroys this key in every region: everything that the user wrote then reads as erased everywhere, including in the log, in replays and in backups of either. Processes may cache the key for up to 30 seconds. The user's id and reactions stay, and what was delivered before cannot be recalled; subscribers receive user.erased. Room names and topics are not encrypted and stay readable. A region that is cut off destroys the key when the event arrives. Run the command again to see which regions have acknowledged.
+	return `Messages and profiles are stored encrypted with a key of their author. Erasing a user destroys this key in every region: the texts of the user's messages and edits, the name and the about text then read as erased everywhere, including in the log, in replays and in backups of either. Processes may cache the key for up to 30 seconds. What is not encrypted stays readable: the user's id, reactions with the names of their emoji, memberships, roles and pins, when and in which room and thread the user wrote, and the names and topics that the user gave rooms, former ones in the log. What was delivered before cannot be recalled; subscribers receive user.erased. A region that is cut off destroys the key when the event arrives. Run the command again to see which regions have acknowledged.
 
-An unknown user is refused, and every command of an erased user: check the id with -dry-run first, which also lists the room names and topics that would stay.
+An unknown user is refused, unless -force is given, and every command of an erased user. Check the id with -dry-run first, which also lists the names and topics that stay.
 
 Examples:
   operate erase ada -dry-run

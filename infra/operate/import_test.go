@@ -296,6 +296,9 @@ func TestErase(t *testing.T) {
 	if err := json.Unmarshal([]byte(p.must("erase", "ada", "-yes", "-json")), &e); err != nil || e.By != "operator" || len(e.Regions) != len(testRegions) || len(unacknowledged(&e)) != 0 {
 		t.Errorf("as JSON: %+v, %v", e, err)
 	}
+	if out := p.must("erase", "ada", "-dry-run"); !strings.Contains(out, "ada was erased on 20") || !strings.Contains(out, " by operator: 2 messages") || !strings.Contains(out, "name  engines") || strings.Contains(out, "would") {
+		t.Errorf("a dry run of an erased user prints %s", out)
+	}
 	if s := p.operate("export", "all", "-messages"); strings.Count(s.out, `"text"`) != 1 || !strings.Contains(s.out, "bobs") || !strings.Contains(s.err, "2 messages that were deleted or erased") {
 		t.Errorf("messages: %+v", s)
 	}
@@ -314,6 +317,9 @@ func TestErase(t *testing.T) {
 	erasure := func(line string) bool { return strings.Contains(line, `"user.erased"`) }
 	if a, b := slices.DeleteFunc(sortedLines(t, all), erasure), sortedLines(t, again); strings.Join(a, "\n") != strings.Join(b, "\n") {
 		t.Errorf("exported again it is\n%s, it was\n%s", strings.Join(b, "\n"), strings.Join(a, "\n"))
+	}
+	if out := other.must("erase", "typo", "-yes", "-force"); !strings.Contains(out, "the keys of typo are destroyed") {
+		t.Error(out)
 	}
 }
 
