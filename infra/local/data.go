@@ -41,7 +41,7 @@ const layout = 2
 // finds. A test compares it.
 const storedForms = 92
 
-// dataVersion is the content of VERSION, "parley local 2 pebble 92": layout, store and stored forms.
+// dataVersion is the content of VERSION, "parley local 2 pebble <forms>": layout, store and stored forms.
 type dataVersion struct {
 	layout int
 	store  string
