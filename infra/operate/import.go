@@ -203,6 +203,9 @@ func (c importCmd) upload(u *upload, src source.Source) error {
 			u.mu.Unlock()
 		case item.Repeat:
 			u.result.Repeated++
+			u.mu.Lock()
+			u.writeReport(item.Place, "the same message as an earlier one of the source")
+			u.mu.Unlock()
 		case c.DryRun:
 			u.result.count(item.Event, false)
 		case item.Known:
@@ -426,12 +429,16 @@ func (u *upload) send(items []source.Item) error {
 
 // addProblem notes something that cannot be imported. The caller holds the lock.
 func (u *upload) addProblem(place source.Place, text string) {
-	line := place.String() + ": " + text
 	if u.count++; len(u.result.Reported) < maxListedProblems {
-		u.result.Reported = append(u.result.Reported, line)
+		u.result.Reported = append(u.result.Reported, place.String()+": "+text)
 	}
+	u.writeReport(place, text)
+}
+
+// writeReport writes a line of the report. The caller holds the lock.
+func (u *upload) writeReport(place source.Place, text string) {
 	if u.report != nil {
-		_, _ = u.report.WriteString(line + "\n") // flushing returns the error
+		_, _ = u.report.WriteString(place.String() + ": " + text + "\n") // flushing returns the error
 	}
 }
 

@@ -373,8 +373,16 @@ func (x *slackReader) readDays(room string, days []File) {
 	}
 }
 
-// message emits a message, and the replies that slackdump writes into it.
+// message emits a message, its author's name if the author is in no list, and the replies that slackdump writes
+// into it.
 func (x *slackReader) message(room string, place Place, o *object) {
+	if id := o.text("user"); id != "" && x.names[id] == "" {
+		profile := o.object("user_profile")
+		if name := firstText(profile.text("real_name"), profile.text("display_name"), profile.text("name")); name != "" {
+			x.names[id] = firstText(profile.text("name"), name)
+			x.emit(place, Record{Kind: KindUser, Author: id, Text: strings.TrimSpace(name)})
+		}
+	}
 	rec := x.record(o)
 	rec.Room = room
 	x.emit(place, rec)

@@ -277,6 +277,10 @@ func TestWhatWasSaid(t *testing.T) {
 			t.Errorf("%s: %q, %v, %q", c.message, textsOf(m), posted, m.problems)
 		}
 	}
+	m := makeAll(t, oneChannel("", said("UX", 1, "hello", `,"user_profile":{"real_name":"Foreign User","name":"ada"}`), said("UX", 2, "<@UX>")), testOptions())
+	if names := m.of("user.profile_set"); len(names) != 1 || names[0].Actor != "UX" || m.of("message.posted")[0].Actor != "UX" || textsOf(m)[1] != "@ada" {
+		t.Errorf("an author of another workspace: %v, %q", m.events, textsOf(m))
+	}
 	for markup, text := range map[string]string{
 		"<!date^1588744800^{date} at {time}|May 6th>": "May 6th", "<!date^1588744800^{date}>": "2020-05-06 06:00 UTC", "<!date^x^{date}>": "(a date)", "<!date^1588744800^{date}^http://x|May>": "May",
 		"<!subteam^S1|@devs>": "@devs", "<!subteam^S1|devs>": "@devs", "<!subteam^S1>": "@group S1", "<!here|here>": "@here", "<!everyone>": "@everyone", "<!foo^bar>": "foo bar", "<!foo|label>": "label",
