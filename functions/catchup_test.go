@@ -47,10 +47,13 @@ func testSyncWaitsForKey(t *testing.T, single bool) {
 	if got := n.messages(); !slices.Equal(got, []string{elsewhere.String()}) || n.More {
 		t.Fatalf("without the key a sync returns %v, more %v; want %v", got, n.More, elsewhere)
 	}
+	if caught := eve.open().catchUp(cursor); !caught.Held || caught.More {
+		t.Errorf("without the key a catch-up of a socket ends with %+v", caught)
+	}
 	for range 3 { // nothing is lost while it waits
 		w.pass(5 * time.Second)
-		if n = eve.sync(n.Cursor); len(n.Events) > 0 || n.More {
-			t.Fatalf("without the key the next sync returns %v", n.types())
+		if n = eve.sync(n.Cursor); len(n.Events) > 0 || n.More || !n.Held {
+			t.Fatalf("without the key the next sync returns %v, held %v", n.types(), n.Held)
 		}
 	}
 	go func() {
@@ -72,8 +75,11 @@ func testSyncWaitsForKey(t *testing.T, single bool) {
 			t.Errorf("with the key %s is unreadable", e.Event.ID)
 		}
 	}
-	if again := eve.sync(m.Cursor); len(again.Events) > 0 {
-		t.Errorf("delivered again: %v", again.types())
+	if again := eve.sync(m.Cursor); len(again.Events) > 0 || again.Held {
+		t.Errorf("delivered again: %v, held %v", again.types(), again.Held)
+	}
+	if caught := eve.open().catchUp(cursor); caught.Held {
+		t.Errorf("with the key a catch-up of a socket ends with %+v", caught)
 	}
 	// A catch-up that begins later returns all of it at once, each room in its order.
 	if got := eve.syncAll(cursor, 1).messages(); len(got) != 3 || slices.Index(got, want[0]) != slices.Index(got, want[1])-1 {

@@ -273,7 +273,7 @@ type frame struct {
 		Status int
 		Errors []struct{ Field, Reason string }
 	}
-	Repeat, Part, More, Reset, Partial, Incomplete bool
+	Repeat, Part, More, Held, Reset, Partial, Incomplete bool
 
 	text []byte
 }
@@ -391,6 +391,13 @@ func (s *socket) closed(code live.Code) {
 	if _, err := s.r.live.Connections.Get(context.Background(), s.id); !errors.Is(err, live.ErrGone) {
 		s.r.t.Errorf("the connection is still known: %v", err)
 	}
+}
+
+// catchUp catches up from a cursor, and returns the frame that ends it.
+func (s *socket) catchUp(cursor string) frame {
+	s.r.t.Helper()
+	frames := s.send(`{"action":"catchup","cursor":"` + cursor + `"}`)
+	return frames[len(frames)-1].is(s.r.t, "caught_up")
 }
 
 func (s *socket) take() []frame { return s.r.sockets.take(s.id) }

@@ -30,8 +30,8 @@ type news struct {
 			Deleted, Unreadable             bool
 		}
 	}
-	Cursor      string
-	More, Reset bool
+	Cursor            string
+	More, Held, Reset bool
 }
 
 func (n news) types() []string {

@@ -136,7 +136,7 @@ func (h *Handler) catchUp(ctx context.Context, r request) error {
 	if err != nil {
 		return err
 	}
-	return h.post(ctx, r.ID, encode(wire.CaughtUp{Type: "caught_up", Ref: r.ref, Cursor: page.Cursor, More: page.More, Reset: page.Reset}))
+	return h.post(ctx, r.ID, encode(wire.CaughtUp{Type: "caught_up", Ref: r.ref, Cursor: page.Cursor, More: page.More, Held: page.Held, Reset: page.Reset}))
 }
 
 // sendSince sends what happened since a cursor, at most so many pages of it.

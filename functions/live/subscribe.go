@@ -67,7 +67,7 @@ func (h *Handler) subscribe(ctx context.Context, r request) error {
 		if err != nil {
 			return err
 		}
-		answer.Cursor, answer.More, answer.Reset = page.Cursor, page.More, page.Reset
+		answer.Cursor, answer.More, answer.Held, answer.Reset = page.Cursor, page.More, page.Held, page.Reset
 	}
 	return h.postPositions(ctx, r, answer, at)
 }

@@ -78,7 +78,7 @@ func (h *Queries) sync(ctx context.Context, in *syncInput) (*api.Response[wire.S
 	if err != nil {
 		return nil, err
 	}
-	out := api.OK(wire.SyncPage{Events: make([]wire.HappenedEvent, len(page.Events)), Cursor: h.Cursors.Encode(user, page.Cursor), More: page.More})
+	out := api.OK(wire.SyncPage{Events: make([]wire.HappenedEvent, len(page.Events)), Cursor: h.Cursors.Encode(user, page.Cursor), More: page.More, Held: page.Held})
 	shown, err := h.shown(ctx, page.Events)
 	if err != nil {
 		return nil, err

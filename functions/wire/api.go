@@ -145,6 +145,7 @@ type SyncPage struct {
 	Events []HappenedEvent `json:"events"`
 	Cursor string          `json:"cursor" doc:"Continue with this."`
 	More   bool            `json:"more" doc:"There is more; call again at once."`
+	Held   bool            `json:"held,omitempty" doc:"In a room an event waits for the key of its content, with the rest of the room, for at most 30 seconds: call again in a few."`
 	Reset  bool            `json:"reset" doc:"There was no cursor, or one of a former release: load your rooms and messages, then continue with this cursor."`
 }
 

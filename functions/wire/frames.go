@@ -96,6 +96,7 @@ type Positions struct {
 	Cursor    string            `json:"cursor,omitempty"`
 	Part      bool              `json:"part,omitempty"` // more frames of this answer follow
 	More      bool              `json:"more,omitempty"`
+	Held      bool              `json:"held,omitempty"` // as in [SyncPage]
 	Reset     bool              `json:"reset,omitempty"`
 	// Incomplete says that the user has more rooms than the socket listens to: only a catch-up has
 	// the events of the others. A pong then has no cursor.
@@ -123,6 +124,7 @@ type CaughtUp struct {
 	Ref    json.RawMessage `json:"ref,omitempty"`
 	Cursor string          `json:"cursor"`
 	More   bool            `json:"more"`
+	Held   bool            `json:"held,omitempty"`
 	Reset  bool            `json:"reset"`
 }
 
@@ -171,6 +173,7 @@ type Frame struct {
 	Own       uint64            `json:"own,omitempty"`
 	Part      bool              `json:"part,omitempty"`
 	More      bool              `json:"more,omitempty"`
+	Held      bool              `json:"held,omitempty"`
 	Reset     bool              `json:"reset,omitempty"`
 	Message   *Message          `json:"message,omitempty"`
 	Repeat    bool              `json:"repeat,omitempty"`

@@ -43,6 +43,7 @@ type session struct {
 	tops       map[events.Stream]uint64 // of the parts of a subscribed or pong so far
 	pong       *pong                    // the last
 	caught     bool                     // up, once
+	held       bool                     // at the end of the last catch-up an event still waited for its key
 }
 
 // pong is how far the region was when it was pinged.
@@ -226,6 +227,7 @@ func (s *session) handleCaughtUp(ctx context.Context, f wire.Frame) error {
 	if f.More {
 		return s.askSince(ctx, f.Cursor)
 	}
+	s.held = f.Held
 	s.dedup.complete()
 	if err := s.deliverAll(s.seq.endCatchUp()); err != nil {
 		return err
@@ -254,7 +256,7 @@ func (s *session) handlePong(ctx context.Context, now *pong) error {
 	switch {
 	case before == nil:
 		return nil
-	case s.seq.missing(before.tops):
+	case s.held || s.seq.missing(before.tops): // no position shows what is held
 		return s.catchUp(ctx, before.tops)
 	default:
 		s.setCursor(before.cursor)

@@ -91,6 +91,46 @@ func TestCalm(t *testing.T) {
 	}
 }
 
+// TestWaitsForKeys: while a catch-up leaves out what waits for its key, positions do not show that it is missing. No
+// cursor of a pong is kept, and each pong but the first leads to another catch-up.
+func TestWaitsForKeys(t *testing.T) {
+	asked := 0
+	c := testClient(t)
+	r := &run{Client: c, ctx: t.Context(), handle: func(context.Context, Update) error { return nil }}
+	region := &modelRegion{name: "here", tops: map[events.Stream]uint64{}, heard: map[events.ID]uint64{}}
+	region.take(posted(t, modelRooms[0]))
+	s := &session{
+		run: r, at: r.visit(nil, "here"), seq: newSequence(), tops: map[events.Stream]uint64{}, pingSoon: func() {},
+		send: func(context.Context, any) error { asked++; return nil },
+	}
+	take := func(f wire.Frame) {
+		t.Helper()
+		if err := s.handleFrame(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	caughtUp := func(cursor string, held bool) {
+		take(wire.Frame{Type: "caught_up", Ref: json.RawMessage(strconv.Itoa(s.ref)), Cursor: cursor, Held: held})
+	}
+	pongs := func(n int) {
+		for i := range n {
+			take(wire.Frame{Type: "pong", Cursor: fmt.Sprint("pong ", i), Positions: region.positions()})
+		}
+	}
+	take(wire.Frame{Type: "subscribed", Positions: region.positions()})
+	for round := range 3 {
+		cursor := fmt.Sprint("before the held ", round)
+		caughtUp(cursor, true)
+		if pongs(2); c.Cursor() != cursor || asked != round+2 {
+			t.Fatalf("round %d: the cursor is %q, after %d catch-ups", round, c.Cursor(), asked)
+		}
+	}
+	caughtUp("behind", false)
+	if pongs(2); c.Cursor() != "pong 0" || asked != 4 {
+		t.Errorf("with the key: the cursor is %q, after %d catch-ups", c.Cursor(), asked)
+	}
+}
+
 // TestHeld bounds what waits behind a gap; what does not fit is caught up on.
 func TestHeld(t *testing.T) {
 	s := newSequence()
