@@ -63,8 +63,9 @@ func (w *world) event(r *region, key events.Key) events.Event {
 	return got[key]
 }
 
-// follow catches up in a region until there is no more, or a request fails.
-func (f *follower) follow(w *world, s Step, r *region) {
+// follow catches up in a region until there is no more, or a request fails. It reports whether an event still waits for
+// its key.
+func (f *follower) follow(w *world, s Step, r *region) (held bool) {
 	if f.at != r || f.rebuilds != r.rebuilds {
 		clear(f.once)
 	}
@@ -75,12 +76,12 @@ func (f *follower) follow(w *world, s Step, r *region) {
 			if w.settling {
 				w.fail("sync", "%s cannot catch up in %s: %d %s", f.name, r.name, a.status, a.body)
 			}
-			return
+			return held
 		}
 		var page wire.SyncPage
 		if err := json.Unmarshal(a.body, &page); err != nil || !a.ok() {
 			w.fail("sync", "%s is answered %d %s", f.name, a.status, a.body)
-			return
+			return held
 		}
 		if page.Reset {
 			w.fail("reset", "%s is answered a reset to a cursor of %s in %s", f.name, f.at.name, r.name)
@@ -94,11 +95,12 @@ func (f *follower) follow(w *world, s Step, r *region) {
 			w.trace.line(f.name, "note", "", fmt.Sprintf("%d events, more %v, cursor %+v", len(page.Events), page.More, cursor))
 		}
 		f.cursor, f.at, f.rebuilds = page.Cursor, r, r.rebuilds
-		if !page.More || w.failed() {
-			return
+		if held = page.Held; !page.More || w.failed() {
+			return held
 		}
 	}
 	w.fail("sync", "%s: there is always more", f.name)
+	return held
 }
 
 // take takes a page, and checks that the follower may have each event, now.
