@@ -177,7 +177,7 @@ type importCmd struct {
 	Users  string `enum:"name,id" default:"name" help:"Which user ids to give Slack's users: name, the user name, or id, Slack's own id, which never changes. Default: name."`
 	DryRun bool   `help:"Read the source and count the work and its price; send nothing."`
 	Report string `placeholder:"FILE" help:"Write everything that cannot be imported to this file."`
-	Lanes  int    `default:"4" help:"Number of batches to send in parallel. The events of a room are sent in order."`
+	Lanes  int    `default:"4" help:"Number of batches to send in parallel. The batches of a room are sent one after the other; the events of one may arrive in any order."`
 }
 
 type exportCmd struct {
