@@ -173,6 +173,9 @@ func (h *hunt) explain(ctx context.Context, w *worker, s Schedule, f Failure) er
 	if ended != nil {
 		return ended
 	}
+	if failure == nil && h.tries == 0 {
+		failure = &f
+	}
 	if failure == nil {
 		failure = &Failure{Step: noStep, Check: checkSame, Text: "it failed once and not again, the check " + f.Check + ": " + f.Text}
 	}
