@@ -105,12 +105,18 @@ func (p *push) warn(what string, err error) {
 func (p *push) changeMembers(what []projections.Happened) {
 	type pair struct{ room, user string }
 	changed := map[pair]projections.Happened{}
+	var order []pair // of their first change: the same batch does the same
 	for _, w := range what {
 		for _, user := range projections.MembersOf(w.Event) {
-			changed[pair{w.Event.Stream.Name(), user}] = w
+			c := pair{w.Event.Stream.Name(), user}
+			if _, there := changed[c]; !there {
+				order = append(order, c)
+			}
+			changed[c] = w
 		}
 	}
-	for c, w := range changed {
+	for _, c := range order {
+		w := changed[c]
 		connections := p.of(c.user)
 		if len(connections) == 0 {
 			continue
