@@ -11,6 +11,7 @@ class Region {
   down = false;
   sync = true;
   resets = 0;
+  held = Infinity; // how many events have their keys
 
   arrive() {
     const n = this.events.length + 1;
@@ -20,8 +21,9 @@ class Region {
 
   page(cursor, limit = 3) {
     const from = Number(cursor);
-    const events = this.events.slice(from, from + limit);
-    return { events, cursor: String(from + events.length), more: from + events.length < this.events.length, reset: false };
+    const events = this.events.slice(from, Math.min(from + limit, this.held));
+    const last = from + events.length;
+    return { events, cursor: String(last), more: last < Math.min(this.events.length, this.held), held: last === this.held, reset: false };
   }
 
   async once(method, path, { signal } = {}) {
@@ -77,7 +79,7 @@ class FakeSocket {
     } else if (action === 'catchup') {
       const page = this.region.page(cursor);
       for (const happened of page.events) this.deliver({ type: 'event', cursor, ...happened });
-      this.deliver({ type: 'caught_up', ref, cursor: page.cursor, more: page.more, reset: false });
+      this.deliver({ type: 'caught_up', ref, cursor: page.cursor, more: page.more, held: page.held, reset: false });
     } else {
       this.deliver({ type: 'pong', ref, positions: { r: top }, cursor: String(top) });
     }
@@ -138,6 +140,21 @@ test('a silent loss shows in the positions, and is made good', async () => {
   region.sockets.add(socket);
   region.arrive(); // a gap before this one
   await until(() => distinct().length === 3, 'the gap is filled');
+});
+
+test('what waits for its key is caught up with later, though the positions show nothing', async () => {
+  const { live, distinct } = follow();
+  await until(() => live.status.state === 'live');
+  const [socket] = region.sockets;
+  region.sockets.delete(socket);
+  region.arrive();
+  region.arrive();
+  region.held = 1;
+  region.sockets.add(socket);
+  region.arrive(); // a gap before this one
+  await until(() => distinct().length === 2, 'what has its key is here');
+  region.held = Infinity;
+  await until(() => distinct().length === 3, 'the rest follows');
 });
 
 test('where there is no socket, long polls deliver everything', async () => {

@@ -102,11 +102,12 @@ export class Client {
     if (event.type.startsWith('member.') && event.data?.user === this.session.user) this.#askInvitations();
   }
 
-  /** An event too large for a frame: ask for what it holds. */
+  /** An event too large for a frame, or whose key is not there yet: ask for what it holds. */
   async #whole(room, event) {
     if (event.type !== 'message.posted') return this.latest(room);
     const { text, deleted, erased, unreadable, reply_to, thread } = await this.http.get(`${messagesOf(room)}/${event.id}?includes=${event.id}`);
-    this.#apply({ room, event: { ...event, deleted, unreadable, data: { text: deleted || erased || unreadable ? null : text, reply_to, thread } } });
+    if (unreadable) return this.live.hold();
+    this.#apply({ room, event: { ...event, deleted, data: { text: deleted || erased ? null : text, reply_to, thread } } });
   }
 
   #readElsewhere({ id, data }) {

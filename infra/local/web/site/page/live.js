@@ -32,6 +32,7 @@ export class Live extends EventTarget {
   #socket = null;
   #positions = new Map();
   #catching = null;
+  #held = false; // an event waits for its key, and no position shows that it is missing
   #refused = 0; // sockets that did not open, in a row
   #noSocketBefore = 0;
   #turn = new AbortController(); // ends what is under way when another endpoint is better
@@ -203,8 +204,12 @@ export class Live extends EventTarget {
       const answer = await socket.ask({ action: 'catchup', cursor: this.#cursor, limit: 200 });
       await this.#take({ cursor: answer.cursor, reset: answer.reset });
       more = answer.more;
+      this.#held = Boolean(answer.held);
     }
   }
+
+  /** An event came without its data, whose key is not there yet: pings catch up until it is. */
+  hold() { this.#held = true; }
 
   /** Pings for as long as the socket lives; throws when it no longer answers. */
   async #watch(socket) {
@@ -215,7 +220,7 @@ export class Live extends EventTarget {
       if (this.#lacks(pong)) {
         this.#base(pong);
         this.#fill(socket);
-      } else if (pong.incomplete) { // the socket listens to some rooms only
+      } else if (pong.incomplete || this.#held) { // the socket listens to some rooms only
         await this.#catchUp(socket);
       } else if (pong.cursor && this.status.state === 'live') {
         this.#cursor = pong.cursor;
