@@ -166,6 +166,7 @@ var reopenBackoff = events.Backoff{First: 200 * time.Millisecond, Max: 5 * time.
 
 // supervise closes a region when its stores fail, and opens it again, until ctx ends.
 func (c *cluster) supervise(ctx context.Context, r *region) {
+	logged := "" // why it could not be opened, once
 	for tries := 1; ctx.Err() == nil; tries++ {
 		if in := r.now.Load(); in != nil {
 			began := time.Now()
@@ -186,9 +187,13 @@ func (c *cluster) supervise(ctx context.Context, r *region) {
 			continue
 		}
 		if err := c.openRegion(ctx, r); err != nil {
-			r.logger.ErrorContext(ctx, "a region cannot be opened; it will be retried", "error", err)
+			if text := err.Error(); text != logged && ctx.Err() == nil {
+				r.logger.ErrorContext(ctx, "a region cannot be opened; it will be retried", "error", err)
+				logged = text
+			}
 			continue
 		}
+		logged = ""
 		in := r.now.Load()
 		in.start(c.mustFill(r, in))
 		r.logger.WarnContext(ctx, "the region is open again")

@@ -115,10 +115,15 @@ type regionState struct {
 	State   string `json:"state"`   // what PUT /local/regions/{region} set
 	Healthy bool   `json:"healthy"` // what the global endpoint found last
 	URL     string `json:"url"`
+	Closed  string `json:"closed,omitempty"` // why its stores are closed
 }
 
 func (c *control) state(r *region) regionState {
-	return regionState{r.name, r.state.Load().(string), c.global.health()[r.name], r.url}
+	s := regionState{Region: r.name, State: r.state.Load().(string), Healthy: c.global.health()[r.name], URL: r.url}
+	if why := r.why(); why != nil {
+		s.Closed = why.Error()
+	}
+	return s
 }
 
 // list answers GET /local/regions, in order of preference.

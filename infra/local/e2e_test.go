@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -240,9 +241,13 @@ func TestFailover(t *testing.T) {
 	if err := json.Unmarshal(text, &list); err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("[{one up true %s} {two up true %s} {three failing false %s}]", s.url(1), s.url(2), s.url(3))
-	if got := fmt.Sprint(list.Regions); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	want := []regionState{
+		{Region: "one", State: stateUp, Healthy: true, URL: s.url(1)},
+		{Region: "two", State: stateUp, Healthy: true, URL: s.url(2)},
+		{Region: "three", State: stateFailing, URL: s.url(3)},
+	}
+	if !slices.Equal(list.Regions, want) {
+		t.Errorf("got  %v\nwant %v", list.Regions, want)
 	}
 }
 

@@ -353,6 +353,14 @@ func TestAllDisksFull(t *testing.T) {
 	}) {
 		t.Error("a region counts as healthy")
 	}
+	for _, region := range set.regions {
+		if closed, _ := ada.must("GET", "/local/regions/"+region, nil)["closed"].(string); !strings.Contains(closed, "no space left") {
+			t.Errorf("%s is closed because of %q", region, closed)
+		}
+		if text := s.welcome(); !strings.Contains(text, "WARNING: "+region+" is closed") {
+			t.Errorf("the start-up text says nothing of %s", region)
+		}
+	}
 	disk.set("", nil, false, nil)
 	ada.soon("PUT", path, map[string]string{"text": "hello"})
 	s.agree(room, "ada", 1)

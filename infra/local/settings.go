@@ -256,6 +256,11 @@ and talk. %s
 	for _, r := range regions {
 		fmt.Fprintf(&b, "  %s   %s\n", r.url, r.name)
 	}
+	for _, r := range regions {
+		if why := r.why(); why != nil {
+			fmt.Fprintf(&b, "\nWARNING: %s is closed, and is tried again every few seconds: %v\n", r.name, why)
+		}
+	}
 	if !s.loopback() {
 		b.WriteString("\nWARNING: other machines can reach this, and everyone who can gets a token for any user.\n")
 	}
