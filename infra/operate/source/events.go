@@ -28,7 +28,7 @@ func Events(src Source, s *Survey) iter.Seq2[Item, error] {
 		for _, r := range s.rooms {
 			r.begin()
 		}
-		m := &maker{s: s, yield: yield}
+		m := &maker{s: s, yield: yield, profiles: map[events.ID]bool{}}
 		for rec, err := range src.Records() {
 			if err != nil {
 				yield(Item{}, err)
@@ -61,10 +61,11 @@ func (r *room) begin() {
 
 // maker makes events.
 type maker struct {
-	s       *Survey
-	place   Place // of the present record
-	yield   func(Item, error) bool
-	stopped bool // the consumer wants no more
+	s        *Survey
+	place    Place // of the present record
+	yield    func(Item, error) bool
+	stopped  bool               // the consumer wants no more
+	profiles map[events.ID]bool // that were made
 }
 
 // emit hands out an item, unless the consumer has stopped.
@@ -159,8 +160,13 @@ func (m *maker) addUser(rec Record, c checked) {
 		m.note("%s", note)
 	}
 	if name := oneLine(rec.Text, events.MaxNameChars); events.ValidateName("name", name) == nil {
-		user := m.s.user(rec.Author)
-		m.emitEvent(idOf(c.ms, "profile", rec.Author, name), events.UserStream(user), user, events.UserProfileSet{Name: events.Plain(name)}, false)
+		user, id := m.s.user(rec.Author), idOf(c.ms, "profile", rec.Author, name)
+		if m.profiles[id] { // two lists have the user
+			m.emit(Item{Repeat: true})
+			return
+		}
+		m.profiles[id] = true
+		m.emitEvent(id, events.UserStream(user), user, events.UserProfileSet{Name: events.Plain(name)}, false)
 	}
 }
 

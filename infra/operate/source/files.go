@@ -17,6 +17,12 @@ import (
 type File struct {
 	Name string // its path, with slashes
 	Open func() (io.ReadCloser, error)
+	err  error // why it cannot be opened
+}
+
+// unopenable returns a file, or a folder, that cannot be opened.
+func unopenable(name string, err error) File {
+	return File{name, func() (io.ReadCloser, error) { return nil, err }, err}
 }
 
 var (
@@ -29,19 +35,15 @@ var (
 func FilesOf(folder fs.FS) []File {
 	var files []File
 	_ = fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error { // its errors are in the files
-		if err == nil && entry.IsDir() {
-			return nil
+		switch {
+		case err != nil:
+			files = append(files, unopenable(name, err))
+		case entry.IsDir():
+		case !entry.Type().IsRegular():
+			files = append(files, unopenable(name, errNotRegular))
+		default:
+			files = append(files, File{Name: name, Open: func() (io.ReadCloser, error) { return folder.Open(name) }})
 		}
-		files = append(files, File{name, func() (io.ReadCloser, error) {
-			switch {
-			case err != nil:
-				return nil, err
-			case !entry.Type().IsRegular():
-				return nil, errNotRegular
-			default:
-				return folder.Open(name)
-			}
-		}})
 		return nil
 	})
 	return tidy(files)
@@ -61,12 +63,11 @@ func filesOfZip(z *zip.Reader) []File {
 		if strings.HasSuffix(name, "/") || strings.HasSuffix(name, `\`) {
 			continue // a folder
 		}
-		files = append(files, File{name, func() (io.ReadCloser, error) {
-			if !f.Mode().IsRegular() {
-				return nil, errNotRegular
-			}
-			return f.Open()
-		}})
+		if !f.Mode().IsRegular() {
+			files = append(files, unopenable(name, errNotRegular))
+			continue
+		}
+		files = append(files, File{Name: name, Open: func() (io.ReadCloser, error) { return f.Open() }})
 	}
 	return tidy(files)
 }
@@ -76,7 +77,7 @@ func tidy(files []File) []File {
 	for i, f := range files {
 		name := strings.ReplaceAll(f.Name, `\`, "/")
 		if clean := path.Clean("/" + name)[1:]; strings.Contains("/"+name+"/", "/../") {
-			files[i] = File{clean, func() (io.ReadCloser, error) { return nil, errOutside }}
+			files[i] = unopenable(clean, errOutside)
 		} else {
 			files[i].Name = clean
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/text/unicode/norm"
+
 	"parley/events"
 )
 
@@ -112,7 +114,7 @@ func decodeLine(line []byte) Record {
 	if o.text("stream") != "" && o.text("type") != "" {
 		return decodeEvent(line)
 	}
-	room := o.text("room")
+	room := norm.NFC.String(o.text("room")) // the same room, however its accents are written
 	if o.raw("about") != nil && room != "" {
 		return decodeRoom(room, o)
 	}

@@ -86,6 +86,10 @@ func sortSlack(files []File) (exports []*slackExport, users []File, outside []Fi
 		i := slices.IndexFunc(roots, func(root string) bool { return strings.HasPrefix(f.Name, root) })
 		base := path.Base(f.Name)
 		isJSON := strings.EqualFold(path.Ext(base), ".json")
+		if f.err != nil && !isJSON { // it might be a folder
+			outside = append(outside, f)
+			continue
+		}
 		if slices.Contains(slackUsers, base) && (i < 0 || !strings.Contains(f.Name[len(roots[i]):], "/")) {
 			users = append(users, f)
 			continue
@@ -148,19 +152,13 @@ func (s Slack) Records() iter.Seq2[Record, error] {
 			x.readExport(e, channels[i])
 		}
 		for _, f := range outside {
-			x.problem(f.Name, 0, "the file is not part of the export"+openProblem(f))
+			text := "the file is not part of the export"
+			if f.err != nil {
+				text = "the file cannot be opened: " + f.err.Error()
+			}
+			x.problem(f.Name, 0, text)
 		}
 	}
-}
-
-// openProblem says why a file cannot be opened, "" if it can.
-func openProblem(f File) string {
-	in, err := f.Open()
-	if err != nil {
-		return ": " + err.Error()
-	}
-	_ = in.Close()
-	return ""
 }
 
 // emit hands out a record, unless the consumer has stopped.
@@ -183,7 +181,7 @@ func (x *slackReader) readUsers(files []File) {
 	}
 	for _, f := range files {
 		x.readArray(f, func(n int, o *object) {
-			id, name := o.text("id"), o.text("name")
+			id, name := o.text("id"), norm.NFC.String(o.text("name"))
 			if id == "" {
 				x.problem(f.Name, n, "the user has no id")
 				return
@@ -218,7 +216,7 @@ func (x *slackReader) name(id string) string { return firstText(x.names[id], id)
 func (x *slackReader) readChannels(e *slackExport) (channels []*slackChannel) {
 	for _, f := range e.lists {
 		x.readArray(f, func(n int, o *object) {
-			c := &slackChannel{id: o.text("id"), name: o.text("name")}
+			c := &slackChannel{id: o.text("id"), name: norm.NFC.String(o.text("name"))}
 			if c.id == "" {
 				x.problem(f.Name, n, "the channel has no id")
 				return

@@ -16,9 +16,6 @@ var membership = regexp.MustCompile(`^(?:channel|group|mpim|im|conversation)_(jo
 
 var membershipKinds = map[string]Kind{"join": KindJoin, "leave": KindLeave, "archive": KindArchive, "unarchive": KindUnarchive}
 
-// emojiName is the form of names that events.ValidateEmoji accepts.
-var emojiName = regexp.MustCompile(`^:[a-z0-9_+-]{1,30}:$`)
-
 // slackTS parses Slack's time format: seconds, a dot and six digits, as a text or a number. It returns the
 // key of the message: the usual text.
 func slackTS(text string) (at time.Time, key string, ok bool) {
@@ -166,7 +163,10 @@ func (x *slackReader) reactions(o *object, rec *Record, note func(string, ...any
 	for _, r := range o.objects("reactions") {
 		name, _, _ := strings.Cut(r.text("name"), "::") // without the skin tone
 		emoji := ":" + name + ":"
-		if !emojiName.MatchString(emoji) {
+		if events.ValidateEmoji("emoji", name) == nil { // it is no name
+			emoji = name
+		}
+		if events.ValidateEmoji("emoji", emoji) != nil {
 			note("a reaction left out: the name of its emoji is not valid")
 			continue
 		}

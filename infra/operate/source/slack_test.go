@@ -191,6 +191,48 @@ func TestEveryFile(t *testing.T) {
 	}
 }
 
+// What cannot be opened, and what is a link, is reported.
+func TestUnopenable(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"channels.json": `[{"id":"C0000001","name":"c"}]`, "c/2020-01-01.json": "[" + said("UA", 1, "one") + "]"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, link := range []string{"folder", "c/2020-01-02.json", "c/note.txt"} {
+		if err := os.Symlink("/etc", filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := makeAll(t, Slack{Files: FilesOf(os.DirFS(dir))}, testOptions())
+	report := strings.Join(m.problems, "\n")
+	for _, name := range []string{"folder: the file cannot", "c/2020-01-02.json: the file cannot", "c/note.txt: the file cannot"} {
+		if !strings.Contains(report, name) {
+			t.Errorf("%q is not in the report: %s", name, report)
+		}
+	}
+	if texts := textsOf(m); len(texts) != 1 {
+		t.Errorf("%q", texts)
+	}
+}
+
+// Reactions are names of emoji, of any length that Parley takes, or emoji.
+func TestReactionNames(t *testing.T) {
+	for name, emoji := range map[string]string{
+		"+1": ":+1:", "wave::skin-tone-3": ":wave:", "a_rather_long_name_of_a_custom_emoji_of_this_team": ":a_rather_long_name_of_a_custom_emoji_of_this_team:", "👍": events.NormalizeEmoji("👍"), "❤": events.NormalizeEmoji("❤"),
+		"café": "", "": "", strings.Repeat("x", 99): "",
+	} {
+		m := makeAll(t, oneChannel("", said("UA", 1, "x", fmt.Sprintf(`,"reactions":[{"name":%q,"users":["UB"],"count":1}]`, name))), testOptions())
+		added := m.of("reaction.added")
+		if emoji == "" && (len(added) != 0 || len(m.notes) == 0) || emoji != "" && (len(added) != 1 || added[0].Payload.(events.ReactionAdded).Emoji != emoji) {
+			t.Errorf("%q becomes %v, %q", name, added, m.notes)
+		}
+	}
+}
+
 // Archives are read as they come: with backslashes, in code pages, in folders, by standard input.
 func TestArchives(t *testing.T) {
 	files := map[string]string{
@@ -426,6 +468,17 @@ func TestRepeats(t *testing.T) {
 	later := makeAfter(t, lines(line(3, "c")), testOptions(), makeAll(t, lines(line(1, "a")), testOptions()).events)
 	if len(later.of("room.created")) != 1 || len(later.added) != 1 {
 		t.Errorf("a later file adds %v", later.added)
+	}
+	both := `[{"id":"UA","name":"ada","updated":1577836800,"profile":{"real_name":"Ada"}}]`
+	m = makeAll(t, slackFiles(map[string]string{"users.json": both, "org_users.json": both, "channels.json": "[]"}), testOptions())
+	if len(m.of("user.profile_set")) != 1 || m.repeats != 1 {
+		t.Errorf("a user in two lists: %v", m.events)
+	}
+	accents := func(form norm.Form) string {
+		return fmt.Sprintf(`{"room":%q,"author":"ada","at":"2020-01-01T00:00:0%dZ","text":"x"}`+"\n", form.String("Zoë"), form)
+	}
+	if m := makeAll(t, lines(accents(norm.NFC)+accents(norm.NFD)), testOptions()); len(m.of("room.created")) != 1 || len(textsOf(m)) != 2 {
+		t.Errorf("accents make two rooms: %v", m.of("room.created"))
 	}
 	o := testOptions()
 	o.Name = "another"
