@@ -85,7 +85,7 @@ type world struct {
 	settling bool
 	mu       sync.Mutex
 	failure  *Failure
-	closers  []func()
+	closers  []func() error
 }
 
 // place is an event in a region.
@@ -129,8 +129,10 @@ func (w *world) close() {
 			p.end()
 		}
 	}
-	for _, c := range w.closers {
-		c()
+	for _, closeStore := range w.closers {
+		if err := closeStore(); err != nil {
+			w.fail("close", "cannot close a store: %v", err)
+		}
 	}
 }
 
