@@ -43,6 +43,7 @@ type region struct {
 	jobs      []*opsJob
 	rebuilds  int                // of feeds, that were begun
 	raw       int                // records that were no events
+	gone      map[eventName]bool // what was trimmed of streams without a feed: nobody recovers it
 	projected map[eventName]bool // what the stream function has put into views and feeds
 }
 
@@ -53,6 +54,7 @@ type shard struct {
 	failures int  // of the batch at its beginning, in a row
 	stuck    bool // nothing is handled
 	busy     bool // a batch is being handled
+	trimmed  bool // records are gone that were not handled
 }
 
 // transit is something on its way to a region.
@@ -76,7 +78,7 @@ type process struct {
 }
 
 func newRegion(w *world, index int, name string) *region {
-	r := &region{world: w, index: index, name: name, stores: w.open(name), sockets: newSockets(), projected: map[eventName]bool{}}
+	r := &region{world: w, index: index, name: name, stores: w.open(name), sockets: newSockets(), projected: map[eventName]bool{}, gone: map[eventName]bool{}}
 	r.bus = newBus(r)
 	r.connections = live.NewMemory()
 	if w.plant.connections != nil {
@@ -285,14 +287,17 @@ func (r *region) handle(s Step, shard *shard, most int) bool {
 	if shard.busy || shard.stuck { // one batch of a shard at a time
 		return false
 	}
+	shard.busy = true
+	defer func() { shard.busy = false }()
+	if shard.trimmed {
+		return r.recover(s, shard)
+	}
 	r.mu.Lock()
 	batch := slices.Clone(shard.waiting[:min(most, len(shard.waiting))])
 	r.mu.Unlock()
 	if len(batch) == 0 {
 		return false
 	}
-	shard.busy = true
-	defer func() { shard.busy = false }()
 	if shard.failures > 0 { // bisected
 		batch = batch[:max(1, len(batch)>>min(shard.failures, 10))]
 	}

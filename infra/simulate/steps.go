@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -51,6 +52,7 @@ var kinds = []kind{
 	{"stream", 30, byFault, "a process handles a batch of a shard", (*world).stream},
 	{"redeliver", 4, byFault, "a process handles a batch that comes again later", (*world).redeliver},
 	{"stick", 1, byFault, "a shard is no longer handled, or is again", (*world).stick},
+	{"trim", 1, byFault, "a shard loses what was not handled for a day", (*world).trim},
 	{"receive", 20, byFault, "a region receives what has come from others", (*world).receive},
 	{"poison", 1, byFault, "a record comes that no process can read", (*world).poison},
 	{"wait", 8, byFault, "seconds or minutes pass, and everything that is due happens", (*world).wait},
@@ -95,6 +97,57 @@ func (w *world) stick(s Step) {
 }
 
 func (w *world) receive(s Step) { w.region(s.A).receive(false) }
+
+// trim takes from a shard what was not handled, as a table does a day later.
+func (w *world) trim(s Step) {
+	r, shard := w.shard(s)
+	if shard.busy || len(shard.waiting) == 0 {
+		return
+	}
+	for _, record := range shard.waiting {
+		switch kind, _ := record.Event.Stream.Split(); {
+		case record.Err != nil:
+			r.raw--
+		case kind == events.KindRegion || kind == events.KindOps:
+			r.gone[nameOf(record.Event)] = true
+		}
+	}
+	shard.waiting, shard.trimmed, shard.failures = nil, true, 0
+}
+
+// recover puts what a shard has lost behind what it delivers, as the trigger of infra/local does: the events of its
+// streams that the feeds lack.
+func (r *region) recover(s Step, shard *shard) bool {
+	p := r.any(r.workers, s, "recover")
+	ctx, end := p.begin(s, "recovery")
+	defer end()
+	of := map[events.Stream][]events.Event{}
+	part := events.Part{Index: shard.index, Of: len(r.shards)}
+	for e, err := range r.log.Scan(ctx, events.Part{Of: 1}, events.Key{}) {
+		if err != nil {
+			r.world.fail("log", "cannot read the log of %s: %v", r.name, err)
+			return false
+		}
+		if part.Holds(e.Stream) {
+			of[e.Stream] = append(of[e.Stream], e)
+		}
+	}
+	var lost []events.Record
+	for _, stream := range slices.Sorted(maps.Keys(of)) {
+		missing, err := p.stream.Feed.Missing(ctx, stream, of[stream])
+		if err != nil {
+			return true // again
+		}
+		for _, e := range missing {
+			lost = append(lost, events.Record{Event: e})
+		}
+	}
+	r.world.trace.note(p.name, "note", "", "recovers %d events that shard %d has lost", len(lost), shard.index)
+	r.mu.Lock()
+	shard.waiting, shard.trimmed = append(lost, shard.waiting...), false
+	r.mu.Unlock()
+	return true
+}
 
 // poison appends an event of a release to come, or puts something that is no event into a change stream.
 func (w *world) poison(s Step) {
