@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,10 @@ import (
 
 // TestPlantsApply holds that every bug still fits the source: one that no longer does would be no bug.
 func TestPlantsApply(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := map[string]bool{}
 	for _, p := range plants {
 		t.Run(p.name, func(t *testing.T) {
@@ -19,6 +25,9 @@ func TestPlantsApply(t *testing.T) {
 				t.Fatal("another bug has this name")
 			}
 			names[p.name] = true
+			if !bytes.Contains(readme, []byte("| `"+p.name+"` | "+p.about+" |")) {
+				t.Error("README.md does not say how many seeds it takes: run TestPlants with -sim.plants " + p.name)
+			}
 			ports := 0
 			for _, planted := range []bool{p.log != nil, p.views != nil, p.keys != nil, p.bus != nil, p.connections != nil, p.sockets != nil, p.handle != nil} {
 				if planted {
@@ -80,7 +89,11 @@ func TestPlants(t *testing.T) {
 			if f := Run(t, Generate(found.seed, o.steps), Options{}).Failure; f != nil {
 				t.Fatalf("without the bug, seed %d fails too: %s: %s", found.seed, f.Check, f.Text)
 			}
-			t.Logf("| `%s` | %s | %d | `%s` |", p.name, p.about, found.seed, found.failure.Check)
+			where := "port"
+			if p.file != "" {
+				where = "`" + p.file + "`"
+			}
+			t.Logf("| `%s` | %s | %s | %d | `%s` |", p.name, p.about, where, found.seed, found.failure.Check)
 		})
 	}
 }
