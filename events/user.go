@@ -14,7 +14,8 @@ type RoomRead struct {
 
 	// Seen is how many messages of the room, up to and including UpTo, had arrived in the region that
 	// accepted the marker; imported ones are left out. What arrives later and sorts before UpTo is thus
-	// known to be unread, in every region. SeenUnknown if the region did not know; nil in events of a
+	// known to be unread, in every region. SeenUnknown, which stands for all, if the region did not know, or a client
+	// minted the id: then the event must follow from the command alone. Nil in events of a
 	// release that did not count.
 	Seen *int64 `json:"seen,omitempty"`
 }

@@ -412,3 +412,31 @@ func TestUnread(t *testing.T) {
 	bob.put(s.room+"/read", `{"up_to":"`+last.String()+`"}`).want(200)
 	want(bob, 0)
 }
+
+// A read marker under a client's id is one event, wherever it is sent, and clears what came late.
+func TestReadIsOneEvent(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	there := s.world.region(t, "us")
+	replicate(s.region, there)
+	last := s.as("ada").say(s.room, "last")
+	replicate(s.region, there)
+	late := s.mintAt("ada", s.now().Add(-time.Hour))
+	body := `{"up_to":"` + last.String() + `"}`
+	s.as("bob").put(s.room+"/read", body).want(200)
+	there.as("ada").put(s.room+"/messages/"+late.String(), `{"text":"late"}`).want(201)
+	there.Sync()
+	key := s.mint("bob", last)
+	s.as("bob").key(key).put(s.room+"/read", body).want(200)
+	there.as("bob").key(key).put(s.room+"/read", body).want(200)
+	replicate(there, s.region)
+	replicate(s.region, there)
+	for _, r := range []*region{s.region, there} {
+		if n := r.count(events.UserStream("bob")); n != 2 {
+			t.Errorf("%s has %d markers of bob's, want 2", r.name, n)
+		}
+		if got := r.as("bob").get("/v1/rooms").want(200).value("rooms", "unread"); got != 0.0 {
+			t.Errorf("in %s bob has %v unread", r.name, got)
+		}
+	}
+}

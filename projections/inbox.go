@@ -44,9 +44,10 @@ type readMark struct {
 	Seen int64      `json:"seen"`
 }
 
-// exceeds reports whether a is further than b: up to a later message, or with more of those before it.
+// exceeds reports whether a is further than b: up to a later message, or with more of those before it, of which all
+// count as seen where the number is not known.
 func (a readMark) exceeds(b readMark) bool {
-	return cmp.Or(a.UpTo.Compare(b.UpTo), cmp.Compare(a.Seen, b.Seen)) > 0
+	return cmp.Or(a.UpTo.Compare(b.UpTo), cmp.Compare(uint64(a.Seen), uint64(b.Seen))) > 0
 }
 
 // maxMarks bounds the markers that are kept. Commands add none that changes nothing, so more than one is there only

@@ -518,7 +518,7 @@ func markersByRule(set []events.Event, user string) []projections.ReadMarker {
 			switch order := p.UpTo.Compare(m.UpTo); {
 			case p.Seen == nil && m.MarkedUnread == events.ID{} && order > 0:
 				m.UpTo, m.Seen, m.Event = p.UpTo, events.SeenUnknown, events.ID{}
-			case p.Seen != nil && e.Ref().Compare(unread) > 0 && (order > 0 || order == 0 && (m.Event == m.MarkedUnread || *p.Seen >= m.Seen)):
+			case p.Seen != nil && e.Ref().Compare(unread) > 0 && (order > 0 || order == 0 && (m.Event == m.MarkedUnread || uint64(*p.Seen) >= uint64(m.Seen))):
 				m.UpTo, m.Seen, m.Event = p.UpTo, *p.Seen, e.ID
 			}
 		}

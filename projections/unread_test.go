@@ -195,7 +195,7 @@ func (w *unreadWorld) counted(r *unreadRegion, user string) (least, most int, in
 		case events.RoomRead:
 			further := p.UpTo.Compare(upTo)
 			if further == 0 && marker.ID != (events.ID{}) {
-				if before, is := marker.Payload.(events.RoomRead); is && *before.Seen > *p.Seen {
+				if before, is := marker.Payload.(events.RoomRead); is && uint64(*before.Seen) > uint64(*p.Seen) {
 					further = -1
 				}
 			}

@@ -40,7 +40,7 @@ func (h *Commands) registerMarks(a *api.API) {
 	api.Command(a, api.Operation{
 		ID: "setRead", Method: "PUT", Path: "/v1/rooms/{room}/read", Tag: "rooms", Codes: []int{404},
 		Summary: "Mark a room as read up to a message",
-		Detail:  "The greatest marker after the latest mark as unread wins: another changes nothing, and is answered as a repeat. It covers what has arrived in the region that accepts it: a message that arrives later is unread, also where it sorts before the marker.",
+		Detail:  "The greatest marker after the latest mark as unread wins: another changes nothing, and is answered as a repeat. It covers what has arrived in the region that accepts it: a message that arrives later is unread, also where it sorts before the marker. Under an Idempotency-Key it covers all that sorts before it.",
 	}, h.read)
 	api.Command(a, api.Operation{
 		ID: "setUnread", Method: "PUT", Path: "/v1/rooms/{room}/unread", Tag: "rooms", Codes: []int{404},
@@ -104,18 +104,27 @@ func (h *Commands) read(ctx context.Context, in *readInput) (*api.Response[wire.
 	if err != nil {
 		return nil, err
 	}
-	seen, err := projections.CountSeen(ctx, h.Views, room, upTo)
-	if err != nil {
-		return nil, err
+	seen := int64(events.SeenUnknown) // under a client's id, a region that does not know of the event must make the same
+	if in.Key == "" {
+		if seen, err = projections.CountSeen(ctx, h.Views, room, upTo); err != nil {
+			return nil, err
+		}
 	}
 	marker, err := h.marker(ctx, room)
 	if err != nil {
 		return nil, err
 	}
-	return h.moveMarker(ctx, command{
+	done, err := h.moveMarker(ctx, command{
 		id: in.Key, room: events.RoomStream(room), causes: []cause{{"up_to", upTo}},
 		after: []events.ID{marker.MarkedUnread}, payload: events.RoomRead{Room: room, UpTo: upTo, Seen: &seen},
 	}, marker.Event, marker.Covers(upTo, seen))
+	var p *wire.Problem
+	if in.Key == "" && errors.As(err, &p) && p.ID != "" { // under that id it would be another event in another region
+		again := *p
+		again.ID, again.Detail = "", "the marker may or may not have been set; set it again"
+		return nil, &again
+	}
+	return done, err
 }
 
 type unreadInput struct {
