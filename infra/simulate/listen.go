@@ -123,14 +123,14 @@ func (l *listener) missing() bool {
 func (l *listener) send(s Step, frame any) *wire.Frame {
 	w, r := l.world, l.region
 	l.answer = nil
-	p := r.any(r.servers, s, "frame")
+	p := r.any(&r.servers, s, "frame")
 	ctx, end := p.begin(s, "frame")
-	defer end()
 	f, err := p.enter(ctx, "frame", l.conn)
 	if err == nil && f != refuse && !r.failing {
 		_ = p.f.Live().Frame(ctx, l.conn, []byte(bodyOf(frame))) // if it fails there is no answer
 	}
-	if err := p.leave(f, errRefused); err != nil || l.answer == nil || l.conn == "" {
+	err = p.leave(f, errRefused)
+	if end(); err != nil || l.answer == nil || l.conn == "" {
 		if l.conn != "" && w.settling && w.faultsOf(s) == 0 {
 			w.fail("frame", "%s gets no answer from %s: %v", l.name, r.name, err)
 		}
@@ -155,14 +155,14 @@ func (l *listener) listen(s Step, r *region) {
 	l.region, l.conn = r, fmt.Sprint(l.user, "-", l.opened)
 	l.last, l.high, l.caught, l.pong, l.asked = map[events.Stream]uint64{}, map[events.Stream]uint64{}, false, nil, ""
 	r.sockets.add(l.conn, l.receive, func(live.Code) { l.conn = "" })
-	p := r.any(r.servers, s, "connect")
+	p := r.any(&r.servers, s, "connect")
 	ctx, end := p.begin(s, "connect")
-	defer end()
 	f, err := p.enter(ctx, "connect", l.conn)
 	if err == nil && f != refuse && !r.failing {
 		err = p.f.Live().Connect(ctx, l.conn, http.Header{"Authorization": {"Bearer " + tokenOf(l.user)}})
 	}
-	if left := p.leave(f, errRefused); err != nil || left != nil || f == refuse || r.failing {
+	left := p.leave(f, errRefused)
+	if end(); err != nil || left != nil || f == refuse || r.failing {
 		l.drop(s)
 		return
 	}
@@ -276,7 +276,7 @@ func (l *listener) drop(s Step) {
 	if s.C%3 == 0 {
 		return
 	}
-	p := r.any(r.servers, s, "disconnect")
+	p := r.any(&r.servers, s, "disconnect")
 	ctx, end := p.begin(s, "disconnect")
 	defer end()
 	_ = p.f.Live().Disconnect(ctx, conn)

@@ -77,7 +77,7 @@ func (w *world) stepJob(s Step) {
 
 // doStep does a step of a job.
 func (w *world) doStep(s Step, r *region, j *opsJob) {
-	p := r.any(r.workers, s, "job")
+	p := r.any(&r.workers, s, "job")
 	ctx, end := p.begin(s, j.kind)
 	defer end()
 	c := callOf(ctx)

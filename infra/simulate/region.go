@@ -71,6 +71,7 @@ type process struct {
 	name   string
 	serves bool // requests and sockets
 	dead   atomic.Bool
+	busy   bool            // with a call
 	ctx    context.Context // ends with the process
 	end    context.CancelFunc
 	f      *functions.Region
@@ -153,17 +154,35 @@ func (r *region) revive() {
 	}
 }
 
-// any returns one of some processes, which is up to the step and what it is for.
-func (r *region) any(of []*process, s Step, what string) *process {
+// any returns one of some processes, which is up to the step and what it is for. Like on Lambda a process has one call
+// at a time: if all are busy, one more is started.
+func (r *region) any(of *[]*process, s Step, what string) *process {
+	var idle []*process
+	for _, p := range *of {
+		if !p.busy {
+			idle = append(idle, p)
+		}
+	}
+	if len(idle) == 0 {
+		first := (*of)[0]
+		p := r.start(first.name+"+"+strconv.Itoa(len(*of)), first.serves)
+		*of = append(*of, p)
+		return p
+	}
 	h := hashOf(r.name, what)
 	n := r.world.trace.count(h)
-	return of[mix(r.world.schedule.Seed, uint64(s.N), h, uint64(n))%uint64(len(of))]
+	return idle[mix(r.world.schedule.Seed, uint64(s.N), h, uint64(n))%uint64(len(idle))]
 }
 
 // begin returns the context of a call of a process, and what ends it. A call may take as long as on Lambda.
 func (p *process) begin(s Step, what string) (context.Context, context.CancelFunc) {
 	c := call{step: s, what: what, faults: p.region.world.faultsOf(s)}
-	return context.WithTimeout(context.WithValue(p.ctx, callKey{}, c), callTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(p.ctx, callKey{}, c), callTimeout)
+	p.busy = true
+	return ctx, func() {
+		p.busy = false
+		cancel()
+	}
 }
 
 const callTimeout = time.Minute
@@ -301,7 +320,7 @@ func (r *region) handle(s Step, shard *shard, most int) bool {
 	if shard.failures > 0 { // bisected
 		batch = batch[:max(1, len(batch)>>min(shard.failures, 10))]
 	}
-	p := r.any(r.workers, s, "stream")
+	p := r.any(&r.workers, s, "stream")
 	ctx, end := p.begin(s, "stream")
 	defer end()
 	handler := p.stream.Handle

@@ -108,7 +108,8 @@ func (w *world) trim(s Step) {
 		switch kind, _ := record.Event.Stream.Split(); {
 		case record.Err != nil:
 			r.raw--
-		case kind == events.KindRegion || kind == events.KindOps:
+		case kind == events.KindRegion || kind == events.KindOps, r.projected[nameOf(record.Event)]:
+			// What is in a feed and was not published is not recovered either: infra/local does the same.
 			r.gone[nameOf(record.Event)] = true
 		}
 	}
@@ -118,7 +119,7 @@ func (w *world) trim(s Step) {
 // recover puts what a shard has lost behind what it delivers, as the trigger of infra/local does: the events of its
 // streams that the feeds lack.
 func (r *region) recover(s Step, shard *shard) bool {
-	p := r.any(r.workers, s, "recover")
+	p := r.any(&r.workers, s, "recover")
 	ctx, end := p.begin(s, "recovery")
 	defer end()
 	of := map[events.Stream][]events.Event{}
@@ -207,7 +208,7 @@ func (w *world) beats(s Step) { w.beat(s, w.region(s.A)) }
 
 // beat lets a process of a region append its heartbeats.
 func (w *world) beat(s Step, r *region) {
-	p := r.any(r.workers, s, "beat")
+	p := r.any(&r.workers, s, "beat")
 	ctx, end := p.begin(s, "heartbeat")
 	defer end()
 	_ = p.f.Beat(ctx) // the next comes in a minute

@@ -37,6 +37,7 @@ type command struct {
 	stream       events.Stream // of its event
 	text         string        // the content that must be sealed; "" if there is none
 	shared       bool          // another command has the same id
+	read         bool          // it says what had arrived where it was accepted: in another region it is another event
 
 	sent   int
 	acked  bool // a region has said that it stored the event, or had it
@@ -59,7 +60,7 @@ func (w *world) request(s Step, r *region, user, method, path, body, key string)
 	if r.failing {
 		return answer{status: 599}
 	}
-	p := r.any(r.servers, s, "http")
+	p := r.any(&r.servers, s, "http")
 	ctx, end := p.begin(s, "request")
 	defer end()
 	name, _, _ := strings.Cut(path, "?")
@@ -310,6 +311,7 @@ func (w *world) read(s Step) {
 	}
 	user := w.user(s.A)
 	c := w.command(user, "PUT", m.room.path("/read"), bodyOf(wire.ReadMarker{UpTo: m.id.String()}), events.UserStream(user), m.id)
+	c.read = true
 	w.send(s, w.region(s.C), c)
 }
 
