@@ -245,7 +245,7 @@ func (l *listener) ping(s Step) {
 // checkGap checks, where nothing fails, that the socket has received whatever the region has handled since it was opened.
 func (l *listener) checkGap() {
 	w, r := l.world, l.region
-	if !l.caught || l.partial || w.schedule.Faults > 0 || w.schedule.Interleaved {
+	if !l.caught || l.partial || w.schedule.Faults > 0 || w.schedule.Interleaved || r.lost {
 		return
 	}
 	for _, stream := range slices.Sorted(maps.Keys(l.last)) { // of a room that was joined since, the first is not known

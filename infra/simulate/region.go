@@ -43,6 +43,7 @@ type region struct {
 	jobs      []*opsJob
 	rebuilds  int                // of feeds, that were begun
 	raw       int                // records that were no events
+	lost      bool               // some shard was trimmed, once
 	gone      map[eventName]bool // what was trimmed of streams without a feed: nobody recovers it
 	projected map[eventName]bool // what the stream function has put into views and feeds
 }

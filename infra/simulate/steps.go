@@ -114,6 +114,7 @@ func (w *world) trim(s Step) {
 		}
 	}
 	shard.waiting, shard.trimmed, shard.failures = nil, true, 0
+	r.lost = true
 }
 
 // recover puts what a shard has lost behind what it delivers, as the trigger of infra/local does: the events of its
