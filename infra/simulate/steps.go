@@ -187,7 +187,7 @@ func readable(e events.Event) bool {
 // wait lets time pass, minute by minute, in which heartbeats are appended and what is due is handled.
 func (w *world) wait(s Step) {
 	for range 1 + s.A%4 {
-		time.Sleep([]time.Duration{time.Second, 10 * time.Second, time.Minute, 4 * time.Minute}[s.B%4])
+		w.sleep(s, []time.Duration{time.Second, 10 * time.Second, time.Minute, 4 * time.Minute}[s.B%4])
 		if s.B%4 >= 2 {
 			for _, r := range w.regions {
 				w.beat(s, r)
@@ -203,6 +203,12 @@ func (w *world) renumber(s Step) {
 	r.mu.Lock()
 	r.number = s.B % (r.number + 1)
 	r.mu.Unlock()
+}
+
+// sleep lets time pass in a step. Of steps that wake at the same moment one goes on at a time.
+func (w *world) sleep(s Step, d time.Duration) {
+	time.Sleep(d)
+	w.scheduler.park(mix(uint64(s.N), uint64(time.Since(w.trace.began))))
 }
 
 func (w *world) beats(s Step) { w.beat(s, w.region(s.A)) }
