@@ -95,7 +95,8 @@ func (x *oddExport) drawDays(t *rapid.T, folder string, users []string) {
 			continue
 		}
 		m := map[string]any{"type": "message", "ts": ts, "user": rapid.SampledFrom(users).Draw(t, "user"), "text": rapid.SampledFrom([]any{
-			"hello", "<@U0AAAAA1> said <!here>", "1 &lt; 2", 42}).Draw(t, "text")}
+			"hello", "<@U0AAAAA1> said <!here>", "1 &lt; 2", 42,
+		}).Draw(t, "text")}
 		if rapid.IntRange(0, 19).Draw(t, "is long") == 0 {
 			m["text"] = rapid.SampledFrom([]string{long, accents}).Draw(t, "long text")
 		}

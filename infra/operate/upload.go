@@ -49,8 +49,10 @@ func (c importCmd) upload(u *upload, src source.Source) error {
 		}
 	}
 	u.total = survey.Events
-	u.result = importResult{Records: survey.Records, Types: map[string]*tally{}, Skipped: map[string]int{}, Mapped: survey.Mapped, Reported: []string{},
-		DryRun: c.DryRun, Dollars: float64(survey.Events) / 1e6 * dollarsPerMillion}
+	u.result = importResult{
+		Records: survey.Records, Types: map[string]*tally{}, Skipped: map[string]int{}, Mapped: survey.Mapped, Reported: []string{},
+		DryRun: c.DryRun, Dollars: float64(survey.Events) / 1e6 * dollarsPerMillion,
+	}
 	u.startLanes(c.Lanes)
 	for item, err := range source.Events(src, survey) {
 		switch {

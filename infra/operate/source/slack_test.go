@@ -64,14 +64,38 @@ func TestStrangeFields(t *testing.T) {
 		field, form string
 		reported    bool
 	}{
-		{"ts", `1577900001.000100`, false}, {"ts", `"1577900001.0001"`, false}, {"ts", `1577900001`, false}, {"ts", `"1577900001000"`, false},
-		{"ts", `1.5779000010001e9`, false}, {"ts", `"2020-01-01T17:33:21Z"`, false},
-		{"thread_ts", `1577900000.000100`, true}, {"thread_ts", `"later"`, true}, {"thread_ts", `false`, true}, {"thread_ts", `null`, false}, {"thread_ts", `""`, false},
-		{"edited", `{"user":"UA","ts":1577900009}`, false}, {"edited", `true`, true}, {"edited", `"yesterday"`, true}, {"edited", `{"ts":{}}`, true}, {"edited", `null`, false},
-		{"reactions", `{"name":"+1","users":["UB"],"count":"1"}`, false}, {"reactions", `"+1"`, true}, {"reactions", `[7]`, true}, {"reactions", `[{"name":"+1","users":"UB"}]`, false},
-		{"reactions", `[{"name":7,"users":[true],"count":1}]`, true}, {"files", `[null]`, true}, {"files", `"a.png"`, true}, {"attachments", `{"text":"hello"}`, false},
-		{"attachments", `7`, true}, {"subtype", `null`, false}, {"subtype", `["x"]`, true}, {"bot_id", `null`, false}, {"pinned_to", `"C1"`, false}, {"type", `null`, false},
-		{"blocks", `"x"`, false}, {"reply_count", `"many"`, false},
+		{"ts", `1577900001.000100`, false},
+		{"ts", `"1577900001.0001"`, false},
+		{"ts", `1577900001`, false},
+		{"ts", `"1577900001000"`, false},
+		{"ts", `1.5779000010001e9`, false},
+		{"ts", `"2020-01-01T17:33:21Z"`, false},
+		{"thread_ts", `1577900000.000100`, true},
+		{"thread_ts", `"later"`, true},
+		{"thread_ts", `false`, true},
+		{"thread_ts", `null`, false},
+		{"thread_ts", `""`, false},
+		{"edited", `{"user":"UA","ts":1577900009}`, false},
+		{"edited", `true`, true},
+		{"edited", `"yesterday"`, true},
+		{"edited", `{"ts":{}}`, true},
+		{"edited", `null`, false},
+		{"reactions", `{"name":"+1","users":["UB"],"count":"1"}`, false},
+		{"reactions", `"+1"`, true},
+		{"reactions", `[7]`, true},
+		{"reactions", `[{"name":"+1","users":"UB"}]`, false},
+		{"reactions", `[{"name":7,"users":[true],"count":1}]`, true},
+		{"files", `[null]`, true},
+		{"files", `"a.png"`, true},
+		{"attachments", `{"text":"hello"}`, false},
+		{"attachments", `7`, true},
+		{"subtype", `null`, false},
+		{"subtype", `["x"]`, true},
+		{"bot_id", `null`, false},
+		{"pinned_to", `"C1"`, false},
+		{"type", `null`, false},
+		{"blocks", `"x"`, false},
+		{"reply_count", `"many"`, false},
 	} {
 		m := makeAll(t, oneChannel("", base(c.field, c.form)), testOptions())
 		if texts := textsOf(m); len(texts) != 1 || texts[0] != "hello" || len(m.problems) > 0 {
@@ -155,9 +179,17 @@ func TestEveryFile(t *testing.T) {
 		name, list, folder string
 		listed             bool
 	}{
-		{"by name", list("café"), "café", true}, {"macOS", list("café"), norm.NFD.String("café"), true}, {"composed", list(norm.NFD.String("café")), "café", true},
-		{"by id", list("c"), "C0000001", true}, {"lower case", list("General"), "general", true}, {"without name", `[{"id":"C0000001"}]`, "C0000001", true},
-		{"renamed", list("new"), "old", false}, {"no list", "[]", "c", false}, {"a broken list", `[{"id":`, "c", false}, {"a list that is null", "null", "c", false}, {"its id only", "[]", "C0000001", false},
+		{"by name", list("café"), "café", true},
+		{"macOS", list("café"), norm.NFD.String("café"), true},
+		{"composed", list(norm.NFD.String("café")), "café", true},
+		{"by id", list("c"), "C0000001", true},
+		{"lower case", list("General"), "general", true},
+		{"without name", `[{"id":"C0000001"}]`, "C0000001", true},
+		{"renamed", list("new"), "old", false},
+		{"no list", "[]", "c", false},
+		{"a broken list", `[{"id":`, "c", false},
+		{"a list that is null", "null", "c", false},
+		{"its id only", "[]", "C0000001", false},
 	} {
 		m := makeAll(t, slackFiles(map[string]string{"channels.json": c.list, c.folder + "/2020-01-01.json": day}), testOptions())
 		if texts := textsOf(m); len(texts) != 2 {
@@ -402,9 +434,11 @@ func TestStateComesAlong(t *testing.T) {
 // of members, topics and archiving what holds then. What people changed in Parley stays.
 func TestLaterExport(t *testing.T) {
 	export := func(users, channel string, messages ...string) Source {
-		return slackFiles(map[string]string{"users.json": "[" + users + "]", "channels.json": `[{"id":"C0000001","created":1577836800,"creator":"UA",` + channel + `}]`,
+		return slackFiles(map[string]string{
+			"users.json": "[" + users + "]", "channels.json": `[{"id":"C0000001","created":1577836800,"creator":"UA",` + channel + `}]`,
 			"C0000001/2020-01-01.json": "[" + strings.Join(messages, ",") + "]",
-			"dms.json":                 `[{"id":"D0000001","members":["UA","UB"]}]`, "D0000001/2020-01-01.json": "[" + said("UA", 5, "between us") + "]"})
+			"dms.json":                 `[{"id":"D0000001","members":["UA","UB"]}]`, "D0000001/2020-01-01.json": "[" + said("UA", 5, "between us") + "]",
+		})
 	}
 	const before, after = `{"id":"UA","name":"ada"},{"id":"UB","name":"bob"},{"id":"UC","name":"cyd"}`, `{"id":"UA","name":"ada.l"},{"id":"UB","name":"bob"},{"id":"UC","name":"ada"}`
 	first := makeAll(t, export(before, `"name":"c","members":["UA","UC"],"is_archived":true`, said("UA", 1, "one"), said("UB", 2, "two"), said("UA", 3, "draft")), testOptions())
