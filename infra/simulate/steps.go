@@ -98,18 +98,16 @@ func (w *world) stick(s Step) {
 
 func (w *world) receive(s Step) { w.region(s.A).receive(false) }
 
-// trim takes from a shard what was not handled, as a table does a day later.
+// trim takes from a shard what was not handled, as a table does a day later. It takes nothing while the batch at its
+// beginning fails, which may be projected and not published: nobody would publish it any more.
 func (w *world) trim(s Step) {
 	r, shard := w.shard(s)
-	if shard.busy || len(shard.waiting) == 0 {
+	raw := func(record events.Record) bool { return record.Err != nil } // it may be parked already
+	if shard.busy || shard.failures > 0 || len(shard.waiting) == 0 || slices.ContainsFunc(shard.waiting, raw) {
 		return
 	}
 	for _, record := range shard.waiting {
-		switch kind, _ := record.Event.Stream.Split(); {
-		case record.Err != nil:
-			r.raw--
-		case kind == events.KindRegion || kind == events.KindOps, r.projected[nameOf(record.Event)]:
-			// What is in a feed and was not published is not recovered either: infra/local does the same.
+		if kind, _ := record.Event.Stream.Split(); kind == events.KindRegion || kind == events.KindOps {
 			r.gone[nameOf(record.Event)] = true
 		}
 	}
