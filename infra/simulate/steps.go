@@ -52,7 +52,7 @@ var kinds = []kind{
 	{"stream", 30, byFault, "a process handles a batch of a shard", (*world).stream},
 	{"redeliver", 4, byFault, "a process handles a batch that comes again later", (*world).redeliver},
 	{"stick", 1, byFault, "a shard is no longer handled, or is again", (*world).stick},
-	{"trim", 1, byFault, "a shard loses what was not handled for a day", (*world).trim},
+	{"trim", 0, byFault, "a shard loses what was not handled for a day", (*world).trim},
 	{"receive", 20, byFault, "a region receives what has come from others", (*world).receive},
 	{"poison", 1, byFault, "a record comes that no process can read", (*world).poison},
 	{"wait", 8, byFault, "seconds or minutes pass, and everything that is due happens", (*world).wait},
