@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,9 +23,11 @@ import (
 
 // fakeRegion is a server that answers as a test wants.
 type fakeRegion struct {
-	name    string
+	name   string
+	server *httptest.Server
+
+	mu      sync.Mutex
 	answers map[string]func(r *http.Request) (int, any) // by method and path under /v1/ops
-	server  *httptest.Server
 }
 
 func newFake(t *testing.T, name string) *fakeRegion {
@@ -33,7 +36,9 @@ func newFake(t *testing.T, name string) *fakeRegion {
 		return 200, map[string]any{"region": name, "time": time.Now(), "health": map[string]any{"status": "ok"}}
 	})
 	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
 		answer, known := f.answers[r.Method+" "+strings.TrimPrefix(r.URL.Path, "/v1/ops/")]
+		f.mu.Unlock()
 		status, body := 404, any(map[string]any{"code": "no_such_path", "detail": "nothing is here"})
 		if known {
 			status, body = answer(r)
@@ -46,7 +51,11 @@ func newFake(t *testing.T, name string) *fakeRegion {
 	return f
 }
 
-func (f *fakeRegion) answer(what string, do func(*http.Request) (int, any)) { f.answers[what] = do }
+func (f *fakeRegion) answer(what string, do func(*http.Request) (int, any)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answers[what] = do
+}
 
 // ask runs a command against fakes.
 func ask(ctx context.Context, fakes []*fakeRegion, args ...string) said {
