@@ -63,7 +63,7 @@ func TestOtherEventTable(t *testing.T) {
 		t.Errorf("views of another table: %s", text)
 	}
 	dropTable(t, place, "two", "parley-two-views")
-	if !eventually(10*time.Second, func() bool {
+	if !eventually(time.Minute, func() bool {
 		_, _, text := s.at(2, "ada").try("GET", "/v1/rooms", nil)
 		return strings.Contains(string(text), "Hello")
 	}) {

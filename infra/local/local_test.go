@@ -220,7 +220,7 @@ func (c *client) soon(method, path string, body any) {
 	c.t.Helper()
 	var status int
 	var text []byte
-	if !eventually(20*time.Second, func() bool {
+	if !eventually(time.Minute, func() bool {
 		status, _, text = c.try(method, path, body)
 		return status/100 == 2
 	}) {
