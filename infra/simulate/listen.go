@@ -45,6 +45,9 @@ func (l *listener) receive(text []byte) {
 	case "removed":
 		delete(l.last, events.RoomStream(f.Room))
 		delete(l.high, events.RoomStream(f.Room))
+		if l.pong != nil { // or its position would return with the next ping
+			delete(l.pong.Positions, f.Room)
+		}
 	case "hello", "typing":
 	default:
 		l.answer = &f
@@ -250,7 +253,7 @@ func (l *listener) checkGap() {
 	}
 	for _, stream := range slices.Sorted(maps.Keys(l.last)) { // of a room that was joined since, the first is not known
 		last, high := l.last[stream], l.high[stream]
-		if last >= high {
+		if kind, _ := stream.Split(); last >= high || last == 0 && kind == events.KindRoom {
 			continue
 		}
 		entries, _, err := projections.ListFeed(context.Background(), r.views, stream, last, int(high-last))
