@@ -89,8 +89,8 @@ func notWhatChar(r rune) bool { return notRegionChar(r) && r != '.' && r != '_' 
 // Destroyed returns the event by which a region records that it has destroyed the data keys of a
 // user, because of the erasure of that user. It is always the same event for the same arguments.
 func Destroyed(erased Event, region string) (Event, error) {
-	// The words are part of a stored event that every region must be able to make again.
-	act := OpsActed{What: "keys.destroyed", Target: erased.Actor, Result: "nobody can read here what she wrote"}
+	// The words are part of the event: other words would be another event of the same id.
+	act := OpsActed{What: "keys.destroyed", Target: erased.Actor, Result: "what the user wrote can no longer be decrypted in this region"}
 	return New(derivedID("destroyed", erased.ID, region), OpsStream(region), region, region, act)
 }
 
