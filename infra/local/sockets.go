@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -75,17 +77,32 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	pings := rate.NewLimiter(rate.Limit(s.limits.PerSecond), s.limits.Burst)
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	below := &hijacked{ResponseWriter: w}
+	conn, err := websocket.Accept(below, r, &websocket.AcceptOptions{
 		Subprotocols: []string{live.Protocol},
 		// As many pings of the protocol are answered as frames are accepted.
 		OnPingReceived: func(context.Context, []byte) bool { return pings.Allow() },
 	})
 	if err == nil {
-		s.serve(ctx, &socket{sockets: s, id: id, conn: conn, wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), written: make(chan struct{})})
+		s.serve(ctx, &socket{sockets: s, id: id, conn: conn, raw: below.conn, wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), written: make(chan struct{})})
 	}
 	if err := s.handler.Disconnect(ctx, id); err != nil {
 		s.log.WarnContext(ctx, "delete a connection", "error", err)
 	}
+}
+
+// hijacked keeps the connection below a WebSocket. While [websocket.Conn.Close] waits for the client to close,
+// for up to 5 s if nothing else is reading, nothing ends it but the end of that connection.
+type hijacked struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+// Hijack implements [http.Hijacker].
+func (h *hijacked) Hijack() (conn net.Conn, buffered *bufio.ReadWriter, err error) {
+	conn, buffered, err = http.NewResponseController(h.ResponseWriter).Hijack()
+	h.conn = conn
+	return conn, buffered, err
 }
 
 // serve reads frames until the socket is closed.
@@ -106,7 +123,12 @@ func (s *sockets) serve(ctx context.Context, k *socket) {
 	if s.failing() { // it may have started to fail after closeAll
 		_ = s.Close(ctx, k.id, live.CodeGoingAway)
 	}
-	s.serving.Go(func() { k.write(ctx, cancel) })
+	s.serving.Go(func() {
+		k.write(ctx, func() {
+			cancel()
+			_ = k.raw.Close() // it may be closed already
+		})
+	})
 
 	idle := time.AfterFunc(s.limits.Idle, func() { _ = s.Close(ctx, k.id, live.CodeIdle) })
 	defer idle.Stop()
@@ -211,6 +233,7 @@ type socket struct {
 	sockets *sockets
 	id      string
 	conn    *websocket.Conn
+	raw     net.Conn      // below conn
 	wake    chan struct{} // holds one if there are frames to write
 	drained chan struct{} // holds one if a frame was written
 	written chan struct{} // closed when no more frames are written
@@ -284,7 +307,7 @@ func (k *socket) waitQueued(ctx context.Context, frames, bytes int64) bool {
 	return true
 }
 
-// write writes queued frames until the socket is closed. abandon cancels ctx and ends reading.
+// write writes queued frames until the socket is closed. abandon cancels ctx and ends the connection.
 func (k *socket) write(ctx context.Context, abandon func()) {
 	defer close(k.written)
 	var text []byte
