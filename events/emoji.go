@@ -35,12 +35,12 @@ func NormalizeEmoji(emoji string) string {
 	if !utf8.ValidString(emoji) {
 		return emoji // which is refused
 	}
-	plain := strings.Map(func(r rune) rune {
+	plain := norm.NFC.String(strings.Map(func(r rune) rune { // a selector may stand between what is composed
 		if r == textStyle || r == emojiStyle {
 			return -1
 		}
 		return r
-	}, norm.NFC.String(emoji))
+	}, emoji))
 	var out strings.Builder
 	for i, r := range plain {
 		out.WriteRune(r)

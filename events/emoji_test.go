@@ -44,7 +44,7 @@ func TestNormalizeEmoji(t *testing.T) {
 	}
 	for form, want := range map[string]string{
 		"❤\ufe0e": "❤️", "👍\ufe0f": "👍", "☝️🏽": "☝🏽", "#": "#", "7": "7", "7\ufe0f": "7", "a\ufe0f": "a",
-		"e\u0301": "é", ":+1:": ":+1:", ":heart:": ":heart:", "": "",
+		"e\u0301": "é", "e\ufe0f\u0301": "é", ":+1:": ":+1:", ":heart:": ":heart:", "": "",
 	} {
 		if got := events.NormalizeEmoji(form); got != want {
 			t.Errorf("%+q becomes %+q, want %+q", form, got, want)
