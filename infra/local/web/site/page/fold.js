@@ -82,7 +82,7 @@ function effect(message, event) {
 }
 
 /** An emoji without variation selectors: with and without them it is one reaction. */
-const bare = (emoji) => emoji.normalize().replace(/[\ufe0e\ufe0f]/gu, '');
+const bare = (emoji) => emoji.replace(/[\ufe0e\ufe0f]/gu, '').normalize();
 
 function react(reactions, { type, actor, data }) {
   const emoji = Object.keys(reactions).find((form) => bare(form) === bare(data.emoji)) ?? data.emoji;
